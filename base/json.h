@@ -1,0 +1,16 @@
+/* Small helpers over jansson so that every reader of JSON complains in the same words.
+ * Duplicate keys and invalid UTF-8 are errors. `where` is what the message names (a file, or file:line). */
+#pragma once
+#include <jansson.h>
+
+#include "base/status.h"
+
+bif_status bif_json_load_file(const char *path, size_t cap, json_t **out); /* file:line:column in the message */
+bif_status bif_json_parse(const char *where, const char *text, size_t size, json_t **out);
+bif_status bif_json_save_file(const char *path, const json_t *value); /* indented, keys in insertion order, atomic */
+
+/* Typed members. `required` false: *out keeps its value when the key is missing or null. */
+bif_status bif_json_i64(const char *where, const json_t *object, const char *key, bool required, int64_t *out);
+bif_status bif_json_f64(const char *where, const json_t *object, const char *key, bool required, double *out); /* int or real */
+bif_status bif_json_bool(const char *where, const json_t *object, const char *key, bool required, bool *out);
+bif_status bif_json_string(const char *where, const json_t *object, const char *key, bool required, const char **out); /* borrowed */

@@ -1,0 +1,12 @@
+/* UTF-8 checked once at the border: overlong forms, surrogates and code points above U+10FFFF are invalid. */
+#pragma once
+#include "base/status.h"
+
+/* Offset of the first invalid byte, or `size` if all is valid. */
+size_t bif_utf8_check(const char *text, size_t size);
+/* Decodes one code point of valid UTF-8 at text[0..size); returns its length in bytes (1..4), 0 at the end or if invalid. */
+size_t bif_utf8_decode(const char *text, size_t size, uint32_t *code);
+/* Encodes; returns the length (1..4). code must be a valid scalar value. */
+size_t bif_utf8_encode(uint32_t code, char out[4]);
+/* Length of the longest prefix of text[0..size) that does not end inside a character (for streaming). */
+size_t bif_utf8_complete(const char *text, size_t size);

@@ -1,0 +1,47 @@
+/* Conversations to token ids and labels. Labels are built segment by segment while encoding, so a mask cannot mismatch.
+ *
+ * plain       BOS? <image>... caption "\n"        (LLaVA stage 1: the human turn is discarded, no EOS is trained; caption + "\n" supervised)
+ * vicuna_v1   BOS? system " USER: " q " ASSISTANT: " a EOS "USER: " ...   (answer + EOS supervised)
+ * chatml      <|im_start|>system\n..<|im_end|>\n<|im_start|>user\n..<|im_end|>\n<|im_start|>assistant\n a <|im_end|> \n   (a + <|im_end|> supervised)
+ *
+ * A sample is the JSON of a shard: {"conversations":[{"from":"human"|"gpt","value":...}, ...]} or {"caption":"..."}. In a human
+ * turn each "<image>" stands for one image, in order; LLaVA's rule moves it to the front of its turn followed by a newline.
+ * Text of special tokens inside values (other than <image>) is plain text. */
+#pragma once
+#include "base/status.h"
+#include "data/tokenizer.h"
+
+typedef enum { BIF_TEMPLATE_PLAIN = 0, BIF_TEMPLATE_VICUNA_V1 = 1, BIF_TEMPLATE_CHATML = 2 } bif_template_kind;
+bif_status bif_template_by_name(const char *name, bif_template_kind *out); /* unknown: BIF_ERR_CONFIG listing the names */
+const char *bif_template_name(bif_template_kind kind);
+
+typedef struct {
+    const bif_tokenizer *tokenizer; /* borrowed */
+    bif_template_kind kind;
+    const char *system;   /* NULL = the template's own; "" = none */
+    int32_t bos, eos, image; /* special ids; bos -1 = none; eos and image must exist (image only when pictures are used) */
+    int64_t image_tokens; /* rows an image takes in the sequence (P or P+1) */
+    int64_t max_tokens;   /* longest expanded sequence; longer samples are refused, or truncated on the right */
+    bool truncate;        /* false: BIF_ERR_DATA "sample has N tokens, limit M"; true: cut after expansion as LLaVA does */
+} bif_chat;
+
+#define BIF_LABEL_NONE (-100)
+
+typedef struct {
+    bif_ids ids;          /* [T] expanded: an image position holds the image token's id */
+    bif_ids labels;       /* [T] unshifted: labels[t] is ids[t] where it is supervised, else -100 */
+    int64_t *image_start; /* [images] first row of each image; malloc'ed */
+    int64_t images;
+    int64_t supervised;   /* labels that are not -100 and have a predecessor */
+} bif_encoded;
+void bif_encoded_free(bif_encoded *encoded);
+
+/* images = how many pictures the sample has. Errors (BIF_ERR_DATA): placeholders and pictures differ in number, no turns, wrong
+ * roles or types, empty caption or answer, nothing supervised, too long. `where` names the sample. */
+bif_status bif_chat_encode(const bif_chat *chat, const char *where, const char *json, size_t size, int64_t images, bif_encoded *out);
+
+/* A prompt for generation: the question as the first human turn, up to where the answer starts (no labels). Pictures are put
+ * in front unless the prompt holds its own <image>. */
+bif_status bif_chat_prompt(const bif_chat *chat, const char *prompt, int64_t images, bif_encoded *out);
+/* The id that ends an answer (eos, or <|im_end|>). */
+int32_t bif_chat_stop(const bif_chat *chat);

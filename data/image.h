@@ -1,0 +1,51 @@
+/* Encoded picture -> RGB -> what the encoder was trained on, equal to Pillow 10+ and CLIPImageProcessor.
+ *
+ *  decode   JPEG (libjpeg-turbo, ISLOW, fancy upsampling as Pillow; grey, CMYK/YCCK inverted as Adobe writes it), PNG (libpng; palette,
+ *           grey, 16 bit, tRNS), WebP. Alpha is dropped the way Pillow's convert("RGB") does. EXIF orientation is applied
+ *           (as PIL.ImageOps.exif_transpose), also for PNG eXIf and WebP EXIF. The header is checked against `limits` before any
+ *           pixel is allocated. A truncated or corrupt file is BIF_ERR_DATA, never a crash.
+ *  resize   Pillow's two-pass antialiased bicubic (a = -0.5), 8-bit with fixed-point weights (22 bit), to the bit.
+ *  clip     shortest side to S (other side = int(S * long / short)), centre crop, /255, mean/std.
+ */
+#pragma once
+#include "base/status.h"
+#include "data/shard.h"
+
+typedef struct {
+    int64_t max_pixels; /* refused above; 0 = 178,956,970 (Pillow's bomb limit) */
+    int64_t max_side;   /* 0 = 65,535 */
+} bif_image_limits;
+
+typedef struct {
+    uint8_t *rgb; /* [height, width, 3]; malloc'ed, freed by bif_image_free */
+    int64_t width, height;
+} bif_image;
+
+void bif_image_free(bif_image *image);
+
+/* Looks at the header only. width/height after EXIF rotation. `what` names the picture in messages. */
+bif_status bif_image_probe(const char *what, const void *bytes, size_t size, const bif_image_limits *limits, bif_image_format *format,
+                           int64_t *width, int64_t *height);
+bif_status bif_image_decode(const char *what, const void *bytes, size_t size, const bif_image_limits *limits, bif_image *out);
+
+/* out: rgb buffer [out_h, out_w, 3] of the caller. Any sizes >= 1. */
+void bif_resize_bicubic(const uint8_t *rgb, int64_t width, int64_t height, uint8_t *out, int64_t out_width, int64_t out_height);
+
+typedef enum {
+    BIF_FIT_CROP = 0, /* CLIP: shortest side to S, centre crop */
+    BIF_FIT_PAD = 1,  /* LLaVA-1.5 "pad": square canvas of the longer side, colour int(mean*255), offset floor((max-min)/2), then as crop */
+    BIF_FIT_SQUASH = 2, /* resize to S x S, aspect ignored (SigLIP) */
+} bif_fit;
+
+typedef struct {
+    int64_t size; /* S */
+    bif_fit fit;
+    float mean[3], std[3];
+} bif_preprocess;
+
+/* CLIP's constants, fit crop. */
+bif_preprocess bif_preprocess_clip(int64_t size);
+/* The whole way: out f32 [3, S, S], normalised. */
+bif_status bif_preprocess_run(const bif_preprocess *preprocess, const bif_image *image, float *out);
+/* Only the u8 part: out u8 [S, S, 3]. */
+bif_status bif_preprocess_u8(const bif_preprocess *preprocess, const bif_image *image, uint8_t *out);
