@@ -1,0 +1,44 @@
+/* Checkpoints of a run: OUTPUT/step_00000100/ is a Hugging Face folder plus trainer/.
+ *
+ *   config.json, model.safetensors, tokenizer.json, preprocessor_config.json   opens in transformers
+ *   trainer/state.json                step, samples seen, seeds, world size, config digest, data digest, schedule, log offset
+ *   trainer/optimizer-RRRR-of-WWWW.safetensors   first and second moment of rank R's part, as tensors named m.NAME / v.NAME with an extent
+ *                                     (metadata "NAME": "offset,count" in elements of the parameter), so that another world size can read them
+ *   MANIFEST.json                     format version, step, every file's length and XXH3-128 digest, digest of the manifest's own body
+ *
+ * Commit: all files into OUTPUT/step_N.tmp-RUNID/ with fsync, ranks agree, rank 0 writes the manifest, fsyncs the folder, renames it to step_N, fsyncs
+ * OUTPUT. Only then is it reported. A killed or failed save leaves no step_N; leftovers are removed at the next start. */
+#pragma once
+#include "train/comm.h"
+#include "train/model.h"
+#include "train/params.h"
+
+typedef struct {
+    int64_t step;          /* optimiser steps done */
+    uint64_t seed;
+    char config_digest[33]; /* over the settings that change numbers */
+    char data_digest[33];   /* bif_loader_digest */
+    double loss_ema;
+    int64_t metrics_bytes;  /* length of metrics.jsonl at this step: truncated to it on resume */
+    int64_t skipped;
+} bif_run_state;
+
+/* The optimiser's moments of this rank: the part [offset, offset + count) of the flat space (train/params.h). */
+typedef struct {
+    float *m, *v; /* [count], device memory */
+    int64_t offset, count;
+} bif_moments;
+
+/* Collective. On any rank's failure (disk full) nothing is committed, all ranks get the status, and the run may go on. keep_last >= 1: older
+ * checkpoints are removed after the new one is committed. */
+bif_status bif_checkpoint_save(bif_comm *comm, bif_device *device, const char *output, const bif_model_config *config,
+                               const bif_params *params, const char *tokenizer_path, const bif_moments *moments,
+                               const bif_run_state *state, int keep_last);
+/* Collective. Finds the newest valid step_N in `output` (verifying manifest, lengths and digests; a damaged one is named with bif_warn and
+ * skipped). *path is malloc'ed, NULL if there is none. */
+bif_status bif_checkpoint_find(bif_comm *comm, const char *output, char **path);
+/* Collective. Values into the table (all groups), moments (any world size), state. */
+bif_status bif_checkpoint_load(bif_comm *comm, bif_device *device, const char *path, bif_params *params, bif_moments *moments,
+                               bif_run_state *state);
+/* Checks one folder against its manifest. */
+bif_status bif_checkpoint_verify(const char *path);

@@ -1,0 +1,14 @@
+/* Hugging Face folders: config.json + model.safetensors (+ tokenizer.json) <-> the table of parameters. */
+#pragma once
+#include "train/model.h"
+#include "train/params.h"
+
+/* Fills table rows from a folder written by transformers or by us. Names: the table's own, or any of the layouts the reference lists (LLaVA native,
+ * old and new Hugging Face LLaVA names, a bare CLIP or decoder folder read into a LLaVA table by prefix). `only` = a group mask
+ * (1 << group) of rows wanted; rows outside are left alone. Every wanted row must be found with the right shape: a missing tensor or a wrong shape
+ * is BIF_ERR_DATA naming file, tensor, both shapes and what to do. tied heads need no lm_head. Tensors of the file that the table does
+ * not know are reported with bif_warn once as a count and the first three names (position_ids and rotary inv_freq are silently dropped). */
+bif_status bif_hf_load(const char *folder, bif_params *params, unsigned only);
+/* Writes config.json, model.safetensors (f32) and, when tokenizer != NULL, copies tokenizer.json from there, plus generation_config.json,
+ * preprocessor_config.json and tokenizer_config.json where transformers needs them, into an existing folder. digests of the files are the caller's business. */
+bif_status bif_hf_save(const char *folder, const bif_model_config *config, const bif_params *params, const char *tokenizer_path);

@@ -1,0 +1,70 @@
+/* What a model is: the numbers of config.json, for every family bifocal assembles. No weights here. */
+#pragma once
+#include "kernels/ops.h"
+
+typedef enum {
+    BIF_MODEL_DECODER = 0, /* a language model alone (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM) */
+    BIF_MODEL_CLIP = 1,    /* CLIPModel: vision and text towers with their projections and logit_scale */
+    BIF_MODEL_LLAVA = 2,   /* LlavaForConditionalGeneration: encoder, projector, decoder */
+} bif_model_kind;
+
+/* CLIP vision transformer. */
+typedef struct {
+    int64_t hidden, layers, heads, inner, patch, image; /* inner = MLP width; image = side S in pixels */
+    float eps;
+    bif_act act;
+} bif_vit_config;
+
+/* CLIP text transformer. */
+typedef struct {
+    int64_t hidden, layers, heads, inner, vocab, positions;
+    float eps;
+    bif_act act;
+    int32_t bos, eos;
+} bif_text_config;
+
+/* Llama-family decoder. */
+typedef struct {
+    int64_t hidden, layers, heads, kv_heads, head_dim, inner, vocab, positions;
+    float eps, rope_theta;
+    bool qkv_bias; /* Qwen2: q, k, v have a bias, o has none */
+    bool o_bias;   /* Llama attention_bias: o too */
+    bool mlp_bias; /* Llama mlp_bias: always false here; a config that asks for it is refused */
+    bool qk_norm;  /* Qwen3: RMSNorm of each query and key head before RoPE */
+    bool tied;     /* lm_head is embed_tokens */
+    int32_t bos, eos; /* -1 = none */
+} bif_decoder_config;
+
+typedef enum { BIF_PROJECTOR_LINEAR = 0, BIF_PROJECTOR_MLP = 1 } bif_projector_kind;
+
+typedef struct {
+    bif_projector_kind kind;
+    int64_t depth; /* linear layers: 1 for linear, N for mlpNx_gelu; exact erf GELU between */
+    int64_t in, out;
+} bif_projector_config;
+
+typedef struct {
+    bif_model_kind kind;
+    bif_vit_config vit;             /* CLIP, LLAVA */
+    bif_text_config text;           /* CLIP */
+    int64_t projection;             /* CLIP: joint width */
+    bif_decoder_config decoder;     /* DECODER, LLAVA */
+    bif_projector_config projector; /* LLAVA */
+    int64_t feature_layer;          /* LLAVA: index into hidden_states, -2 = output of the last block but one */
+    bool cls_patch;                 /* LLAVA: true = class token and patches ("full"), false = patches ("default") */
+    int32_t image_token, pad_token; /* LLAVA; pad -1 = none */
+    float logit_scale_init;         /* CLIP: log scale, ln(1/0.07) */
+    bool logit_bias;                /* CLIP trained with the sigmoid loss has a bias besides the scale */
+} bif_model_config;
+
+/* Blocks of the encoder that the feature layer needs: hidden_states[k] is the output of block k (0 = embeddings after pre-norm). */
+int64_t bif_feature_blocks(const bif_model_config *config);
+/* Rows an image takes in the decoder's sequence: P or P + 1, P = (image/patch)^2. */
+int64_t bif_tokens_per_image(const bif_model_config *config);
+/* Impossible numbers (hidden not divisible by heads, odd head_dim, kv_heads not dividing heads, ...): BIF_ERR_CONFIG naming them. */
+bif_status bif_model_check(const bif_model_config *config, const char *where);
+
+/* config.json <-> bif_model_config (train/hf_config.c). Partial configs get the published defaults of their family; an architecture or
+ * option that is not implemented is refused by name. */
+bif_status bif_hf_config_read(const char *folder, bif_model_config *out);
+bif_status bif_hf_config_write(const char *folder, const bif_model_config *config);

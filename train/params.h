@@ -1,0 +1,74 @@
+/* The table of parameters. Freezing, learning-rate groups, ZeRO sharding, checkpoints, import and export all read it.
+ *
+ * Memory: `values` of trainable parameters lie end to end in table order (each start aligned to 16 elements, unless it is fused with its
+ * predecessor), and gradients lie in a second buffer with the same offsets: the flat space that is reduced, sharded and gathered.
+ * Frozen parameters lie in a third buffer and have grad.data == NULL. Padding elements stay 0. All f32 on the CPU device. */
+#pragma once
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+typedef enum {
+    BIF_GROUP_ENCODER = 0, /* vision tower */
+    BIF_GROUP_PROJECTOR = 1,
+    BIF_GROUP_DECODER = 2,
+    BIF_GROUP_TEXT = 3, /* CLIP text tower */
+    BIF_GROUP_JOINT = 4, /* CLIP projections, logit_scale, logit_bias */
+    BIF_GROUPS = 5,
+} bif_group;
+const char *bif_group_name(bif_group group); /* "encoder", ... */
+
+typedef enum {
+    BIF_INIT_ZERO = 0,
+    BIF_INIT_ONE = 1,
+    BIF_INIT_NORMAL = 2,  /* N(0, scale^2) */
+    BIF_INIT_UNIFORM = 3, /* U(-scale, scale) */
+    BIF_INIT_CONSTANT = 4, /* scale */
+} bif_init;
+
+typedef struct {
+    char name[160]; /* Hugging Face name */
+    bif_tensor value, grad;
+    bif_group group;
+    bool decay;     /* weight decay applies (matrices; not norms, biases, embeddings of positions, scalars) */
+    bool trainable;
+    bool fused;     /* lies directly behind its predecessor: q|k|v and gate|up are read as one matrix */
+    bif_init init;
+    float init_scale;
+    int64_t offset; /* first element in the flat space (trainable) or in the frozen buffer */
+    double lr;      /* learning-rate factor's base: the group's rate, set by the trainer */
+} bif_param;
+
+typedef struct {
+    bif_param *items;
+    int64_t count, capacity;
+    bif_device *device; /* set by allocate */
+    int64_t flat;       /* elements of the flat space, a multiple of `world` * 16 */
+    float *values, *grads; /* [flat] device memory */
+    float *frozen;
+    int64_t frozen_elements;
+} bif_params;
+
+/* Adds a row; names are unique (a second one is a bug). Shape: dims[0..rank). */
+bif_param *bif_params_add(bif_params *params, const char *name, bif_group group, int rank, const int64_t *dims, bool decay,
+                          bif_init init, float init_scale);
+/* The same, lying directly behind the previous row, which must have the same columns and group. */
+bif_param *bif_params_add_fused(bif_params *params, const char *name, bif_group group, int rank, const int64_t *dims, bool decay,
+                                bif_init init, float init_scale);
+/* Row by name, or NULL. */
+bif_param *bif_params_find(const bif_params *params, const char *name);
+/* Sets `trainable` of a whole group. Before allocate. */
+void bif_params_train_group(bif_params *params, bif_group group, bool trainable);
+/* Lays out and allocates values, gradients (zero) and frozen values. world: ranks that will share the optimiser. */
+bif_status bif_params_allocate(bif_params *params, bif_device *device, int world);
+void bif_params_free(bif_params *params);
+/* Bytes allocate would take, without doing it (for the memory plan). */
+size_t bif_params_bytes(const bif_params *params, int world);
+/* Draws every value from (seed, name, element): the same for any world size, order and device. */
+void bif_params_init(bif_params *params, uint64_t seed);
+void bif_params_zero_grads(bif_params *params);
+/* A view over `count` fused rows starting at `first` (q|k|v -> [(H+2G)D, C]); also for their gradients. */
+bif_tensor bif_params_fused_value(const bif_param *first, int64_t count);
+bif_tensor bif_params_fused_grad(const bif_param *first, int64_t count); /* data NULL when frozen */
+/* Digest over names and values of all rows with trainable == which, in table order. 32 hex digits. */
+void bif_params_digest(const bif_params *params, bool which, char hex[33]);
+int64_t bif_params_elements(const bif_params *params, bif_group group, bool trainable_only);
