@@ -11,6 +11,10 @@ extern "C" {
 /* Reads a regular file of at most `cap` bytes. *out is malloc'ed with one '\0' after the end; the caller frees. */
 bif_status bif_file_read(const char *path, size_t cap, char **out, size_t *size);
 
+/* Opens a regular file for reading; *fd is the caller's to close, size may be NULL. One read; *got = 0 at the end of the file. */
+bif_status bif_open_regular(const char *path, int *fd, size_t *size);
+bif_status bif_read_some(int fd, const char *path, void *buffer, size_t size, size_t *got);
+
 /* Writer of one file. Every call after a failure returns the first failure again. */
 typedef struct bif_writer bif_writer;
 bif_status bif_writer_open(const char *path, bif_writer **out); /* creates PATH.tmp-PID; nothing appears under PATH yet */
@@ -34,8 +38,11 @@ const char *bif_path_base(const char *path);            /* points into path */
 
 /* Opens `relative` below the directory `root_fd` for reading: refuses absolute paths, "..", symbolic links that leave the
  * root, and anything but a regular file (openat2 RESOLVE_BENEATH; component-wise O_NOFOLLOW where the kernel lacks it).
- * `root_name` is for messages. *fd is the caller's to close. */
+ * `root_name` is for messages. *fd is the caller's to close. BIF_ERR_DATA when the name is at fault (missing, refused, not a
+ * file), BIF_ERR_IO when the system is. */
 bif_status bif_open_beneath(int root_fd, const char *root_name, const char *relative, int *fd, size_t *size);
+/* The fallback: follows no link at all. Returns the descriptor, or -1 with errno. `relative` is checked by bif_open_beneath. */
+int bif_openat_nofollow(int root_fd, const char *relative);
 
 /* Digest used in manifests: XXH3-128 in 32 hex digits (lower case, canonical order) plus '\0'. */
 typedef struct bif_digest bif_digest;
@@ -47,6 +54,7 @@ bif_status bif_digest_file(const char *path, char hex[33], uint64_t *size);
 
 /* CRC-32C (Castagnoli), start with crc = 0. Hardware instruction where there is one. */
 uint32_t bif_crc32c(uint32_t crc, const void *data, size_t size);
+uint32_t bif_crc32c_portable(uint32_t crc, const void *data, size_t size); /* the same by tables */
 
 #ifdef __cplusplus
 }

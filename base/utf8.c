@@ -1,0 +1,101 @@
+#include "base/utf8.h"
+
+#include <string.h>
+
+size_t bif_utf8_decode(const char *text, size_t size, uint32_t *code)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    if (size == 0) {
+        return 0;
+    }
+    if (p[0] < 0x80) {
+        *code = p[0];
+        return 1;
+    }
+    size_t length;
+    uint32_t value, least;
+    if (p[0] >= 0xC2 && p[0] <= 0xDF) {
+        length = 2, value = p[0] & 0x1Fu, least = 0x80;
+    } else if (p[0] >= 0xE0 && p[0] <= 0xEF) {
+        length = 3, value = p[0] & 0x0Fu, least = 0x800;
+    } else if (p[0] >= 0xF0 && p[0] <= 0xF4) {
+        length = 4, value = p[0] & 0x07u, least = 0x10000;
+    } else {
+        return 0;
+    }
+    if (size < length) {
+        return 0;
+    }
+    for (size_t i = 1; i < length; i++) {
+        if ((p[i] & 0xC0) != 0x80) {
+            return 0;
+        }
+        value = value << 6 | (p[i] & 0x3Fu);
+    }
+    if (value < least || value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF)) {
+        return 0;
+    }
+    *code = value;
+    return length;
+}
+
+size_t bif_utf8_check(const char *text, size_t size)
+{
+    size_t at = 0;
+    while (at < size) {
+        if (size - at >= 8) { /* eight ASCII bytes at once: most captions are ASCII */
+            uint64_t word;
+            memcpy(&word, text + at, 8);
+            if ((word & 0x8080808080808080u) == 0) {
+                at += 8;
+                continue;
+            }
+        }
+        uint32_t code;
+        size_t length = bif_utf8_decode(text + at, size - at, &code);
+        if (length == 0) {
+            return at;
+        }
+        at += length;
+    }
+    return size;
+}
+
+size_t bif_utf8_encode(uint32_t code, char out[4])
+{
+    BIF_BUG_IF(code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF), "U+%04X is not a scalar value", code);
+    if (code < 0x80) {
+        out[0] = (char)code;
+        return 1;
+    }
+    if (code < 0x800) {
+        out[0] = (char)(0xC0 | code >> 6);
+        out[1] = (char)(0x80 | (code & 0x3F));
+        return 2;
+    }
+    if (code < 0x10000) {
+        out[0] = (char)(0xE0 | code >> 12);
+        out[1] = (char)(0x80 | (code >> 6 & 0x3F));
+        out[2] = (char)(0x80 | (code & 0x3F));
+        return 3;
+    }
+    out[0] = (char)(0xF0 | code >> 18);
+    out[1] = (char)(0x80 | (code >> 12 & 0x3F));
+    out[2] = (char)(0x80 | (code >> 6 & 0x3F));
+    out[3] = (char)(0x80 | (code & 0x3F));
+    return 4;
+}
+
+size_t bif_utf8_complete(const char *text, size_t size)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    for (size_t back = 1; back <= 3 && back <= size; back++) {
+        unsigned char c = p[size - back];
+        if ((c & 0xC0) == 0x80) {
+            continue; /* a continuation byte: the lead is further back */
+        }
+        size_t length = c >= 0xF0 && c <= 0xF4 ? 4 : c >= 0xE0 && c <= 0xEF ? 3 : c >= 0xC2 && c <= 0xDF ? 2 : 1;
+        return length > back ? size - back : size;
+    }
+    return size;
+}
