@@ -1,6 +1,7 @@
 /* Hugging Face safetensors: 8-byte little-endian header length, JSON header, data. Files are untrusted: every rule of the format is checked
  * (header <= 100 MB, duplicate names, bounds, no holes, overlaps or trailing bytes, size = shape x dtype). */
 #pragma once
+#include "kernels/device.h"
 #include "kernels/tensor.h"
 
 typedef struct {
@@ -8,28 +9,32 @@ typedef struct {
     bif_dtype dtype; /* F32, BF16, F16, I64, I32, U8; other dtypes are refused by name */
     int rank;
     int64_t dim[BIF_MAX_RANK];
-    const void *data; /* into the mapping */
+    const void *data; /* into the mapping; may be unaligned, so copy before use as numbers */
     size_t bytes;
     int file; /* which file of a sharded folder */
 } bif_st_entry;
 
 typedef struct bif_safetensors bif_safetensors;
 
-/* One file, or a folder with model.safetensors or model.safetensors.index.json (shard names must be base names). Memory-mapped. */
+/* One file, or a folder with model.safetensors or model.safetensors.index.json (shard names must be base names). Memory-mapped.
+ * BIF_ERR_DATA: not such a file; BIF_ERR_IO: cannot be read. */
 bif_status bif_safetensors_open(const char *path, bif_safetensors **out);
 void bif_safetensors_close(bif_safetensors *st); /* NULL is allowed */
 int64_t bif_safetensors_count(const bif_safetensors *st);
-const bif_st_entry *bif_safetensors_at(const bif_safetensors *st, int64_t index);
+const bif_st_entry *bif_safetensors_at(const bif_safetensors *st, int64_t index); /* by file, then by place in it */
 const bif_st_entry *bif_safetensors_find(const bif_safetensors *st, const char *name); /* NULL if absent */
 const char *bif_safetensors_path(const bif_safetensors *st, const bif_st_entry *entry);
+/* Text of "__metadata__" of the first file, or NULL. */
+const char *bif_safetensors_metadata(const bif_safetensors *st, const char *key);
 /* Converts to f32 into a host buffer of numel elements (F32, BF16, F16). */
 bif_status bif_safetensors_read_f32(const bif_safetensors *st, const bif_st_entry *entry, float *out);
 
-/* Streaming writer: all names and shapes first, then the data in the same order. Atomic through base/file.h. Keys "metadata" may be NULL.
- * digest (33 bytes) or NULL receives the XXH3-128 of the whole file. */
+/* Writer: names and shapes, then the data in the same order. Atomic through base/file.h. metadata_pairs = key, value, ..., NULL; may be NULL.
+ * digest (33 bytes) or NULL receives the XXH3-128 of the whole file, bytes (or NULL) its length. */
 typedef struct {
     const char *name;
-    bif_tensor tensor; /* host memory */
+    bif_tensor tensor;
+    bif_device *device; /* where tensor.data lives; NULL = host memory */
 } bif_st_out;
 bif_status bif_safetensors_write(const char *path, const bif_st_out *tensors, int64_t count, const char *const *metadata_pairs,
-                                 char digest[33]);
+                                 char digest[33], uint64_t *bytes);
