@@ -1,0 +1,308 @@
+#include "train/build.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "train/checkpoint.h"
+#include "train/hf_folder.h"
+
+bif_status bif_resolve_model(bif_comm *comm, const char *key, const char *path, char **out)
+{
+    bif_status st = BIF_OK;
+    char *config = bif_path_join(path, "config.json");
+    const bool folder = bif_exists(config);
+    free(config);
+    *out = NULL;
+    if (folder) {
+        *out = bif_strdup(path);
+        return BIF_OK;
+    }
+    BIF_TRY(bif_checkpoint_find(comm, path, out));
+    if (*out == NULL) {
+        st = bif_fail(BIF_ERR_CONFIG,
+                      "%s: %s holds neither a config.json nor a valid checkpoint (step_*); name a Hugging Face folder or a run's folder",
+                      key, path);
+    }
+done:
+    return st;
+}
+
+static bif_status act_by_name(const char *name, bif_act *out)
+{
+    static const struct {
+        const char *name;
+        bif_act act;
+    } names[] = {{"gelu", BIF_ACT_GELU}, {"gelu_pytorch_tanh", BIF_ACT_GELU_TANH}, {"quick_gelu", BIF_ACT_QUICK_GELU}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(names[i].name, name) == 0) {
+            *out = names[i].act;
+            return BIF_OK;
+        }
+    }
+    return bif_fail(BIF_ERR_CONFIG, "activation '%s' is unknown; use gelu, gelu_pytorch_tanh or quick_gelu", name);
+}
+
+static bif_status scratch_vit(const bif_config *config, bif_vit_config *vit)
+{
+    *vit = (bif_vit_config){.hidden = config->model.vit.hidden,
+                            .layers = config->model.vit.layers,
+                            .heads = config->model.vit.heads,
+                            .inner = config->model.vit.inner,
+                            .patch = config->model.vit.patch,
+                            .image = config->model.vit.image,
+                            .eps = (float)config->model.vit.eps};
+    return act_by_name(config->model.vit.act, &vit->act);
+}
+
+static void scratch_decoder(const bif_config *config, const bif_tokenizer *tokenizer, bif_decoder_config *decoder)
+{
+    *decoder = (bif_decoder_config){.hidden = config->model.llama.hidden,
+                                    .layers = config->model.llama.layers,
+                                    .heads = config->model.llama.heads,
+                                    .kv_heads = config->model.llama.kv_heads,
+                                    .head_dim = config->model.llama.head_dim,
+                                    .inner = config->model.llama.inner,
+                                    .vocab = bif_tokenizer_vocab(tokenizer),
+                                    .positions = config->model.llama.positions,
+                                    .eps = (float)config->model.llama.eps,
+                                    .rope_theta = (float)config->model.llama.rope_theta,
+                                    .qkv_bias = config->model.llama.qkv_bias,
+                                    .qk_norm = config->model.llama.qk_norm,
+                                    .tied = config->model.llama.tied,
+                                    .bos = bif_tokenizer_special(tokenizer, "<s>"),
+                                    .eos = bif_tokenizer_special(tokenizer, "</s>")};
+}
+
+static bif_status projector_by_name(const char *name, bif_projector_config *projector)
+{
+    int depth = 0, end = 0;
+    if (strcmp(name, "linear") == 0) {
+        projector->kind = BIF_PROJECTOR_LINEAR;
+        projector->depth = 1;
+        return BIF_OK;
+    }
+    if (sscanf(name, "mlp%dx_gelu%n", &depth, &end) == 1 && name[end] == '\0' && end > 0 && depth >= 1 && depth <= 8) {
+        projector->kind = BIF_PROJECTOR_MLP;
+        projector->depth = depth;
+        return BIF_OK;
+    }
+    return bif_fail(BIF_ERR_CONFIG, "model.projector_type: '%s' is unknown; use linear or mlpNx_gelu with N from 1 to 8", name);
+}
+
+/* Reads config.json of a folder or run and insists on one of the kinds in `kinds` (a mask of 1 << kind). */
+static bif_status read_config(bif_comm *comm, const char *key, const char *path, unsigned kinds, bif_model_config *out)
+{
+    bif_status st = BIF_OK;
+    char *folder = NULL;
+    BIF_TRY(bif_resolve_model(comm, key, path, &folder));
+    BIF_TRY(bif_hf_config_read(folder, out));
+    if (!(kinds >> out->kind & 1)) {
+        static const char *const names[] = {"a decoder alone", "a CLIP pair", "a LLaVA"};
+        st = bif_fail(BIF_ERR_CONFIG, "%s: %s is %s, which cannot be used here", key, folder, names[out->kind]);
+    }
+done:
+    free(folder);
+    return st;
+}
+
+static bif_status clip_config(const bif_config *config, bif_comm *comm, const bif_tokenizer *tokenizer, bif_model_config *out)
+{
+    bif_status st = BIF_OK;
+    if (config->model.init != NULL) {
+        BIF_TRY(read_config(comm, "model.init", config->model.init, 1u << BIF_MODEL_CLIP, out));
+    } else {
+        out->kind = BIF_MODEL_CLIP;
+        BIF_TRY(scratch_vit(config, &out->vit));
+        out->text = (bif_text_config){.hidden = config->model.text.hidden,
+                                      .layers = config->model.text.layers,
+                                      .heads = config->model.text.heads,
+                                      .inner = config->model.text.inner,
+                                      .vocab = bif_tokenizer_vocab(tokenizer),
+                                      .positions = config->model.text.positions,
+                                      .eps = (float)config->model.text.eps,
+                                      .bos = bif_tokenizer_special(tokenizer, "<s>"),
+                                      .eos = bif_tokenizer_special(tokenizer, "</s>")};
+        BIF_TRY(act_by_name(config->model.text.act, &out->text.act));
+        out->projection = config->model.projection;
+        out->logit_scale_init = (float)config->clip.logit_scale_init;
+    }
+    out->logit_bias = config->clip.loss == BIF_CONTRASTIVE_SIGMOID;
+done:
+    return st;
+}
+
+static bif_status llava_config(const bif_config *config, bif_comm *comm, const bif_tokenizer *tokenizer, bif_model_config *out)
+{
+    bif_status st = BIF_OK;
+    bif_model_config part = {0};
+    if (config->model.init != NULL) {
+        BIF_TRY(read_config(comm, "model.init", config->model.init, 1u << BIF_MODEL_LLAVA, out));
+        goto done;
+    }
+    out->kind = BIF_MODEL_LLAVA;
+    if (config->model.encoder != NULL) {
+        BIF_TRY(read_config(comm, "model.encoder", config->model.encoder, 1u << BIF_MODEL_CLIP | 1u << BIF_MODEL_LLAVA, &part));
+        out->vit = part.vit;
+    } else {
+        BIF_TRY(scratch_vit(config, &out->vit));
+    }
+    if (config->model.decoder != NULL) {
+        BIF_TRY(read_config(comm, "model.decoder", config->model.decoder, 1u << BIF_MODEL_DECODER | 1u << BIF_MODEL_LLAVA, &part));
+        out->decoder = part.decoder;
+    } else {
+        scratch_decoder(config, tokenizer, &out->decoder);
+    }
+    BIF_TRY(projector_by_name(config->model.projector_type, &out->projector));
+    out->projector.in = out->vit.hidden;
+    out->projector.out = out->decoder.hidden;
+    out->feature_layer = config->model.feature_layer;
+    if (strcmp(config->model.feature_select, "patch") != 0 && strcmp(config->model.feature_select, "cls_patch") != 0) {
+        st = bif_fail(BIF_ERR_CONFIG, "model.feature_select: '%s' is unknown; use patch or cls_patch", config->model.feature_select);
+        goto done;
+    }
+    out->cls_patch = strcmp(config->model.feature_select, "cls_patch") == 0;
+    out->image_token = bif_tokenizer_special(tokenizer, "<image>");
+    out->pad_token = -1;
+    if (out->image_token < 0 || out->image_token >= out->decoder.vocab) {
+        st = bif_fail(BIF_ERR_CONFIG, "data.tokenizer: it needs a special token <image> below the decoder's vocabulary of %lld",
+                      (long long)out->decoder.vocab);
+    }
+done:
+    return st;
+}
+
+bif_status bif_build_config(const bif_config *config, bif_comm *comm, const bif_tokenizer *tokenizer, bif_model_config *out)
+{
+    bif_status st = BIF_OK;
+    *out = (bif_model_config){.pad_token = -1, .image_token = -1};
+    if (config->stage == BIF_STAGE_CLIP) {
+        BIF_TRY(clip_config(config, comm, tokenizer, out));
+    } else if (config->stage != BIF_STAGE_LM) {
+        BIF_TRY(llava_config(config, comm, tokenizer, out));
+    } else if (config->model.init != NULL || config->model.decoder != NULL) {
+        const char *path = config->model.init != NULL ? config->model.init : config->model.decoder;
+        BIF_TRY(read_config(comm, "model.init", path, 1u << BIF_MODEL_DECODER, out));
+    } else {
+        out->kind = BIF_MODEL_DECODER;
+        scratch_decoder(config, tokenizer, &out->decoder);
+    }
+    const int64_t vocab = out->kind == BIF_MODEL_CLIP ? out->text.vocab : out->decoder.vocab;
+    if (bif_tokenizer_vocab(tokenizer) > vocab) {
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "data.tokenizer has %lld tokens, the model only %lld; use the tokenizer that belongs to it",
+                         (long long)bif_tokenizer_vocab(tokenizer), (long long)vocab));
+    }
+    BIF_TRY(bif_model_check(out, "model"));
+done:
+    return st;
+}
+
+/* Allocates, draws, and loads in the order of the recipe: the whole model first, then parts. */
+static bif_status load_parts(const bif_config *config, bif_comm *comm, bif_params *params)
+{
+    const struct {
+        const char *key, *path;
+        unsigned groups;
+    } parts[] = {
+        {"model.init", config->model.init, ~0u},
+        {"model.encoder", config->model.encoder, 1u << BIF_GROUP_ENCODER},
+        {"model.decoder", config->model.decoder, 1u << BIF_GROUP_DECODER},
+        {"model.projector", config->model.projector, 1u << BIF_GROUP_PROJECTOR},
+    };
+    bif_status st = BIF_OK;
+    char *folder = NULL;
+    bif_params_init(params, (uint64_t)config->seed);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i].path == NULL) {
+            continue;
+        }
+        BIF_TRY(bif_resolve_model(comm, parts[i].key, parts[i].path, &folder));
+        BIF_TRY(bif_hf_load(folder, params, parts[i].groups));
+        bif_info("%s: loaded from %s", parts[i].key, folder);
+        free(folder);
+        folder = NULL;
+    }
+done:
+    free(folder);
+    return st;
+}
+
+static void set_rates(const bif_config *config, bif_params *params)
+{
+    const double group_lr[BIF_GROUPS] = {[BIF_GROUP_ENCODER] = config->optimizer.encoder_lr,
+                                         [BIF_GROUP_PROJECTOR] = config->optimizer.projector_lr,
+                                         [BIF_GROUP_DECODER] = config->optimizer.decoder_lr};
+    for (int64_t i = 0; i < params->count; i++) {
+        const double lr = group_lr[params->items[i].group];
+        params->items[i].lr = lr > 0.0 ? lr : config->optimizer.lr;
+    }
+}
+
+bif_status bif_build_vlm(const bif_config *config, const bif_model_config *model, bif_comm *comm, bif_device *device, bif_vlm *out)
+{
+    bif_status st = BIF_OK;
+    bif_vlm_declare(out, model);
+    bif_params_train_group(&out->params, BIF_GROUP_ENCODER, config->model.train_encoder);
+    bif_params_train_group(&out->params, BIF_GROUP_PROJECTOR, config->model.train_projector);
+    bif_params_train_group(&out->params, BIF_GROUP_DECODER, config->model.train_decoder);
+    set_rates(config, &out->params);
+    BIF_TRY(bif_vlm_allocate(out, device, bif_comm_world(comm)));
+    BIF_TRY(load_parts(config, comm, &out->params));
+done:
+    return st;
+}
+
+bif_status bif_build_clip(const bif_config *config, const bif_model_config *model, bif_comm *comm, bif_device *device, bif_clip *out)
+{
+    bif_status st = BIF_OK;
+    bif_clip_declare(out, model);
+    for (int group = 0; group < BIF_GROUPS; group++) {
+        bif_params_train_group(&out->params, (bif_group)group, group != BIF_GROUP_ENCODER || config->model.train_encoder);
+    }
+    set_rates(config, &out->params);
+    BIF_TRY(bif_clip_allocate(out, device, bif_comm_world(comm)));
+    BIF_TRY(load_parts(config, comm, &out->params));
+done:
+    return st;
+}
+
+bif_status bif_build_chat(const bif_model_config *model, const bif_tokenizer *tokenizer, const char *template_name, const char *system,
+                          int64_t max_tokens, bool truncate, bif_chat *out)
+{
+    bif_status st = BIF_OK;
+    *out = (bif_chat){.tokenizer = tokenizer, .system = system, .max_tokens = max_tokens, .truncate = truncate, .image = -1};
+    BIF_TRY(bif_template_by_name(template_name, &out->kind));
+    if (model->kind == BIF_MODEL_CLIP) {
+        out->bos = model->text.bos;
+        out->eos = model->text.eos;
+    } else {
+        out->bos = model->decoder.bos;
+        out->eos = model->decoder.eos;
+    }
+    if (model->kind == BIF_MODEL_LLAVA) {
+        out->image = model->image_token;
+        out->image_tokens = bif_tokens_per_image(model);
+    }
+    if (out->eos < 0) {
+        st = bif_fail(BIF_ERR_CONFIG, "the model's config.json names no eos_token_id, so an answer could not end; add it");
+    }
+done:
+    return st;
+}
+
+bif_status bif_build_preprocess(const bif_model_config *model, const char *image_fit, bif_preprocess *out)
+{
+    *out = bif_preprocess_clip(model->vit.image);
+    if (strcmp(image_fit, "crop") == 0) {
+        out->fit = BIF_FIT_CROP;
+    } else if (strcmp(image_fit, "pad") == 0) {
+        out->fit = BIF_FIT_PAD;
+    } else if (strcmp(image_fit, "squash") == 0) {
+        out->fit = BIF_FIT_SQUASH;
+    } else {
+        return bif_fail(BIF_ERR_CONFIG, "data.image_fit: '%s' is unknown; use crop, pad or squash", image_fit);
+    }
+    return BIF_OK;
+}

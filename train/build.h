@@ -1,0 +1,24 @@
+/* From a recipe to a model with weights: which architecture, which folders, which parts train. */
+#pragma once
+#include "data/chat.h"
+#include "data/image.h"
+#include "train/comm.h"
+#include "train/config.h"
+#include "train/networks.h"
+
+/* A folder named by the user: a Hugging Face folder as it is, or a run's folder, of which the newest valid checkpoint is taken. Collective. *out is
+ * malloc'ed. BIF_ERR_CONFIG when it is neither; `key` names the setting in the message. */
+bif_status bif_resolve_model(bif_comm *comm, const char *key, const char *path, char **out);
+
+/* The architecture of the recipe's stage: from the named folders, or from scratch with the tokenizer's vocabulary. Collective. */
+bif_status bif_build_config(const bif_config *config, bif_comm *comm, const bif_tokenizer *tokenizer, bif_model_config *out);
+
+/* Declares, freezes by config.model.train_*, allocates for the world, draws what is missing from the seed, loads the named folders, and sets each
+ * row's learning rate. Collective. */
+bif_status bif_build_vlm(const bif_config *config, const bif_model_config *model, bif_comm *comm, bif_device *device, bif_vlm *out);
+bif_status bif_build_clip(const bif_config *config, const bif_model_config *model, bif_comm *comm, bif_device *device, bif_clip *out);
+
+/* How samples of this model are laid out as tokens, and its pictures prepared. */
+bif_status bif_build_chat(const bif_model_config *model, const bif_tokenizer *tokenizer, const char *template_name, const char *system,
+                          int64_t max_tokens, bool truncate, bif_chat *out);
+bif_status bif_build_preprocess(const bif_model_config *model, const char *image_fit, bif_preprocess *out);

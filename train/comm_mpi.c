@@ -1,0 +1,214 @@
+/* The host backend of train/comm.h on Open MPI. Device memory is host memory here; a CUDA device brings its own backend. */
+#include "train/comm.h"
+
+#include <limits.h>
+#include <mpi.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct bif_comm {
+    int rank, world, local;
+};
+
+bif_status bif_comm_start(int *argc, char ***argv, bif_comm **out)
+{
+    int level = 0;
+    if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS || level < MPI_THREAD_FUNNELED) {
+        return bif_fail(BIF_ERR_IO, "MPI could not be started with MPI_THREAD_FUNNELED; check the Open MPI installation");
+    }
+    bif_comm *comm = bif_calloc(1, sizeof *comm);
+    MPI_Comm_rank(MPI_COMM_WORLD, &comm->rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &comm->world);
+    MPI_Comm node;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node);
+    MPI_Comm_size(node, &comm->local);
+    MPI_Comm_free(&node);
+    *out = comm;
+    return BIF_OK;
+}
+
+void bif_comm_finish(bif_comm *comm)
+{
+    if (comm == NULL) {
+        return;
+    }
+    MPI_Finalize();
+    free(comm);
+}
+
+void bif_comm_abort(bif_comm *comm, int code)
+{
+    if (comm->world == 1) {
+        _Exit(code); /* MPI_Abort would add its own banner to a plain error message */
+    }
+    MPI_Abort(MPI_COMM_WORLD, code);
+}
+
+int bif_comm_rank(const bif_comm *comm)
+{
+    return comm->rank;
+}
+
+int bif_comm_world(const bif_comm *comm)
+{
+    return comm->world;
+}
+
+int bif_comm_local_ranks(const bif_comm *comm)
+{
+    return comm->local;
+}
+
+/* MPI 3 counts are int; longer tensors go in pieces. A power of two keeps the pieces aligned. */
+static const int64_t PIECE = (int64_t)1 << 28;
+
+static void check_tensor(const bif_device *device, const bif_tensor *x, bool integers)
+{
+    BIF_BUG_IF(device->kind != BIF_DEVICE_CPU, "the MPI backend was handed memory of device %s", device->name);
+    BIF_BUG_IF(x->dtype != BIF_DTYPE_F32 && !(integers && x->dtype == BIF_DTYPE_I32), "collective on a tensor of %s",
+               bif_dtype_name(x->dtype));
+}
+
+void bif_comm_allreduce(bif_comm *comm, bif_device *device, bif_tensor *x)
+{
+    check_tensor(device, x, false);
+    if (comm->world == 1) {
+        return;
+    }
+    float *data = x->data;
+    for (int64_t at = 0, n = bif_numel(x); at < n; at += PIECE) {
+        MPI_Allreduce(MPI_IN_PLACE, data + at, (int)(n - at < PIECE ? n - at : PIECE), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    }
+}
+
+void bif_comm_reduce_scatter(bif_comm *comm, bif_device *device, bif_tensor *x)
+{
+    check_tensor(device, x, false);
+    const int64_t part = bif_numel(x) / comm->world;
+    BIF_BUG_IF(part * comm->world != bif_numel(x), "%lld elements do not divide by %d ranks", (long long)bif_numel(x), comm->world);
+    BIF_BUG_IF(part > INT_MAX, "a part of %lld elements passes MPI's count; use more ranks", (long long)part);
+    if (comm->world == 1 || part == 0) {
+        return;
+    }
+    float *data = x->data;
+    MPI_Reduce_scatter_block(MPI_IN_PLACE, data, (int)part, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    if (comm->rank > 0) { /* in place, MPI leaves the result at the start of the buffer */
+        memcpy(data + part * comm->rank, data, (size_t)part * sizeof *data);
+    }
+}
+
+void bif_comm_allgather(bif_comm *comm, bif_device *device, bif_tensor *x)
+{
+    check_tensor(device, x, true);
+    const int64_t part = bif_numel(x) / comm->world;
+    BIF_BUG_IF(part * comm->world != bif_numel(x), "%lld elements do not divide by %d ranks", (long long)bif_numel(x), comm->world);
+    BIF_BUG_IF(part > INT_MAX, "a part of %lld elements passes MPI's count; use more ranks", (long long)part);
+    if (comm->world == 1 || part == 0) {
+        return;
+    }
+    MPI_Datatype type = x->dtype == BIF_DTYPE_F32 ? MPI_FLOAT : MPI_INT32_T;
+    MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, x->data, (int)part, type, MPI_COMM_WORLD);
+}
+
+void bif_comm_broadcast(bif_comm *comm, bif_device *device, bif_tensor *x, int root)
+{
+    BIF_BUG_IF(device->kind != BIF_DEVICE_CPU, "the MPI backend was handed memory of device %s", device->name);
+    if (comm->world == 1) {
+        return;
+    }
+    char *data = x->data;
+    for (int64_t at = 0, n = (int64_t)bif_bytes(x); at < n; at += PIECE) {
+        MPI_Bcast(data + at, (int)(n - at < PIECE ? n - at : PIECE), MPI_BYTE, root, MPI_COMM_WORLD);
+    }
+}
+
+void bif_comm_sum_f64(bif_comm *comm, double *values, int count)
+{
+    if (comm->world > 1) {
+        MPI_Allreduce(MPI_IN_PLACE, values, count, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+    }
+}
+
+void bif_comm_max_f64(bif_comm *comm, double *values, int count)
+{
+    if (comm->world > 1) {
+        MPI_Allreduce(MPI_IN_PLACE, values, count, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+    }
+}
+
+void bif_comm_barrier(bif_comm *comm)
+{
+    if (comm->world > 1) {
+        MPI_Barrier(MPI_COMM_WORLD);
+    }
+}
+
+bif_status bif_comm_agree(bif_comm *comm, bif_status mine)
+{
+    if (comm->world == 1) {
+        return mine;
+    }
+    int rank = mine == BIF_OK ? INT_MAX : comm->rank;
+    int first = rank;
+    MPI_Allreduce(&rank, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+    if (first == INT_MAX) {
+        return BIF_OK;
+    }
+    int code = (int)mine;
+    MPI_Bcast(&code, 1, MPI_INT, first, MPI_COMM_WORLD);
+    char *text = bif_comm_broadcast_text(comm, bif_error_message(), first);
+    if (comm->rank != first) {
+        bif_fail((bif_status)code, "rank %d: %s", first, text);
+    }
+    free(text);
+    return (bif_status)code;
+}
+
+char *bif_comm_broadcast_text(bif_comm *comm, const char *text, int root)
+{
+    uint64_t size = comm->rank == root ? strlen(text) + 1 : 0;
+    if (comm->world > 1) {
+        MPI_Bcast(&size, 1, MPI_UINT64_T, root, MPI_COMM_WORLD);
+    }
+    BIF_BUG_IF(size > INT_MAX, "broadcast of a text of %llu bytes", (unsigned long long)size);
+    char *copy = bif_malloc((size_t)size);
+    if (comm->rank == root) {
+        memcpy(copy, text, (size_t)size);
+    }
+    if (comm->world > 1) {
+        MPI_Bcast(copy, (int)size, MPI_BYTE, root, MPI_COMM_WORLD);
+    }
+    return copy;
+}
+
+void bif_comm_gather_bytes(bif_comm *comm, const void *bytes, size_t size, char ***out, size_t **sizes)
+{
+    uint64_t mine = size;
+    uint64_t *all = bif_calloc((size_t)comm->world, sizeof *all);
+    MPI_Gather(&mine, 1, MPI_UINT64_T, all, 1, MPI_UINT64_T, 0, MPI_COMM_WORLD);
+    if (comm->rank != 0) {
+        for (uint64_t at = 0; at < mine; at += (uint64_t)PIECE) {
+            uint64_t n = mine - at < (uint64_t)PIECE ? mine - at : (uint64_t)PIECE;
+            MPI_Send((const char *)bytes + at, (int)n, MPI_BYTE, 0, 7, MPI_COMM_WORLD);
+        }
+        free(all);
+        return;
+    }
+    *out = bif_calloc((size_t)comm->world, sizeof **out);
+    *sizes = bif_calloc((size_t)comm->world, sizeof **sizes);
+    for (int r = 0; r < comm->world; r++) {
+        (*sizes)[r] = (size_t)all[r];
+        (*out)[r] = bif_malloc((size_t)all[r]);
+        if (r == 0) {
+            if (size > 0) {
+                memcpy((*out)[0], bytes, size);
+            }
+            continue;
+        }
+        for (uint64_t at = 0; at < all[r]; at += (uint64_t)PIECE) {
+            uint64_t n = all[r] - at < (uint64_t)PIECE ? all[r] - at : (uint64_t)PIECE;
+            MPI_Recv((*out)[r] + at, (int)n, MPI_BYTE, r, 7, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        }
+    }
+    free(all);
+}

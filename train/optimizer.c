@@ -1,0 +1,92 @@
+#include "train/optimizer.h"
+
+#include <math.h>
+
+size_t bif_optimizer_bytes(const bif_params *params, int world)
+{
+    int64_t elements = 0;
+    for (int64_t i = 0; i < params->count; i++) {
+        elements += params->items[i].trainable ? bif_numel(&params->items[i].value) : 0;
+    }
+    return 2 * sizeof(float) * (size_t)((elements + world - 1) / world);
+}
+
+bif_status bif_optimizer_new(bif_optimizer *optimizer, bif_params *params, const bif_config *config, const bif_comm *comm)
+{
+    bif_status st = BIF_OK;
+    bif_device *device = params->device;
+    const int64_t part = params->flat / bif_comm_world(comm);
+    *optimizer = (bif_optimizer){
+        .params = params,
+        .moments = {.offset = part * bif_comm_rank(comm), .count = part},
+        .beta1 = config->optimizer.beta1,
+        .beta2 = config->optimizer.beta2,
+        .eps = config->optimizer.eps,
+        .weight_decay = config->optimizer.weight_decay,
+        .clip_norm = config->optimizer.clip_norm,
+    };
+    BIF_TRY(device->alloc(device, (size_t)part * sizeof(float), (void **)&optimizer->moments.m));
+    BIF_TRY(device->alloc(device, (size_t)part * sizeof(float), (void **)&optimizer->moments.v));
+done:
+    return st;
+}
+
+void bif_optimizer_free(bif_optimizer *optimizer)
+{
+    if (optimizer->params != NULL && optimizer->params->device != NULL) {
+        bif_device *device = optimizer->params->device;
+        device->release(device, optimizer->moments.m);
+        device->release(device, optimizer->moments.v);
+    }
+    *optimizer = (bif_optimizer){0};
+}
+
+double bif_optimizer_reduce(bif_optimizer *optimizer, bif_comm *comm)
+{
+    bif_params *params = optimizer->params;
+    bif_tensor grads = bif_tensor1(params->grads, BIF_DTYPE_F32, params->flat);
+    bif_comm_reduce_scatter(comm, params->device, &grads);
+    bif_tensor mine = bif_rows(&grads, optimizer->moments.offset, optimizer->moments.count);
+    double sum = bif_sumsq(params->device, &mine);
+    bif_comm_sum_f64(comm, &sum, 1);
+    return sqrt(sum);
+}
+
+void bif_optimizer_step(bif_optimizer *optimizer, bif_comm *comm, double norm, double schedule, int64_t step)
+{
+    bif_params *params = optimizer->params;
+    const int64_t first = optimizer->moments.offset, last = first + optimizer->moments.count;
+    double scale = 1.0;
+    if (optimizer->clip_norm > 0.0 && norm > optimizer->clip_norm) {
+        scale = optimizer->clip_norm / (norm + 1e-6); /* torch.nn.utils.clip_grad_norm_ */
+    }
+    for (int64_t i = 0; i < params->count; i++) {
+        const bif_param *param = &params->items[i];
+        if (!param->trainable) {
+            continue;
+        }
+        int64_t from = param->offset > first ? param->offset : first;
+        int64_t to = param->offset + bif_numel(&param->value);
+        to = to < last ? to : last;
+        if (from >= to) {
+            continue;
+        }
+        bif_tensor value = bif_tensor1(params->values + from, BIF_DTYPE_F32, to - from);
+        bif_tensor grad = bif_tensor1(params->grads + from, BIF_DTYPE_F32, to - from);
+        bif_tensor m = bif_tensor1(optimizer->moments.m + (from - first), BIF_DTYPE_F32, to - from);
+        bif_tensor v = bif_tensor1(optimizer->moments.v + (from - first), BIF_DTYPE_F32, to - from);
+        bif_adamw(params->device, &(bif_adamw_args){.param = &value,
+                                                    .grad = &grad,
+                                                    .m = &m,
+                                                    .v = &v,
+                                                    .lr = param->lr * schedule,
+                                                    .beta1 = optimizer->beta1,
+                                                    .beta2 = optimizer->beta2,
+                                                    .eps = optimizer->eps,
+                                                    .weight_decay = param->decay ? optimizer->weight_decay : 0.0,
+                                                    .grad_scale = scale,
+                                                    .step = step});
+    }
+    bif_tensor values = bif_tensor1(params->values, BIF_DTYPE_F32, params->flat);
+    bif_comm_allgather(comm, params->device, &values);
+}

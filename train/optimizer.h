@@ -1,0 +1,23 @@
+/* AdamW with ZeRO-1: rank r keeps the moments of part r of the flat space (train/params.h) and updates only that part. */
+#pragma once
+#include "train/checkpoint.h"
+#include "train/comm.h"
+#include "train/config.h"
+#include "train/params.h"
+
+typedef struct {
+    bif_params *params;
+    bif_moments moments; /* this rank's part, device memory */
+    double beta1, beta2, eps, weight_decay, clip_norm;
+} bif_optimizer;
+
+bif_status bif_optimizer_new(bif_optimizer *optimizer, bif_params *params, const bif_config *config, const bif_comm *comm);
+void bif_optimizer_free(bif_optimizer *optimizer);
+/* Bytes of moments a rank keeps. */
+size_t bif_optimizer_bytes(const bif_params *params, int world);
+
+/* Collective. Sums the gradients over ranks into this rank's part and gives their norm over the whole model (after the sum). */
+double bif_optimizer_reduce(bif_optimizer *optimizer, bif_comm *comm);
+/* Collective, after reduce. Clips to clip_norm (0 = off), updates this rank's part with rate lr = param->lr * schedule, gathers the new values
+ * on all ranks. step counts from 1. */
+void bif_optimizer_step(bif_optimizer *optimizer, bif_comm *comm, double norm, double schedule, int64_t step);
