@@ -30,6 +30,35 @@ done:
     return st;
 }
 
+bif_status bif_resolve_paths(const bif_config *config, bif_comm *comm, bif_model_paths *out)
+{
+    bif_status st = BIF_OK;
+    *out = (bif_model_paths){0};
+    const struct {
+        const char *key, *path;
+        char **out;
+    } parts[] = {{"model.init", config->model.init, &out->init},
+                 {"model.encoder", config->model.encoder, &out->encoder},
+                 {"model.decoder", config->model.decoder, &out->decoder},
+                 {"model.projector", config->model.projector, &out->projector}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i].path != NULL) {
+            BIF_TRY(bif_resolve_model(comm, parts[i].key, parts[i].path, parts[i].out));
+        }
+    }
+done:
+    return st;
+}
+
+void bif_model_paths_free(bif_model_paths *paths)
+{
+    free(paths->init);
+    free(paths->encoder);
+    free(paths->decoder);
+    free(paths->projector);
+    *paths = (bif_model_paths){0};
+}
+
 static bif_status act_by_name(const char *name, bif_act *out)
 {
     static const struct {
@@ -92,27 +121,24 @@ static bif_status projector_by_name(const char *name, bif_projector_config *proj
     return bif_fail(BIF_ERR_CONFIG, "model.projector_type: '%s' is unknown; use linear or mlpNx_gelu with N from 1 to 8", name);
 }
 
-/* Reads config.json of a folder or run and insists on one of the kinds in `kinds` (a mask of 1 << kind). */
-static bif_status read_config(bif_comm *comm, const char *key, const char *path, unsigned kinds, bif_model_config *out)
+/* Reads config.json of a folder and insists on one of the kinds in `kinds` (a mask of 1 << kind). */
+static bif_status read_config(const char *key, const char *folder, unsigned kinds, bif_model_config *out)
 {
     bif_status st = BIF_OK;
-    char *folder = NULL;
-    BIF_TRY(bif_resolve_model(comm, key, path, &folder));
     BIF_TRY(bif_hf_config_read(folder, out));
     if (!(kinds >> out->kind & 1)) {
         static const char *const names[] = {"a decoder alone", "a CLIP pair", "a LLaVA"};
         st = bif_fail(BIF_ERR_CONFIG, "%s: %s is %s, which cannot be used here", key, folder, names[out->kind]);
     }
 done:
-    free(folder);
     return st;
 }
 
-static bif_status clip_config(const bif_config *config, bif_comm *comm, const bif_tokenizer *tokenizer, bif_model_config *out)
+static bif_status clip_config(const bif_config *config, const bif_model_paths *paths, const bif_tokenizer *tokenizer, bif_model_config *out)
 {
     bif_status st = BIF_OK;
-    if (config->model.init != NULL) {
-        BIF_TRY(read_config(comm, "model.init", config->model.init, 1u << BIF_MODEL_CLIP, out));
+    if (paths->init != NULL) {
+        BIF_TRY(read_config("model.init", paths->init, 1u << BIF_MODEL_CLIP, out));
     } else {
         out->kind = BIF_MODEL_CLIP;
         BIF_TRY(scratch_vit(config, &out->vit));
@@ -134,23 +160,23 @@ done:
     return st;
 }
 
-static bif_status llava_config(const bif_config *config, bif_comm *comm, const bif_tokenizer *tokenizer, bif_model_config *out)
+static bif_status llava_config(const bif_config *config, const bif_model_paths *paths, const bif_tokenizer *tokenizer, bif_model_config *out)
 {
     bif_status st = BIF_OK;
     bif_model_config part = {0};
-    if (config->model.init != NULL) {
-        BIF_TRY(read_config(comm, "model.init", config->model.init, 1u << BIF_MODEL_LLAVA, out));
+    if (paths->init != NULL) {
+        BIF_TRY(read_config("model.init", paths->init, 1u << BIF_MODEL_LLAVA, out));
         goto done;
     }
     out->kind = BIF_MODEL_LLAVA;
-    if (config->model.encoder != NULL) {
-        BIF_TRY(read_config(comm, "model.encoder", config->model.encoder, 1u << BIF_MODEL_CLIP | 1u << BIF_MODEL_LLAVA, &part));
+    if (paths->encoder != NULL) {
+        BIF_TRY(read_config("model.encoder", paths->encoder, 1u << BIF_MODEL_CLIP | 1u << BIF_MODEL_LLAVA, &part));
         out->vit = part.vit;
     } else {
         BIF_TRY(scratch_vit(config, &out->vit));
     }
-    if (config->model.decoder != NULL) {
-        BIF_TRY(read_config(comm, "model.decoder", config->model.decoder, 1u << BIF_MODEL_DECODER | 1u << BIF_MODEL_LLAVA, &part));
+    if (paths->decoder != NULL) {
+        BIF_TRY(read_config("model.decoder", paths->decoder, 1u << BIF_MODEL_DECODER | 1u << BIF_MODEL_LLAVA, &part));
         out->decoder = part.decoder;
     } else {
         scratch_decoder(config, tokenizer, &out->decoder);
@@ -174,17 +200,17 @@ done:
     return st;
 }
 
-bif_status bif_build_config(const bif_config *config, bif_comm *comm, const bif_tokenizer *tokenizer, bif_model_config *out)
+bif_status bif_build_config(const bif_config *config, const bif_model_paths *paths, const bif_tokenizer *tokenizer, bif_model_config *out)
 {
     bif_status st = BIF_OK;
     *out = (bif_model_config){.pad_token = -1, .image_token = -1};
     if (config->stage == BIF_STAGE_CLIP) {
-        BIF_TRY(clip_config(config, comm, tokenizer, out));
+        BIF_TRY(clip_config(config, paths, tokenizer, out));
     } else if (config->stage != BIF_STAGE_LM) {
-        BIF_TRY(llava_config(config, comm, tokenizer, out));
-    } else if (config->model.init != NULL || config->model.decoder != NULL) {
-        const char *path = config->model.init != NULL ? config->model.init : config->model.decoder;
-        BIF_TRY(read_config(comm, "model.init", path, 1u << BIF_MODEL_DECODER, out));
+        BIF_TRY(llava_config(config, paths, tokenizer, out));
+    } else if (paths->init != NULL || paths->decoder != NULL) {
+        const char *path = paths->init != NULL ? paths->init : paths->decoder;
+        BIF_TRY(read_config("model.init", path, 1u << BIF_MODEL_DECODER, out));
     } else {
         out->kind = BIF_MODEL_DECODER;
         scratch_decoder(config, tokenizer, &out->decoder);
@@ -200,32 +226,27 @@ done:
 }
 
 /* Allocates, draws, and loads in the order of the recipe: the whole model first, then parts. */
-static bif_status load_parts(const bif_config *config, bif_comm *comm, bif_params *params)
+static bif_status load_parts(const bif_config *config, const bif_model_paths *paths, bif_params *params)
 {
     const struct {
         const char *key, *path;
         unsigned groups;
     } parts[] = {
-        {"model.init", config->model.init, ~0u},
-        {"model.encoder", config->model.encoder, 1u << BIF_GROUP_ENCODER},
-        {"model.decoder", config->model.decoder, 1u << BIF_GROUP_DECODER},
-        {"model.projector", config->model.projector, 1u << BIF_GROUP_PROJECTOR},
+        {"model.init", paths->init, ~0u},
+        {"model.encoder", paths->encoder, 1u << BIF_GROUP_ENCODER},
+        {"model.decoder", paths->decoder, 1u << BIF_GROUP_DECODER},
+        {"model.projector", paths->projector, 1u << BIF_GROUP_PROJECTOR},
     };
     bif_status st = BIF_OK;
-    char *folder = NULL;
     bif_params_init(params, (uint64_t)config->seed);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i].path == NULL) {
             continue;
         }
-        BIF_TRY(bif_resolve_model(comm, parts[i].key, parts[i].path, &folder));
-        BIF_TRY(bif_hf_load(folder, params, parts[i].groups));
-        bif_info("%s: loaded from %s", parts[i].key, folder);
-        free(folder);
-        folder = NULL;
+        BIF_TRY(bif_hf_load(parts[i].path, params, parts[i].groups));
+        bif_info("%s: loaded from %s", parts[i].key, parts[i].path);
     }
 done:
-    free(folder);
     return st;
 }
 
@@ -240,7 +261,8 @@ static void set_rates(const bif_config *config, bif_params *params)
     }
 }
 
-bif_status bif_build_vlm(const bif_config *config, const bif_model_config *model, bif_comm *comm, bif_device *device, bif_vlm *out)
+bif_status bif_build_vlm(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,
+                         bif_device *device, bif_vlm *out)
 {
     bif_status st = BIF_OK;
     bif_vlm_declare(out, model);
@@ -248,13 +270,14 @@ bif_status bif_build_vlm(const bif_config *config, const bif_model_config *model
     bif_params_train_group(&out->params, BIF_GROUP_PROJECTOR, config->model.train_projector);
     bif_params_train_group(&out->params, BIF_GROUP_DECODER, config->model.train_decoder);
     set_rates(config, &out->params);
-    BIF_TRY(bif_vlm_allocate(out, device, bif_comm_world(comm)));
-    BIF_TRY(load_parts(config, comm, &out->params));
+    BIF_TRY(bif_vlm_allocate(out, device, world));
+    BIF_TRY(load_parts(config, paths, &out->params));
 done:
     return st;
 }
 
-bif_status bif_build_clip(const bif_config *config, const bif_model_config *model, bif_comm *comm, bif_device *device, bif_clip *out)
+bif_status bif_build_clip(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,
+                          bif_device *device, bif_clip *out)
 {
     bif_status st = BIF_OK;
     bif_clip_declare(out, model);
@@ -262,8 +285,8 @@ bif_status bif_build_clip(const bif_config *config, const bif_model_config *mode
         bif_params_train_group(&out->params, (bif_group)group, group != BIF_GROUP_ENCODER || config->model.train_encoder);
     }
     set_rates(config, &out->params);
-    BIF_TRY(bif_clip_allocate(out, device, bif_comm_world(comm)));
-    BIF_TRY(load_parts(config, comm, &out->params));
+    BIF_TRY(bif_clip_allocate(out, device, world));
+    BIF_TRY(load_parts(config, paths, &out->params));
 done:
     return st;
 }

@@ -10,13 +10,22 @@
  * malloc'ed. BIF_ERR_CONFIG when it is neither; `key` names the setting in the message. */
 bif_status bif_resolve_model(bif_comm *comm, const char *key, const char *path, char **out);
 
-/* The architecture of the recipe's stage: from the named folders, or from scratch with the tokenizer's vocabulary. Collective. */
-bif_status bif_build_config(const bif_config *config, bif_comm *comm, const bif_tokenizer *tokenizer, bif_model_config *out);
+/* The folders of config.model, resolved (NULL where the recipe names none). Collective; everything below is not. */
+typedef struct {
+    char *init, *encoder, *decoder, *projector;
+} bif_model_paths;
+bif_status bif_resolve_paths(const bif_config *config, bif_comm *comm, bif_model_paths *out);
+void bif_model_paths_free(bif_model_paths *paths);
+
+/* The architecture of the recipe's stage: from the named folders, or from scratch with the tokenizer's vocabulary. */
+bif_status bif_build_config(const bif_config *config, const bif_model_paths *paths, const bif_tokenizer *tokenizer, bif_model_config *out);
 
 /* Declares, freezes by config.model.train_*, allocates for the world, draws what is missing from the seed, loads the named folders, and sets each
- * row's learning rate. Collective. */
-bif_status bif_build_vlm(const bif_config *config, const bif_model_config *model, bif_comm *comm, bif_device *device, bif_vlm *out);
-bif_status bif_build_clip(const bif_config *config, const bif_model_config *model, bif_comm *comm, bif_device *device, bif_clip *out);
+ * row's learning rate. */
+bif_status bif_build_vlm(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,
+                         bif_device *device, bif_vlm *out);
+bif_status bif_build_clip(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,
+                          bif_device *device, bif_clip *out);
 
 /* How samples of this model are laid out as tokens, and its pictures prepared. */
 bif_status bif_build_chat(const bif_model_config *model, const bif_tokenizer *tokenizer, const char *template_name, const char *system,

@@ -1,0 +1,256 @@
+#include "train/stage.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- lm, pretrain, finetune ---- */
+
+static void vlm_step(bif_stage_run *run, const bif_step *step, bool backward, bif_step_result *result)
+{
+    const bool micro_mean = run->config->train.loss == BIF_LOSS_MICRO_MEAN;
+    double sums[5] = {0}; /* supervised, tokens, sequences, images, micro-batches that have a loss */
+    for (int64_t i = 0; i < step->batches; i++) {
+        const bif_batch *batch = step->batch[i];
+        sums[0] += (double)batch->supervised;
+        sums[1] += (double)batch->tokens;
+        sums[2] += (double)batch->sequences;
+        sums[3] += (double)batch->images;
+        sums[4] += batch->supervised > 0;
+    }
+    bif_comm_sum_f64(run->comm, sums, 5);
+    double loss = 0.0;
+    for (int64_t i = 0; i < step->batches; i++) {
+        const bif_batch *batch = step->batch[i];
+        if (batch->supervised == 0) {
+            continue;
+        }
+        /* The gradient of the mean over all supervised tokens of the step; or LLaVA's mean of the micro-batches' means. */
+        const double weight = micro_mean ? 1.0 / (sums[4] * (double)batch->supervised) : 1.0 / sums[0];
+        bif_loss part = {0};
+        bif_vlm_step(&run->vlm, run->device, &run->arena, batch, (float)weight, backward, &part);
+        loss += part.loss_sum * weight;
+    }
+    bif_comm_sum_f64(run->comm, &loss, 1);
+    *result = (bif_step_result){
+        .loss = loss, .supervised = sums[0], .tokens = sums[1], .samples = sums[2], .images = sums[3]};
+}
+
+/* ---- clip ---- */
+
+typedef struct {
+    bif_tensor image, text, dimage, dtext; /* [B, E] of all ranks */
+    bif_tensor loss, dscale, dbias;        /* [b], [1], [1] */
+} contrast;
+
+static contrast take_contrast(bif_arena *arena, int64_t global, int64_t local, int64_t width)
+{
+    return (contrast){.image = bif_take2(arena, BIF_DTYPE_F32, global, width),
+                      .text = bif_take2(arena, BIF_DTYPE_F32, global, width),
+                      .dimage = bif_take2(arena, BIF_DTYPE_F32, global, width),
+                      .dtext = bif_take2(arena, BIF_DTYPE_F32, global, width),
+                      .loss = bif_take1(arena, BIF_DTYPE_F32, local),
+                      .dscale = bif_take1(arena, BIF_DTYPE_F32, 1),
+                      .dbias = bif_take1(arena, BIF_DTYPE_F32, 1)};
+}
+
+static float scalar_out(bif_device *device, const bif_param *param)
+{
+    float value = 0.0f;
+    if (param != NULL) {
+        device->copy_out(device, &value, param->value.data, sizeof value);
+    }
+    return value;
+}
+
+static double sum_rows(bif_device *device, const bif_tensor *loss)
+{
+    double sum = 0.0;
+    float piece[256];
+    const int64_t n = bif_numel(loss);
+    for (int64_t at = 0; at < n; at += 256) {
+        const int64_t count = n - at < 256 ? n - at : 256;
+        device->copy_out(device, piece, (const float *)loss->data + at, (size_t)count * sizeof *piece);
+        for (int64_t i = 0; i < count; i++) {
+            sum += piece[i];
+        }
+    }
+    return sum;
+}
+
+/* Loss of this rank's rows against all ranks' columns, both directions for InfoNCE; gradients of the embeddings when wanted.
+ * The gradient of a column that another rank owns travels home by reduce-scatter; it is exactly what one rank holding all would compute. */
+static double contrastive_loss(bif_stage_run *run, contrast *c, int64_t first, int64_t local, bool backward)
+{
+    bif_device *device = run->device;
+    const int64_t global = c->image.dim[0];
+    const float scale = expf(scalar_out(device, run->clip.logit_scale));
+    bif_tensor image = bif_rows(&c->image, first, local), text = bif_rows(&c->text, first, local);
+    bif_tensor dimage = bif_rows(&c->dimage, first, local), dtext = bif_rows(&c->dtext, first, local);
+    bif_tensor *dscale = backward ? &c->dscale : NULL;
+    if (backward) {
+        device->zero(device, c->dimage.data, bif_bytes(&c->dimage));
+        device->zero(device, c->dtext.data, bif_bytes(&c->dtext));
+        device->zero(device, c->dscale.data, sizeof(float));
+        device->zero(device, c->dbias.data, sizeof(float));
+    }
+    double loss = 0.0;
+    if (run->config->clip.loss == BIF_CONTRASTIVE_SIGMOID) {
+        bif_siglip(device, &(bif_siglip_args){.a = &image, .b = &c->text, .first = first, .scale = scale,
+                                              .bias = scalar_out(device, run->clip.logit_bias), .weight = 1.0f / (float)global,
+                                              .loss = &c->loss, .da = backward ? &dimage : NULL, .db = backward ? &c->dtext : NULL,
+                                              .dscale = dscale, .dbias = backward ? &c->dbias : NULL});
+        loss = sum_rows(device, &c->loss) / (double)global;
+    } else {
+        const float weight = 0.5f / (float)global;
+        bif_infonce(device, &(bif_infonce_args){.a = &image, .b = &c->text, .first = first, .scale = scale, .weight = weight,
+                                                .loss = &c->loss, .da = backward ? &dimage : NULL, .db = backward ? &c->dtext : NULL,
+                                                .dscale = dscale});
+        loss = sum_rows(device, &c->loss);
+        bif_infonce(device, &(bif_infonce_args){.a = &text, .b = &c->image, .first = first, .scale = scale, .weight = weight,
+                                                .loss = &c->loss, .da = backward ? &dtext : NULL, .db = backward ? &c->dimage : NULL,
+                                                .dscale = dscale});
+        loss = 0.5 * (loss + sum_rows(device, &c->loss)) / (double)global;
+    }
+    bif_comm_sum_f64(run->comm, &loss, 1);
+    if (backward) {
+        bif_comm_reduce_scatter(run->comm, device, &c->dimage);
+        bif_comm_reduce_scatter(run->comm, device, &c->dtext);
+        /* logit_scale is stored as a logarithm: d/dlog = d/dscale * scale. */
+        if (run->clip.logit_scale->grad.data != NULL) {
+            bif_axpy(device, scale, &c->dscale, &(bif_tensor){run->clip.logit_scale->grad.data, BIF_DTYPE_F32, 1, {1, 0, 0, 0}});
+        }
+        if (run->clip.logit_bias != NULL && run->clip.logit_bias->grad.data != NULL) {
+            bif_axpy(device, 1.0f, &c->dbias, &(bif_tensor){run->clip.logit_bias->grad.data, BIF_DTYPE_F32, 1, {1, 0, 0, 0}});
+        }
+    }
+    return loss;
+}
+
+static void clip_step(bif_stage_run *run, const bif_step *step, bool backward, bif_step_result *result)
+{
+    bif_device *device = run->device;
+    const int world = bif_comm_world(run->comm);
+    int64_t local = 0, tokens = 0;
+    for (int64_t i = 0; i < step->batches; i++) {
+        local += step->batch[i]->sequences;
+        tokens += step->batch[i]->tokens + step->batch[i]->images * (bif_tokens_per_image(&run->model) + 1);
+    }
+    const int64_t global = local * world, first = local * bif_comm_rank(run->comm), width = run->model.projection;
+    run->arena.used = 0;
+    contrast c = take_contrast(&run->arena, global, local, width);
+    bif_arena towers = bif_arena_over("towers", run->arena.base + run->arena.used, run->arena.size - run->arena.used);
+    /* One micro-batch keeps its activations. Several: first all embeddings, then, with the loss known, each micro-batch again with its
+     * backward; the result is that of the big batch (gradient caching). */
+    const bool once = step->batches == 1;
+    bif_clip_acts *acts = NULL;
+    for (int64_t i = 0, at = first; i < step->batches; i++) {
+        const bif_batch *batch = step->batch[i];
+        bif_tensor image, text;
+        acts = bif_clip_forward(&run->clip, device, &towers, batch, once && backward, &image, &text);
+        bif_tensor image_rows = bif_rows(&c.image, at, batch->sequences), text_rows = bif_rows(&c.text, at, batch->sequences);
+        device->copy(device, image_rows.data, image.data, bif_bytes(&image));
+        device->copy(device, text_rows.data, text.data, bif_bytes(&text));
+        at += batch->sequences;
+    }
+    bif_comm_allgather(run->comm, device, &c.image);
+    bif_comm_allgather(run->comm, device, &c.text);
+    const double loss = contrastive_loss(run, &c, first, local, backward);
+    for (int64_t i = 0, at = first; backward && i < step->batches; i++) {
+        const bif_batch *batch = step->batch[i];
+        if (!once) {
+            bif_tensor image, text;
+            acts = bif_clip_forward(&run->clip, device, &towers, batch, true, &image, &text);
+        }
+        bif_tensor dimage = bif_rows(&c.dimage, at, batch->sequences), dtext = bif_rows(&c.dtext, at, batch->sequences);
+        bif_clip_backward(&run->clip, device, &towers, acts, &dimage, &dtext);
+        at += batch->sequences;
+    }
+    if (towers.peak + run->arena.used > run->arena.peak) {
+        run->arena.peak = towers.peak + run->arena.used;
+    }
+    double sums[2] = {(double)tokens, (double)local};
+    bif_comm_sum_f64(run->comm, sums, 2);
+    *result = (bif_step_result){.loss = loss, .supervised = sums[1], .tokens = sums[0], .samples = sums[1], .images = sums[1]};
+}
+
+/* ---- both ---- */
+
+void bif_stage_step(bif_stage_run *run, const bif_step *step, bool backward, bif_step_result *result)
+{
+    if (run->model.kind == BIF_MODEL_CLIP) {
+        clip_step(run, step, backward, result);
+    } else {
+        vlm_step(run, step, backward, result);
+    }
+}
+
+size_t bif_stage_measure(bif_stage_run *run, const bif_batch_limits *limits)
+{
+    if (run->model.kind != BIF_MODEL_CLIP) {
+        return bif_vlm_measure(&run->vlm, run->device, limits, true);
+    }
+    bif_arena measure = bif_arena_measure("contrast");
+    take_contrast(&measure, run->config->batch.samples, run->config->batch.samples / bif_comm_world(run->comm), run->model.projection);
+    return measure.peak + bif_clip_measure(&run->clip, run->device, limits, true);
+}
+
+bif_status bif_stage_allocate(bif_stage_run *run, const bif_batch_limits *limits)
+{
+    const size_t size = bif_stage_measure(run, limits);
+    void *memory = NULL;
+    bif_status st = run->device->alloc(run->device, size, &memory);
+    if (st != BIF_OK) {
+        return bif_fail_context(st, "activations of a micro-batch; lower batch.micro_tokens or batch.micro_samples");
+    }
+    run->arena = bif_arena_over("activations", memory, size);
+    return BIF_OK;
+}
+
+double bif_stage_flops(const bif_stage_run *run, const bif_step_result *step)
+{
+    const bif_model_config *model = &run->model;
+    double flops = 0.0;
+    const bif_params *params = run->params;
+    const double image_rows = model->kind == BIF_MODEL_DECODER
+                                  ? 0.0
+                                  : step->images * (double)((model->vit.image / model->vit.patch) * (model->vit.image / model->vit.patch) + 1);
+    const int64_t blocks = model->kind == BIF_MODEL_LLAVA ? bif_feature_blocks(model) : model->vit.layers;
+    bool below = false; /* a part nearer to the input trains, so its consumers hand a gradient down */
+    for (int64_t i = 0; i < params->count; i++) {
+        const bif_param *p = &params->items[i];
+        if (p->value.rank < 2 || strstr(p->name, "embed") != NULL) {
+            if (strstr(p->name, "patch_embedding") == NULL) {
+                continue;
+            }
+        }
+        double rows = 0.0;
+        switch (p->group) {
+        case BIF_GROUP_ENCODER: {
+            const char *layer = strstr(p->name, "layers.");
+            long long number = 0;
+            if (layer != NULL && sscanf(layer, "layers.%lld", &number) == 1 && number >= blocks) {
+                continue;
+            }
+            rows = image_rows;
+            break;
+        }
+        case BIF_GROUP_PROJECTOR:
+            rows = image_rows;
+            break;
+        case BIF_GROUP_TEXT:
+            rows = step->tokens - image_rows;
+            break;
+        case BIF_GROUP_JOINT:
+            rows = step->samples;
+            break;
+        default:
+            rows = strstr(p->name, "lm_head") != NULL ? step->supervised : step->tokens;
+            break;
+        }
+        const double once = 2.0 * rows * (double)bif_numel(&p->value);
+        flops += once * (1.0 + (p->trainable ? 1.0 : 0.0) + (below || p->trainable ? 1.0 : 0.0));
+        below = below || (p->trainable && (p->group == BIF_GROUP_ENCODER || p->group == BIF_GROUP_PROJECTOR));
+    }
+    return flops;
+}

@@ -1,0 +1,462 @@
+/* The loop that all stages share: resume, step, validate, save, prove that frozen tensors did not change. */
+#include "train/trainer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sched.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "train/build.h"
+#include "train/checkpoint.h"
+#include "train/metrics.h"
+#include "train/optimizer.h"
+#include "train/plan.h"
+#include "train/schedule.h"
+#include "train/stage.h"
+
+typedef struct {
+    const bif_config *config;
+    bif_comm *comm;
+    int rank, world;
+    bif_model_paths paths;
+    bif_tokenizer *tokenizer;
+    bif_chat chat;
+    bif_preprocess preprocess;
+    bif_stage_run run;
+    bif_optimizer optimizer;
+    bif_loader *loader;
+    bif_metrics *metrics; /* rank 0 */
+    bif_run_state state;
+    int lock_fd, log_fd;
+    int64_t steps, warmup;
+    int64_t bad_steps;  /* updates skipped in a row because the gradient was not finite */
+    double peak_flops;  /* of all ranks together */
+    double started;     /* when this process began to train */
+    int64_t first_step; /* step this process began at */
+} trainer;
+
+static volatile sig_atomic_t stop_signal;
+
+static void on_signal(int number)
+{
+    stop_signal = number;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGUSR1, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    action.sa_flags = (int)(SA_RESTART | SA_RESETHAND); /* a second Ctrl-C ends at once */
+    sigaction(SIGINT, &action, NULL);
+}
+
+/* ---- setting up ---- */
+
+/* One job a folder: an advisory lock held for the run. */
+static bif_status lock_output(trainer *t)
+{
+    bif_status st = BIF_OK;
+    char *path = bif_path_join(t->config->output, "LOCK");
+    BIF_TRY(bif_make_dirs(t->config->output));
+    t->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (t->lock_fd < 0) {
+        BIF_TRY(bif_fail(BIF_ERR_IO, "%s: cannot be created: %s", path, strerror(errno)));
+    }
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(t->lock_fd, F_OFD_SETLK, &lock) != 0 && (errno == EAGAIN || errno == EACCES)) {
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "%s: another run is writing to this folder; wait for it or set another output",
+                         t->config->output));
+    }
+    char *log = bif_path_join(t->config->output, "log.txt");
+    t->log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    free(log);
+    bif_log_set_copy(t->log_fd);
+done:
+    free(path);
+    return st;
+}
+
+static int default_threads(const trainer *t)
+{
+    if (t->config->threads > 0) {
+        return (int)t->config->threads;
+    }
+    cpu_set_t cpus;
+    const int cores = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+    const int threads = cores / bif_comm_local_ranks(t->comm);
+    return threads > 1 ? threads : 1;
+}
+
+static bif_loader_options loader_options(const trainer *t, const bif_strings *shards)
+{
+    const bif_config *c = t->config;
+    return (bif_loader_options){
+        .shards = (const char *const *)shards->items,
+        .shard_count = shards->count,
+        .mode = c->stage == BIF_STAGE_CLIP ? BIF_LOADER_CAPTION : c->stage == BIF_STAGE_LM ? BIF_LOADER_TEXT : BIF_LOADER_CHAT,
+        .chat = t->chat,
+        .preprocess = t->preprocess,
+        .image_limits = {.max_pixels = c->data.max_image_pixels},
+        .seed = (uint64_t)c->seed,
+        .shuffle = c->data.shuffle,
+        .samples_per_step = c->batch.samples,
+        .micro_batch_samples = c->batch.micro_samples,
+        .max_tokens = c->batch.micro_tokens,
+        .rank = t->rank,
+        .world = t->world,
+        .threads = (int)c->data.threads,
+        .prefetch = (int)c->data.prefetch,
+        .end_step = -1,
+        .cache_pixels = c->data.cache_mib > 0,
+        .cache_bytes = c->data.cache_mib << 20,
+    };
+}
+
+static bif_status open_data(trainer *t)
+{
+    bif_status st = BIF_OK;
+    const bif_config *c = t->config;
+    bif_loader_options options = loader_options(t, &c->data.shards);
+    options.start_step = t->state.step;
+    BIF_TRY(bif_loader_open(&options, &t->loader));
+    const int64_t samples = bif_loader_samples(t->loader);
+    t->steps = c->train.steps > 0 ? c->train.steps : (int64_t)ceil(c->train.epochs * (double)samples / (double)c->batch.samples);
+    t->warmup = bif_warmup_steps(c, t->steps);
+    bif_info("data: %lld samples in %zu shard path(s), %lld a step, %lld steps, %lld of warm-up", (long long)samples,
+             c->data.shards.count, (long long)c->batch.samples, (long long)t->steps, (long long)t->warmup);
+done:
+    return st;
+}
+
+static bif_status open_model(trainer *t)
+{
+    bif_status st = BIF_OK;
+    const bif_config *c = t->config;
+    bif_stage_run *run = &t->run;
+    run->config = c;
+    run->comm = t->comm;
+    BIF_TRY(bif_device_open(c->device, default_threads(t), &run->device));
+    BIF_TRY(bif_tokenizer_load(c->data.tokenizer, &t->tokenizer));
+    BIF_TRY(bif_build_config(c, &t->paths, t->tokenizer, &run->model));
+    if (c->stage == BIF_STAGE_CLIP) {
+        BIF_TRY(bif_build_clip(c, &t->paths, &run->model, t->world, run->device, &run->clip));
+        run->params = &run->clip.params;
+    } else {
+        BIF_TRY(bif_build_vlm(c, &t->paths, &run->model, t->world, run->device, &run->vlm));
+        run->params = &run->vlm.params;
+    }
+    int64_t max_tokens = c->data.max_tokens;
+    const int64_t positions = c->stage == BIF_STAGE_CLIP ? run->model.text.positions : run->model.decoder.positions;
+    if (max_tokens > positions) {
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "data.max_tokens is %lld, but the model has only %lld positions", (long long)max_tokens,
+                         (long long)positions));
+    }
+    BIF_TRY(bif_build_chat(&run->model, t->tokenizer, c->data.template_, c->data.system, max_tokens, c->data.truncate, &t->chat));
+    if (run->model.kind != BIF_MODEL_DECODER) {
+        BIF_TRY(bif_build_preprocess(&run->model, c->data.image_fit, &t->preprocess));
+    }
+    BIF_TRY(bif_optimizer_new(&t->optimizer, run->params, c, t->comm));
+    bif_info("device: %s; %d rank(s), %d on this node; seed %lld", run->device->name, t->world, bif_comm_local_ranks(t->comm),
+             (long long)c->seed);
+done:
+    return st;
+}
+
+/* Continues from the newest valid checkpoint, if it belongs to this run. */
+static bif_status resume(trainer *t)
+{
+    bif_status st = BIF_OK;
+    char *path = NULL;
+    char config_digest[33];
+    bif_config_digest(t->config, config_digest);
+    BIF_TRY(bif_checkpoint_find(t->comm, t->config->output, &path));
+    if (path != NULL) {
+        BIF_TRY(bif_checkpoint_load(t->comm, t->run.device, path, t->run.params, &t->optimizer.moments, &t->state));
+        if (strcmp(t->state.config_digest, config_digest) != 0) {
+            BIF_TRY(bif_fail(BIF_ERR_CONFIG,
+                             "%s was made with other settings (compare %s/config.yaml); restore them, or set another output", path,
+                             t->config->output));
+        }
+        bif_info("resuming from %s", path);
+    }
+    memcpy(t->state.config_digest, config_digest, sizeof config_digest);
+    t->state.seed = (uint64_t)t->config->seed;
+done:
+    free(path);
+    return st;
+}
+
+static bif_status check_data_digest(trainer *t)
+{
+    const char *digest = bif_loader_digest(t->loader);
+    if (t->state.step > 0 && strcmp(t->state.data_digest, digest) != 0) {
+        return bif_fail(BIF_ERR_CONFIG, "data.shards: they are not the ones the checkpoint in %s was trained on; restore them, or set another output",
+                        t->config->output);
+    }
+    snprintf(t->state.data_digest, sizeof t->state.data_digest, "%s", digest);
+    return BIF_OK;
+}
+
+static bif_status write_config(const trainer *t)
+{
+    char *path = bif_path_join(t->config->output, "config.yaml");
+    char *text = bif_config_text(t->config);
+    bif_status st = bif_file_write(path, text, strlen(text));
+    free(text);
+    free(path);
+    return st;
+}
+
+/* ---- stepping ---- */
+
+static bif_status save(trainer *t)
+{
+    bif_status st = BIF_OK;
+    if (t->rank == 0) {
+        st = bif_metrics_sync(t->metrics, &t->state.metrics_bytes);
+    }
+    const double start = now();
+    BIF_TRY(bif_comm_agree(t->comm, st));
+    BIF_TRY(bif_checkpoint_save(t->comm, t->run.device, t->config->output, &t->run.model, t->run.params, t->config->data.tokenizer,
+                                &t->optimizer.moments, &t->state, (int)t->config->train.keep));
+    bif_info("saved step %lld in %.1f s", (long long)t->state.step, now() - start);
+done:
+    return st;
+}
+
+/* Mean loss over the validation shards, in order; every rank takes part. */
+static bif_status validate(trainer *t)
+{
+    bif_status st = BIF_OK;
+    const bif_config *c = t->config;
+    bif_loader *loader = NULL;
+    bif_loader_options options = loader_options(t, &c->data.validation);
+    options.shuffle = false;
+    options.cache_pixels = false;
+    options.prefetch = 1;
+    BIF_TRY(bif_loader_open(&options, &loader));
+    int64_t samples = bif_loader_samples(loader);
+    samples = c->data.validation_samples > 0 && samples > c->data.validation_samples ? c->data.validation_samples : samples;
+    const int64_t steps = samples / c->batch.samples > 0 ? samples / c->batch.samples : 1; /* whole batches */
+    double loss = 0.0, count = 0.0;
+    for (int64_t i = 0; i < steps; i++) {
+        const bif_step *step = NULL;
+        BIF_TRY(bif_comm_agree(t->comm, bif_loader_next(loader, &step)));
+        bif_step_result result;
+        bif_stage_step(&t->run, step, false, &result);
+        bif_loader_done(loader, step);
+        loss += result.loss * result.supervised;
+        count += result.supervised;
+    }
+    loss = count > 0.0 ? loss / count : 0.0;
+    bif_info("step %lld: validation loss %.5f over %lld samples", (long long)t->state.step, loss, (long long)(steps * c->batch.samples));
+    BIF_TRY(bif_comm_agree(t->comm, bif_metrics_write(t->metrics, json_pack("{s:I,s:f}", "step", (json_int_t)t->state.step,
+                                                                            "validation_loss", loss))));
+done:
+    bif_loader_close(loader);
+    return st;
+}
+
+static void clamp_logit_scale(trainer *t)
+{
+    bif_param *p = t->run.clip.logit_scale;
+    if (p == NULL || !p->trainable) {
+        return;
+    }
+    float value = 0.0f;
+    const float limit = (float)t->config->clip.logit_scale_max;
+    t->run.device->copy_out(t->run.device, &value, p->value.data, sizeof value);
+    value = value > limit ? limit : value < 0.0f ? 0.0f : value; /* open_clip: 0 <= log scale <= ln 100 */
+    t->run.device->copy_in(t->run.device, p->value.data, &value, sizeof value);
+}
+
+static bif_status report(trainer *t, const bif_step_result *result, double norm, double schedule, double seconds, double waited)
+{
+    const int64_t step = t->state.step;
+    const double rate = result->samples / seconds, tokens = result->tokens / seconds;
+    const double share = t->peak_flops > 0.0 ? bif_stage_flops(&t->run, result) / seconds / t->peak_flops : 0.0;
+    const double epoch = (double)(step * t->config->batch.samples) / (double)bif_loader_samples(t->loader);
+    /* JSON has no NaN: a loss that is not finite is written as null. */
+    json_t *record = json_pack("{s:I,s:o,s:f,s:o,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "step", (json_int_t)step, "loss",
+                               isfinite(result->loss) ? json_real(result->loss) : json_null(), "lr",
+                               t->config->optimizer.lr * schedule, "grad_norm", isfinite(norm) ? json_real(norm) : json_null(),
+                               "epoch", epoch, "supervised", result->supervised, "tokens", result->tokens, "seconds", seconds,
+                               "samples_per_s", rate, "share_of_peak", share, "data_wait_s", waited);
+    BIF_BUG_IF(record == NULL, "the metrics record could not be built");
+    const double left = (double)(t->steps - step) * (now() - t->started) / (double)(step - t->first_step);
+    const bool line = t->config->train.log_every > 0 && (step % t->config->train.log_every == 0 || step == t->steps);
+    const char *format = "step %lld/%lld  loss %.4f  lr %.3g  norm %.3f  %.1f samples/s  %.0f tokens/s  %.0f %% of peak  data wait %.1f %%  "
+                         "left %d:%02d";
+    const int minutes = (int)(left / 60.0), rest = (int)left % 60;
+    (line ? bif_info : bif_progress)(format, (long long)step, (long long)t->steps, result->loss, t->config->optimizer.lr * schedule, norm,
+                                     rate, tokens, 100.0 * share, 100.0 * waited / seconds, minutes, rest);
+    return bif_metrics_write(t->metrics, record);
+}
+
+static bif_status one_step(trainer *t)
+{
+    bif_status st = BIF_OK;
+    const double start = now(), waited = bif_loader_wait_seconds(t->loader);
+    const bif_step *step = NULL;
+    BIF_TRY(bif_comm_agree(t->comm, bif_loader_next(t->loader, &step)));
+    BIF_BUG_IF(step->step != t->state.step, "the loader brought step %lld, wanted %lld", (long long)step->step, (long long)t->state.step);
+    bif_params_zero_grads(t->run.params);
+    bif_step_result result;
+    bif_stage_step(&t->run, step, true, &result);
+    bif_loader_done(t->loader, step);
+    const double norm = bif_optimizer_reduce(&t->optimizer, t->comm);
+    const double schedule = bif_schedule(t->config->optimizer.schedule, t->state.step, t->steps, t->warmup, t->config->optimizer.min_lr_ratio);
+    if (isfinite(norm) && isfinite(result.loss)) {
+        bif_optimizer_step(&t->optimizer, t->comm, norm, schedule, t->state.step + 1);
+        clamp_logit_scale(t);
+        t->bad_steps = 0;
+    } else if (++t->bad_steps <= 5) {
+        if (t->rank == 0) {
+            bif_warn("step %lld: loss %g, gradient norm %g; the update is skipped", (long long)t->state.step + 1, result.loss, norm);
+        }
+    } else {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "step %lld: no finite gradient for %lld steps in a row; lower optimizer.lr or set optimizer.clip_norm",
+                         (long long)t->state.step + 1, (long long)t->bad_steps));
+    }
+    t->state.step++;
+    t->state.skipped = bif_loader_skipped(t->loader);
+    const double seconds = now() - start;
+    BIF_TRY(bif_comm_agree(t->comm, report(t, &result, norm, schedule, seconds, bif_loader_wait_seconds(t->loader) - waited)));
+done:
+    return st;
+}
+
+/* Whether any rank was asked to stop. The schedule of collectives is the same on all ranks. */
+static bool stop_wanted(trainer *t)
+{
+    double wanted = stop_signal != 0;
+    bif_comm_max_f64(t->comm, &wanted, 1);
+    const int64_t limit = t->config->train.stop_after;
+    return wanted > 0.0 || (limit > 0 && t->state.step - t->first_step >= limit);
+}
+
+static bif_status loop(trainer *t)
+{
+    bif_status st = BIF_OK;
+    const bif_config *c = t->config;
+    t->started = now();
+    t->first_step = t->state.step;
+    while (t->state.step < t->steps) {
+        BIF_TRY(one_step(t));
+        const int64_t step = t->state.step;
+        const bool last = step == t->steps;
+        if (c->data.validation.count > 0 && ((c->train.validate_every > 0 && step % c->train.validate_every == 0) || last)) {
+            BIF_TRY(validate(t));
+        }
+        const bool stop = !last && stop_wanted(t);
+        if (last || stop || (c->train.checkpoint_every > 0 && step % c->train.checkpoint_every == 0)) {
+            st = save(t);
+            if (st == BIF_ERR_IO && !last && !stop) {
+                bif_warn("%s; training goes on with the previous checkpoint", bif_error_message());
+                st = BIF_OK;
+            }
+            BIF_TRY(st);
+        }
+        if (stop) {
+            BIF_TRY(bif_fail(BIF_ERR_STOPPED, "stopped after step %lld of %lld and saved; the same command continues", (long long)step,
+                             (long long)t->steps));
+        }
+    }
+done:
+    return st;
+}
+
+static bif_status prove_frozen(trainer *t, const char *before)
+{
+    char after[33];
+    bif_params_digest(t->run.params, false, after);
+    if (t->run.params->frozen_elements == 0) {
+        return BIF_OK;
+    }
+    if (strcmp(before, after) != 0) {
+        return bif_fail(BIF_ERR_BUG, "frozen tensors changed during the run (digest %s, now %s); please report this", before, after);
+    }
+    bif_info("frozen tensors unchanged: %lld elements, XXH3-128 %s before and after", (long long)t->run.params->frozen_elements, after);
+    return BIF_OK;
+}
+
+static void close_all(trainer *t)
+{
+    bif_loader_close(t->loader);
+    bif_metrics_close(t->metrics);
+    bif_optimizer_free(&t->optimizer);
+    if (t->run.device != NULL) {
+        t->run.device->release(t->run.device, t->run.arena.base);
+    }
+    if (t->config->stage == BIF_STAGE_CLIP) {
+        bif_clip_free(&t->run.clip);
+    } else {
+        bif_vlm_free(&t->run.vlm);
+    }
+    bif_device_close(t->run.device);
+    bif_tokenizer_free(t->tokenizer);
+    bif_model_paths_free(&t->paths);
+    bif_log_set_copy(-1);
+    if (t->log_fd >= 0) {
+        close(t->log_fd);
+    }
+    if (t->lock_fd >= 0) {
+        close(t->lock_fd);
+    }
+}
+
+bif_status bif_train(const bif_config *config, bif_comm *comm)
+{
+    bif_status st = BIF_OK;
+    char frozen[33];
+    trainer t = {.config = config, .comm = comm, .rank = bif_comm_rank(comm), .world = bif_comm_world(comm), .lock_fd = -1, .log_fd = -1};
+    if (config->stage == BIF_STAGE_CLIP && config->batch.samples % t.world != 0) {
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "batch.samples (%lld) must be divisible by the %d ranks in stage clip",
+                         (long long)config->batch.samples, t.world));
+    }
+    BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? lock_output(&t) : BIF_OK));
+    BIF_TRY(bif_resolve_paths(config, comm, &t.paths));
+    BIF_TRY(bif_comm_agree(comm, open_model(&t)));
+    BIF_TRY(resume(&t));
+    BIF_TRY(bif_comm_agree(comm, open_data(&t)));
+    BIF_TRY(check_data_digest(&t));
+    if (t.state.step >= t.steps) {
+        bif_info("%s: all %lld steps are done", config->output, (long long)t.steps);
+        goto done;
+    }
+    BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? write_config(&t) : BIF_OK));
+    BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? bif_metrics_open(config->output, t.state.metrics_bytes, &t.metrics) : BIF_OK));
+    bif_print_manifest(t.run.params);
+    const bif_batch_limits limits = bif_loader_limits(t.loader);
+    bif_print_memory(&t.run, &limits, config->data.prefetch + 1, config->data.cache_mib << 20);
+    BIF_TRY(bif_comm_agree(comm, bif_stage_allocate(&t.run, &limits)));
+    bif_params_digest(t.run.params, false, frozen);
+    t.peak_flops = bif_measure_peak(t.run.device);
+    bif_comm_sum_f64(comm, &t.peak_flops, 1);
+    bif_info("peak of the linear op: %.0f GFLOP/s over all ranks", t.peak_flops / 1e9);
+    catch_signals();
+    BIF_TRY(loop(&t));
+    BIF_TRY(prove_frozen(&t, frozen));
+    bif_info("done: %lld steps in %.1f s, data wait %.1f %%, %lld samples left out, activations peak %.1f of %.1f MiB, process peak %.1f MiB",
+             (long long)(t.steps - t.first_step), now() - t.started, 100.0 * bif_loader_wait_seconds(t.loader) / (now() - t.started),
+             (long long)t.state.skipped, (double)t.run.arena.peak / 0x1p20, (double)t.run.arena.size / 0x1p20,
+             (double)bif_peak_rss_bytes() / 0x1p20);
+done:
+    close_all(&t);
+    return st;
+}
