@@ -18,6 +18,15 @@
 void BIF_CPU(gemm)(bif_device *device, int thread, bool ta, bool tb, int64_t m, int64_t n, int64_t k, float alpha,
                    const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 
+/* The same, and `done` is called once for each finished tile [row, +rows) x [column, +columns) of C while it is in cache. */
+typedef void (*bif_gemm_done)(void *context, int64_t row, int64_t rows, int64_t column, int64_t columns);
+void BIF_CPU(gemm_then)(bif_device *device, int thread, bool ta, bool tb, int64_t m, int64_t n, int64_t k, float alpha,
+                        const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc,
+                        bif_gemm_done done, void *context);
+
+/* gemm's packing buffer: as bif_cpu_scratch, in a slot of its own. */
+void *bif_cpu_pack(bif_device *device, int thread, size_t bytes);
+
 /* The `part`-th of `parts` nearly equal ranges of [0, n): begin of part i is bif_part(n, parts, i), its end bif_part(n, parts, i + 1). */
 static inline int64_t bif_part(int64_t n, int64_t parts, int64_t part)
 {

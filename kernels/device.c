@@ -7,8 +7,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "kernels/ops.h"
 #include "kernels/device_cuda.h"
+#include "kernels/ops.h"
+
+/* Declared in kernels/cpu.h, which only a *_cpu.c can include. */
+void *bif_cpu_pack(bif_device *device, int thread, size_t bytes);
 
 #define MAX_THREADS 1024
 #define HUGE_PAGE ((size_t)2 << 20)
@@ -88,7 +91,7 @@ typedef struct {
 } scratch_slot;
 
 typedef struct {
-    scratch_slot *slots; /* threads of them, 64-byte aligned in slots_memory */
+    scratch_slot *slots; /* two a thread (scratch of the op, packing of gemm), 64-byte aligned in slots_memory */
     void *slots_memory;
 } cpu_state;
 
@@ -151,7 +154,7 @@ static void cpu_sync(bif_device *device)
 static void cpu_close(bif_device *device)
 {
     cpu_state *state = device->state;
-    for (int i = 0; i < device->threads; i++) {
+    for (int i = 0; i < 2 * device->threads; i++) {
         free(state->slots[i].memory);
     }
     free(state->slots_memory);
@@ -159,18 +162,28 @@ static void cpu_close(bif_device *device)
     free(device);
 }
 
-void *bif_cpu_scratch(bif_device *device, int thread, size_t bytes)
+static void *grow(bif_device *device, int thread, int which, size_t bytes)
 {
     BIF_BUG_IF(device->kind != BIF_DEVICE_CPU || thread < 0 || thread >= device->threads, "scratch of thread %d on %s", thread,
                device->name);
     cpu_state *state = device->state;
-    scratch_slot *slot = &state->slots[thread];
+    scratch_slot *slot = &state->slots[2 * thread + which];
     if (bytes > slot->size) {
         free(slot->memory);
         slot->memory = bif_malloc(bytes + 64);
         slot->size = bytes;
     }
     return align64(slot->memory);
+}
+
+void *bif_cpu_scratch(bif_device *device, int thread, size_t bytes)
+{
+    return grow(device, thread, 0, bytes);
+}
+
+void *bif_cpu_pack(bif_device *device, int thread, size_t bytes)
+{
+    return grow(device, thread, 1, bytes);
 }
 
 /* ---- opening ---- */
@@ -193,7 +206,7 @@ static bif_status open_cpu(int threads, bif_device **out)
     openblas_set_num_threads(1);
     bif_device *device = bif_calloc(1, sizeof *device);
     cpu_state *state = bif_calloc(1, sizeof *state);
-    state->slots_memory = bif_calloc((size_t)threads + 1, sizeof *state->slots);
+    state->slots_memory = bif_calloc(2 * (size_t)threads + 1, sizeof *state->slots);
     state->slots = align64(state->slots_memory);
     *device = (bif_device){
         .kind = BIF_DEVICE_CPU,
