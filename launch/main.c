@@ -1,4 +1,76 @@
-int main(void)
+/* bifocal VERB ...: finds the verb, runs it, prints the error. The only file that ends the process. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "launch/commands.h"
+
+typedef struct {
+    const char *group, *name; /* group NULL: `bifocal NAME`; else `bifocal GROUP NAME` */
+    bif_status (*run)(int argc, char **argv);
+    const char *what;
+} verb;
+
+static const verb verbs[] = {
+    {NULL, "train", bif_cmd_train, "train a stage: lm, clip, pretrain or finetune"},
+    {NULL, "eval", bif_cmd_eval, "answer a file of questions and score them"},
+    {NULL, "zeroshot", bif_cmd_zeroshot, "zero-shot classification with CLIP towers"},
+    {NULL, "generate", bif_cmd_generate, "answer one prompt about a picture"},
+    {NULL, "probe", bif_cmd_probe, "write logits, loss and gradients for comparison with another implementation"},
+    {"data", "pack", bif_cmd_data_pack, "images and conversations or captions into HDF5 shards"},
+    {"data", "verify", bif_cmd_data_verify, "read shards back and check every byte"},
+    {"data", "stats", bif_cmd_data_stats, "what is in shards"},
+    {"data", "show", bif_cmd_data_show, "one sample as tokens with its loss mask"},
+    {"data", "tokenizer", bif_cmd_data_tokenizer, "train a byte-level BPE tokenizer"},
+};
+
+static void usage(FILE *out)
 {
-    return 0;
+    fprintf(out, "bifocal " BIF_VERSION ": train vision-language models from C.\n\nusage: bifocal VERB [ARGUMENTS]; each verb has --help\n\n");
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s%s%s", verbs[i].group ? verbs[i].group : "", verbs[i].group ? " " : "", verbs[i].name);
+        fprintf(out, "  %-16s %s\n", name, verbs[i].what);
+    }
+    fprintf(out, "\nexit codes: 0 done, 64 wrong command line, 65 bad data, 70 bug, 71 out of memory, 74 file or disk trouble,\n"
+                 "75 stopped but resumable (run the same command again), 78 wrong configuration\n");
+}
+
+static const verb *find(int argc, char **argv, int *used)
+{
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        const verb *v = &verbs[i];
+        const int words = v->group == NULL ? 1 : 2;
+        if (argc > words && strcmp(argv[words], v->name) == 0 && (v->group == NULL || strcmp(argv[1], v->group) == 0)) {
+            *used = words;
+            return v;
+        }
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        usage(argc < 2 ? stderr : stdout);
+        return argc < 2 ? BIF_ERR_USAGE : BIF_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("bifocal " BIF_VERSION "\n");
+        return BIF_OK;
+    }
+    int used = 0;
+    const verb *v = find(argc, argv, &used);
+    if (v == NULL) {
+        fprintf(stderr, "bifocal: '%s%s%s' is not a verb; see bifocal --help\n", argv[1],
+                strcmp(argv[1], "data") == 0 && argc > 2 ? " " : "", strcmp(argv[1], "data") == 0 && argc > 2 ? argv[2] : "");
+        return BIF_ERR_USAGE;
+    }
+    bif_status st = v->run(argc - used, argv + used);
+    if (st == BIF_ERR_STOPPED) {
+        fprintf(stderr, "bifocal: %s\n", bif_error_message());
+    } else if (st != BIF_OK) {
+        fprintf(stderr, "bifocal: error: %s\n", bif_error_message());
+    }
+    return (int)st;
 }

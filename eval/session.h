@@ -1,0 +1,35 @@
+/* A checkpoint opened for inference: nothing trains, one rank holds it whole. */
+#pragma once
+#include "data/chat.h"
+#include "data/image.h"
+#include "train/build.h"
+#include "train/networks.h"
+
+typedef struct {
+    const char *device;        /* "cpu", ... */
+    int threads;               /* 0 = all */
+    const char *tokenizer;     /* NULL = the folder's own tokenizer.json */
+    const char *template_name; /* NULL = what the checkpoint was trained with, else vicuna_v1 */
+    const char *system;        /* NULL = the template's own */
+    const char *image_fit;     /* NULL = what the checkpoint was trained with, else pad */
+    int64_t max_tokens;        /* 0 = the model's positions */
+    bool gradients;            /* probe --grad: every group trains */
+} bif_session_options;
+
+typedef struct {
+    bif_device *device;
+    bif_tokenizer *tokenizer;
+    bif_model_config model;
+    bif_vlm vlm;   /* decoder alone or LLaVA */
+    bif_clip clip; /* CLIP */
+    bif_chat chat;
+    bif_preprocess preprocess;
+    char *folder;
+} bif_session;
+
+/* path: a Hugging Face folder or a run's folder (its newest valid checkpoint). kinds: mask of 1 << bif_model_kind that are welcome.
+ * Collective (the newest checkpoint is chosen by rank 0). */
+bif_status bif_session_open(const char *path, unsigned kinds, const bif_session_options *options, bif_comm *comm, bif_session *out);
+void bif_session_close(bif_session *session);
+/* Reads root/relative (bif_open_beneath), decodes and preprocesses into pixels f32 [3, S, S]. */
+bif_status bif_session_image(const bif_session *session, int root_fd, const char *root, const char *relative, float *pixels);

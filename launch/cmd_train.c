@@ -1,0 +1,76 @@
+/* bifocal train CONFIG [--set a.b=c ...] */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "launch/commands.h"
+#include "launch/with_comm.h"
+#include "train/trainer.h"
+
+static const char help[] =
+    "usage: bifocal train CONFIG.yaml [--set KEY=VALUE]... [--check] [--help-config]\n"
+    "       mpirun -n RANKS bifocal train CONFIG.yaml ...\n\n"
+    "Runs one stage of training from a recipe, or continues it from the newest valid checkpoint in its output folder.\n\n"
+    "  --set KEY=VALUE   set a key of the recipe (repeatable; the last one wins), for example --set optimizer.lr=1e-3\n"
+    "  --check           read and check the recipe, print it resolved, and stop\n"
+    "  --help-config     print every key of a recipe with type, range, default and meaning\n";
+
+typedef struct {
+    const bif_config *config;
+} job;
+
+static bif_status run(void *context, bif_comm *comm)
+{
+    return bif_train(((job *)context)->config, comm);
+}
+
+bif_status bif_cmd_train(int argc, char **argv)
+{
+    static const struct option options[] = {{"set", required_argument, NULL, 's'},
+                                            {"check", no_argument, NULL, 'c'},
+                                            {"help-config", no_argument, NULL, 'k'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    bif_status st = BIF_OK;
+    bif_config config = {0};
+    const char **sets = bif_calloc((size_t)argc, sizeof *sets);
+    size_t count = 0;
+    bool check = false;
+    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+        switch (c) {
+        case 's':
+            sets[count++] = optarg;
+            break;
+        case 'c':
+            check = true;
+            break;
+        case 'k': {
+            char *text = bif_config_reference();
+            fputs(text, stdout);
+            free(text);
+            goto done;
+        }
+        case 'h':
+            fputs(help, stdout);
+            goto done;
+        default:
+            BIF_TRY(bif_fail(BIF_ERR_USAGE, "train: wrong option; see bifocal train --help"));
+        }
+    }
+    if (optind + 1 != argc) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "train: name one recipe (CONFIG.yaml); see bifocal train --help"));
+    }
+    BIF_TRY(bif_config_load(argv[optind], sets, count, &config));
+    if (check) {
+        char *text = bif_config_text(&config);
+        fputs(text, stdout);
+        free(text);
+        goto done;
+    }
+    BIF_TRY(bif_with_comm(run, &(job){&config}));
+done:
+    bif_config_free(&config);
+    free(sets);
+    return st;
+}

@@ -1,0 +1,15 @@
+/* The verbs of the program. Each parses its own arguments (argv[0] is the verb), prints what it is asked for on stdout, and returns the exit
+ * status; main.c prints the message of a failure. */
+#pragma once
+#include "base/status.h"
+
+bif_status bif_cmd_train(int argc, char **argv);
+bif_status bif_cmd_eval(int argc, char **argv);
+bif_status bif_cmd_zeroshot(int argc, char **argv);
+bif_status bif_cmd_generate(int argc, char **argv);
+bif_status bif_cmd_probe(int argc, char **argv);
+bif_status bif_cmd_data_pack(int argc, char **argv);
+bif_status bif_cmd_data_verify(int argc, char **argv);
+bif_status bif_cmd_data_stats(int argc, char **argv);
+bif_status bif_cmd_data_show(int argc, char **argv);
+bif_status bif_cmd_data_tokenizer(int argc, char **argv);
