@@ -452,6 +452,9 @@ bif_status bif_train(const bif_config *config, bif_comm *comm)
     catch_signals();
     BIF_TRY(loop(&t));
     BIF_TRY(prove_frozen(&t, frozen));
+    BIF_TRY(bif_comm_agree(comm, bif_metrics_write(t.metrics, json_pack("{s:b,s:I,s:f,s:f}", "done", 1, "step", (json_int_t)t.state.step,
+                                                                        "peak_rss_mib", (double)bif_peak_rss_bytes() / 0x1p20, "seconds",
+                                                                        now() - t.started))));
     bif_info("done: %lld steps in %.1f s, data wait %.1f %%, %lld samples left out, activations peak %.1f of %.1f MiB, process peak %.1f MiB",
              (long long)(t.steps - t.first_step), now() - t.started, 100.0 * bif_loader_wait_seconds(t.loader) / (now() - t.started),
              (long long)t.state.skipped, (double)t.run.arena.peak / 0x1p20, (double)t.run.arena.size / 0x1p20,
