@@ -1,0 +1,83 @@
+#include <math.h>
+#include <stdlib.h>
+
+#include "data/image.h"
+#include "data/resize.h"
+
+bif_preprocess bif_preprocess_clip(int64_t size)
+{
+    return (bif_preprocess){ .size = size,
+                             .fit = BIF_FIT_CROP,
+                             .mean = { 0.48145466f, 0.4578275f, 0.40821073f },
+                             .std = { 0.26862954f, 0.26130258f, 0.27577711f } };
+}
+
+bif_status bif_preprocess_u8(const bif_preprocess *preprocess, const bif_image *image, uint8_t *out)
+{
+    int64_t s = preprocess->size, w = image->width, h = image->height;
+    if (s < 1 || s > 16384) {
+        return bif_fail(BIF_ERR_CONFIG, "picture size %lld is not between 1 and 16384", (long long)s);
+    }
+    if (image->rgb == NULL || w < 1 || h < 1) {
+        return bif_fail(BIF_ERR_DATA, "a picture without pixels cannot be resized");
+    }
+    bif_resize_job job = { .rgb = image->rgb, .width = w, .height = h, .canvas_width = w, .canvas_height = h, .out_width = s,
+                           .out_height = s, .w = s, .h = s };
+    switch (preprocess->fit) {
+    case BIF_FIT_CROP: {
+        /* The quotient is taken in double and cut, as int(S * long / short) is in Python: the product is exact. */
+        double product = (double)(s * (w > h ? w : h));
+        int64_t other = (int64_t)floor(product / (double)(w > h ? h : w));
+        job.out_width = w > h ? other : s;
+        job.out_height = w > h ? s : other;
+        job.x = (job.out_width - s) / 2;
+        job.y = (job.out_height - s) / 2;
+        break;
+    }
+    case BIF_FIT_PAD:
+        job.canvas_width = job.canvas_height = w > h ? w : h;
+        job.off_x = (job.canvas_width - w) / 2;
+        job.off_y = (job.canvas_height - h) / 2;
+        for (int c = 0; c < 3; c++) {
+            double level = floor((double)preprocess->mean[c] * 255.0);
+            job.fill[c] = (uint8_t)(level < 0.0 ? 0.0 : level > 255.0 ? 255.0 : level);
+        }
+        break;
+    case BIF_FIT_SQUASH:
+        break;
+    default:
+        return bif_fail(BIF_ERR_CONFIG, "unknown way %d to fit a picture (crop, pad or squash)", (int)preprocess->fit);
+    }
+    bif_resize_window(&job, out);
+    return BIF_OK;
+}
+
+bif_status bif_preprocess_run(const bif_preprocess *preprocess, const bif_image *image, float *out)
+{
+    bif_status st = BIF_OK;
+    float table[3][256];
+    uint8_t *bytes = NULL;
+    for (int c = 0; c < 3; c++) {
+        if (!(preprocess->std[c] > 0.0f)) {
+            return bif_fail(BIF_ERR_CONFIG, "the standard deviation of channel %d is %g; it must be above 0", c, (double)preprocess->std[c]);
+        }
+        for (int v = 0; v < 256; v++) {
+            /* Rounded to f32 after the scaling and after each step of the normalisation, as CLIPImageProcessor does. */
+            float scaled = (float)(v * (1.0 / 255.0));
+            table[c][v] = (scaled - preprocess->mean[c]) / preprocess->std[c];
+        }
+    }
+    int64_t plane = preprocess->size * preprocess->size;
+    if (preprocess->size >= 1 && preprocess->size <= 16384) {
+        bytes = bif_malloc((size_t)plane * 3);
+    }
+    BIF_TRY(bif_preprocess_u8(preprocess, image, bytes)); /* refuses every other size before it writes */
+    for (int64_t i = 0; i < plane; i++) {
+        out[i] = table[0][bytes[i * 3]];
+        out[plane + i] = table[1][bytes[i * 3 + 1]];
+        out[2 * plane + i] = table[2][bytes[i * 3 + 2]];
+    }
+done:
+    free(bytes);
+    return st;
+}

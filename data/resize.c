@@ -1,0 +1,396 @@
+/* Two passes, 8 bits between them, weights in fixed point with 22 fraction bits: Pillow's rule, so that the bytes are equal.
+ * What differs is the order of the sums, which integers do not feel:
+ *  - eight rows are interleaved pixel by pixel before the horizontal pass, so that one weight meets 24 neighbouring bytes and
+ *    the loop is three vectors wide (row by row the three channels defeat the vector units);
+ *  - a tap that falls on the padding of the canvas adds weight * fill, so its sum of weights is kept and the padding itself
+ *    never read. */
+#include "data/resize.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/image.h"
+
+#define FRACTION_BITS 22
+#define HALF (1 << (FRACTION_BITS - 1))
+#define ROWS 8                /* rows of one horizontal block */
+#define LANES (ROWS * 3)      /* bytes that share a weight */
+#define CHUNK 32              /* bytes of a row that the vertical pass holds in registers */
+
+/* One axis: for each output position of the window its taps inside the source, and the summed weight of those outside. */
+typedef struct {
+    int64_t taps;     /* weights a position has room for */
+    int32_t *weights; /* [n, taps] */
+    int64_t *first;   /* [n] */
+    int64_t *count;   /* [n] */
+    int32_t *outside; /* [n] */
+    int64_t begin, end; /* source positions any tap touches */
+    bool identity;    /* same size and no padding: the pass is a copy */
+} axis;
+
+static double cubic(double x)
+{
+    x = fabs(x);
+    if (x < 1.0) {
+        return (1.5 * x - 2.5) * x * x + 1.0;
+    }
+    return x < 2.0 ? (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5 : 0.0;
+}
+
+static int32_t to_fixed(double weight)
+{
+    double scaled = weight * (1 << FRACTION_BITS);
+    return (int32_t)(weight < 0.0 ? scaled - 0.5 : scaled + 0.5);
+}
+
+static void axis_free(axis *a)
+{
+    free(a->weights);
+    free(a->first);
+    free(a->count);
+    free(a->outside);
+}
+
+/* Positions [from, from+n) of `canvas` resized to `out`; the source covers [offset, offset+length) of the canvas. */
+static void axis_make(axis *a, int64_t canvas, int64_t offset, int64_t length, int64_t out, int64_t from, int64_t n)
+{
+    double scale = (double)canvas / (double)out;
+    double stretch = scale < 1.0 ? 1.0 : scale;
+    double inverse = 1.0 / stretch;
+    double support = 2.0 * stretch;
+    a->taps = canvas == out ? 1 : (int64_t)ceil(support) * 2 + 1;
+    a->weights = bif_malloc((size_t)(n * a->taps) * sizeof *a->weights);
+    a->first = bif_malloc((size_t)n * sizeof *a->first);
+    a->count = bif_malloc((size_t)n * sizeof *a->count);
+    a->outside = bif_calloc((size_t)n, sizeof *a->outside);
+    a->identity = canvas == out && length == canvas;
+    a->begin = length;
+    a->end = 0;
+    double *exact = bif_malloc((size_t)a->taps * sizeof *exact);
+    for (int64_t i = 0; i < n; i++) {
+        double centre = ((double)(from + i) + 0.5) * scale;
+        int64_t low = (int64_t)(centre - support + 0.5), high = (int64_t)(centre + support + 0.5);
+        low = low < 0 ? 0 : low;
+        high = high > canvas ? canvas : high;
+        double sum = 0.0;
+        if (canvas == out) { /* the rule gives weight 1 at this position and 0 at its neighbours; Pillow skips the pass */
+            low = from + i;
+            high = low + 1;
+            exact[0] = sum = 1.0;
+        } else {
+            for (int64_t t = low; t < high; t++) {
+                exact[t - low] = cubic(((double)t - centre + 0.5) * inverse);
+                sum += exact[t - low];
+            }
+        }
+        int32_t *weights = a->weights + i * a->taps;
+        int64_t count = 0, first = 0;
+        for (int64_t t = low; t < high; t++) {
+            int32_t weight = to_fixed(sum != 0.0 ? exact[t - low] / sum : exact[t - low]);
+            if (t < offset || t >= offset + length) {
+                a->outside[i] += weight;
+                continue;
+            }
+            if (count == 0) {
+                first = t - offset;
+            }
+            weights[count++] = weight;
+        }
+        a->first[i] = first;
+        a->count[i] = count;
+        if (count > 0) {
+            a->begin = first < a->begin ? first : a->begin;
+            a->end = first + count > a->end ? first + count : a->end;
+        }
+    }
+    a->begin = a->begin > a->end ? a->end : a->begin; /* nothing of the source is seen */
+    free(exact);
+}
+
+static inline uint8_t clip(int32_t sum)
+{
+    int32_t v = sum >> FRACTION_BITS;
+    return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
+}
+
+/* The two inner loops, in plain C and with AVX2 (chosen at run time: the compilers do not find the byte-to-int widening by themselves
+ * and plain C is 4 times slower).
+ *
+ * across: one horizontal block. tile: [a->end - a->begin, ROWS, 3]; edge: [ROWS, 3] colour of the padding in each row;
+ *         out: `rows` rows of `stride` bytes, n positions each.
+ * down:   one output row of n bytes. rows: the first tap's row; edge: [n] bytes of a row of padding. */
+typedef void across_fn(const axis *a, int64_t n, const uint8_t *tile, const uint8_t *edge, uint8_t *out, int64_t stride, int64_t rows);
+typedef void down_fn(const int32_t *weights, int64_t count, const uint8_t *rows, int64_t stride, const uint8_t *edge, int32_t outside,
+                     uint8_t *out, int64_t n);
+
+static void across_plain(const axis *a, int64_t n, const uint8_t *tile, const uint8_t *edge, uint8_t *out, int64_t stride, int64_t rows)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const int32_t *weights = a->weights + i * a->taps;
+        const uint8_t *p = tile + (a->first[i] - a->begin) * LANES;
+        int32_t sums[LANES];
+        for (int j = 0; j < LANES; j++) {
+            sums[j] = HALF + edge[j] * a->outside[i];
+        }
+        for (int64_t k = 0; k < a->count[i]; k++, p += LANES) {
+            for (int j = 0; j < LANES; j++) {
+                sums[j] += p[j] * weights[k];
+            }
+        }
+        for (int64_t r = 0; r < rows; r++) {
+            for (int64_t c = 0; c < 3; c++) {
+                out[r * stride + i * 3 + c] = clip(sums[r * 3 + c]);
+            }
+        }
+    }
+}
+
+static void down_plain(const int32_t *weights, int64_t count, const uint8_t *rows, int64_t stride, const uint8_t *edge, int32_t outside,
+                       uint8_t *out, int64_t n)
+{
+    for (int64_t from = 0; from < n; from += CHUNK) {
+        int64_t some = n - from < CHUNK ? n - from : CHUNK;
+        const uint8_t *p = rows + from;
+        int32_t sums[CHUNK];
+        for (int64_t j = 0; j < some; j++) {
+            sums[j] = HALF + edge[from + j] * outside;
+        }
+        for (int64_t k = 0; k < count; k++, p += stride) {
+            for (int64_t j = 0; j < some; j++) {
+                sums[j] += p[j] * weights[k];
+            }
+        }
+        for (int64_t j = 0; j < some; j++) {
+            out[from + j] = clip(sums[j]);
+        }
+    }
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define AVX2 __attribute__((target("avx2")))
+
+AVX2 static inline __m256i widen(const uint8_t *p)
+{
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+}
+
+AVX2 static inline __m256i start(const uint8_t *edge, __m256i outside)
+{
+    return _mm256_add_epi32(_mm256_mullo_epi32(widen(edge), outside), _mm256_set1_epi32(HALF));
+}
+
+AVX2 static inline __m256i add(__m256i sum, const uint8_t *p, __m256i weight)
+{
+    return _mm256_add_epi32(sum, _mm256_mullo_epi32(widen(p), weight));
+}
+
+/* Shifts, clips and stores eight sums as bytes; the saturating packs are the clip. */
+AVX2 static inline void finish(uint8_t *out, __m256i sum)
+{
+    __m256i v = _mm256_srai_epi32(sum, FRACTION_BITS);
+    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    _mm_storel_epi64((__m128i *)(void *)out, _mm_packus_epi16(words, words));
+}
+
+AVX2 static void across_avx2(const axis *a, int64_t n, const uint8_t *tile, const uint8_t *edge, uint8_t *out, int64_t stride, int64_t rows)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const int32_t *weights = a->weights + i * a->taps;
+        const uint8_t *p = tile + (a->first[i] - a->begin) * LANES;
+        __m256i outside = _mm256_set1_epi32(a->outside[i]);
+        __m256i s0 = start(edge, outside), s1 = start(edge + 8, outside), s2 = start(edge + 16, outside);
+        for (int64_t k = 0; k < a->count[i]; k++, p += LANES) {
+            __m256i weight = _mm256_set1_epi32(weights[k]);
+            s0 = add(s0, p, weight);
+            s1 = add(s1, p + 8, weight);
+            s2 = add(s2, p + 16, weight);
+        }
+        uint8_t bytes[LANES];
+        finish(bytes, s0);
+        finish(bytes + 8, s1);
+        finish(bytes + 16, s2);
+        for (int64_t r = 0; r < rows; r++) {
+            memcpy(out + r * stride + i * 3, bytes + r * 3, 3);
+        }
+    }
+}
+
+AVX2 static void down_avx2(const int32_t *weights, int64_t count, const uint8_t *rows, int64_t stride, const uint8_t *edge,
+                           int32_t outside, uint8_t *out, int64_t n)
+{
+    if (n < CHUNK) {
+        down_plain(weights, count, rows, stride, edge, outside, out, n);
+        return;
+    }
+    __m256i o = _mm256_set1_epi32(outside);
+    for (int64_t j = 0; j < n; j += CHUNK) {
+        j = j + CHUNK > n ? n - CHUNK : j; /* the last chunk overlaps the one before: the same bytes again */
+        __m256i s0 = start(edge + j, o), s1 = start(edge + j + 8, o), s2 = start(edge + j + 16, o), s3 = start(edge + j + 24, o);
+        const uint8_t *p = rows + j;
+        for (int64_t k = 0; k < count; k++, p += stride) {
+            __m256i weight = _mm256_set1_epi32(weights[k]);
+            s0 = add(s0, p, weight);
+            s1 = add(s1, p + 8, weight);
+            s2 = add(s2, p + 16, weight);
+            s3 = add(s3, p + 24, weight);
+        }
+        finish(out + j, s0);
+        finish(out + j + 8, s1);
+        finish(out + j + 16, s2);
+        finish(out + j + 24, s3);
+    }
+}
+
+static bool have_avx2(void)
+{
+    return __builtin_cpu_supports("avx2");
+}
+#else
+#define across_avx2 across_plain
+#define down_avx2 down_plain
+
+static bool have_avx2(void)
+{
+    return false;
+}
+#endif
+
+/* Interleaves `rows` rows of n pixels: tile[x][row][channel]. Rows that are missing repeat the last one. */
+static void interleave(const uint8_t *pixels, int64_t stride, int64_t n, int64_t rows, uint8_t *tile)
+{
+    const uint8_t *row[ROWS];
+    for (int64_t r = 0; r < ROWS; r++) {
+        row[r] = pixels + (r < rows ? r : rows - 1) * stride;
+    }
+    int64_t x = 0;
+    for (; x + 1 < n; x++) {
+        for (int64_t r = 0; r < ROWS; r++, tile += 3) {
+            memcpy(tile, row[r] + x * 3, 4); /* one byte too many: the next write covers it */
+        }
+    }
+    for (; x < n; x++) {
+        for (int64_t r = 0; r < ROWS; r++, tile += 3) {
+            memcpy(tile, row[r] + x * 3, 3);
+        }
+    }
+}
+
+/* rows x (a->end - a->begin) pixels to rows x n. edge: [rows, 3]; out without gaps. */
+static void pass_across(const axis *a, int64_t n, const uint8_t *pixels, int64_t stride, int64_t rows, const uint8_t *edge, uint8_t *out)
+{
+    across_fn *across = have_avx2() ? across_avx2 : across_plain;
+    uint8_t *tile = bif_malloc((size_t)((a->end - a->begin) * LANES + 1));
+    for (int64_t r = 0; r < rows; r += ROWS) {
+        int64_t some = rows - r < ROWS ? rows - r : ROWS;
+        uint8_t edges[LANES] = { 0 };
+        memcpy(edges, edge + r * 3, (size_t)some * 3);
+        interleave(pixels + r * stride, stride, a->end - a->begin, some, tile);
+        across(a, n, tile, edges, out + r * n * 3, n * 3, some);
+    }
+    free(tile);
+}
+
+/* (a->end - a->begin) rows of `bytes` bytes to n rows. edge: [bytes]; out without gaps. */
+static void pass_down(const axis *a, int64_t n, const uint8_t *pixels, int64_t stride, int64_t bytes, const uint8_t *edge, uint8_t *out)
+{
+    down_fn *down = have_avx2() ? down_avx2 : down_plain;
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *taps = pixels + (a->count[i] > 0 ? a->first[i] - a->begin : 0) * stride;
+        down(a->weights + i * a->taps, a->count[i], taps, stride, edge, a->outside[i], out + i * bytes, bytes);
+    }
+}
+
+/* Up to version 12 Pillow always went across first; from 13 on it goes down first when that removes more than twice as many rows
+ * as columns go. The rounding between the passes makes the two orders differ by one level here and there, so the rule (found by
+ * comparing both orders with Pillow 13.0.0 on 4837 random sizes, no exception) is part of being equal. A picture that keeps its
+ * aspect is touched only when it is more than twice as high as wide. */
+static bool vertical_first(const bif_resize_job *job)
+{
+    return job->out_height < job->canvas_height && job->canvas_height - job->out_height > 2 * (job->canvas_width - job->out_width);
+}
+
+/* [n, 3]: the colour `fill` everywhere. */
+static uint8_t *plain_edge(int64_t n, const uint8_t fill[3])
+{
+    uint8_t *edge = bif_malloc((size_t)n * 3);
+    for (int64_t i = 0; i < n * 3; i++) {
+        edge[i] = fill[i % 3];
+    }
+    return edge;
+}
+
+/* [n, 3]: what a line of padding becomes in a pass along `a`. Weights that do not sum to exactly 2^22 may shift it by one. */
+static uint8_t *passed_edge(const axis *a, int64_t n, const uint8_t fill[3])
+{
+    uint8_t *edge = bif_malloc((size_t)n * 3);
+    for (int64_t i = 0; i < n; i++) {
+        int32_t sum = a->outside[i];
+        for (int64_t k = 0; k < a->count[i]; k++) {
+            sum += a->weights[i * a->taps + k];
+        }
+        for (int64_t c = 0; c < 3; c++) {
+            edge[i * 3 + c] = clip(HALF + fill[c] * sum);
+        }
+    }
+    return edge;
+}
+
+void bif_resize_window(const bif_resize_job *job, uint8_t *out)
+{
+    BIF_BUG_IF(job->width < 1 || job->height < 1 || job->out_width < 1 || job->out_height < 1 || job->w < 1 || job->h < 1 ||
+                   job->off_x < 0 || job->off_y < 0 || job->x < 0 || job->y < 0 || job->off_x + job->width > job->canvas_width ||
+                   job->off_y + job->height > job->canvas_height || job->x + job->w > job->out_width || job->y + job->h > job->out_height,
+               "resize of a %lldx%lld picture: source or window out of range", (long long)job->width, (long long)job->height);
+    axis ax = { 0 }, ay = { 0 };
+    axis_make(&ax, job->canvas_width, job->off_x, job->width, job->out_width, job->x, job->w);
+    axis_make(&ay, job->canvas_height, job->off_y, job->height, job->out_height, job->y, job->h);
+    int64_t stride = job->width * 3, rows = ay.end - ay.begin, columns = ax.end - ax.begin;
+    const uint8_t *pixels = job->rgb + ay.begin * stride + ax.begin * 3;
+    uint8_t *between = NULL, *edge1 = NULL, *edge2 = NULL;
+
+    if (ax.identity && ay.identity) {
+        for (int64_t i = 0; i < job->h; i++) {
+            memcpy(out + i * job->w * 3, pixels + i * stride, (size_t)job->w * 3);
+        }
+    } else if (ay.identity) {
+        edge1 = plain_edge(rows, job->fill);
+        pass_across(&ax, job->w, pixels, stride, rows, edge1, out);
+    } else if (ax.identity) {
+        edge1 = plain_edge(columns, job->fill);
+        pass_down(&ay, job->h, pixels, stride, columns * 3, edge1, out);
+    } else if (vertical_first(job)) {
+        between = bif_malloc((size_t)(job->h * columns * 3));
+        edge1 = plain_edge(columns, job->fill);
+        edge2 = passed_edge(&ay, job->h, job->fill);
+        pass_down(&ay, job->h, pixels, stride, columns * 3, edge1, between);
+        pass_across(&ax, job->w, between, columns * 3, job->h, edge2, out);
+    } else {
+        between = bif_malloc((size_t)(rows * job->w * 3));
+        edge1 = plain_edge(rows, job->fill);
+        edge2 = passed_edge(&ax, job->w, job->fill);
+        pass_across(&ax, job->w, pixels, stride, rows, edge1, between);
+        pass_down(&ay, job->h, between, job->w * 3, job->w * 3, edge2, out);
+    }
+    free(between);
+    free(edge1);
+    free(edge2);
+    axis_free(&ax);
+    axis_free(&ay);
+}
+
+void bif_resize_bicubic(const uint8_t *rgb, int64_t width, int64_t height, uint8_t *out, int64_t out_width, int64_t out_height)
+{
+    bif_resize_window(&(bif_resize_job){ .rgb = rgb,
+                                         .width = width,
+                                         .height = height,
+                                         .canvas_width = width,
+                                         .canvas_height = height,
+                                         .out_width = out_width,
+                                         .out_height = out_height,
+                                         .w = out_width,
+                                         .h = out_height },
+                      out);
+}

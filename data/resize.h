@@ -1,0 +1,20 @@
+/* Pillow's bicubic resize of a window of a virtual canvas: what preprocessing needs without the pixels it would throw away.
+ *
+ * The source is thought pasted at (off_x, off_y) on a canvas of one colour; the canvas is resized to out_width x out_height;
+ * only the window [x, x+w) x [y, y+h) of that result is computed. Neither the canvas nor the whole result exists in memory,
+ * and the bytes are those of paste, resize and crop done one after the other. Cost grows with the source, not the canvas. */
+#pragma once
+#include "base/status.h"
+
+typedef struct {
+    const uint8_t *rgb; /* [height, width, 3] */
+    int64_t width, height;
+    int64_t canvas_width, canvas_height; /* = width, height without padding */
+    int64_t off_x, off_y;
+    uint8_t fill[3];
+    int64_t out_width, out_height;
+    int64_t x, y, w, h;
+} bif_resize_job;
+
+/* out: [h, w, 3] of the caller, not overlapping the source. A source outside the canvas or a window outside the result is a bug. */
+void bif_resize_window(const bif_resize_job *job, uint8_t *out);

@@ -1,0 +1,75 @@
+// bif_preprocess_* against Pillow and CLIPImageProcessor (tests/golden/images/preprocess.txt).
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+
+#include "data/image.h"
+#include "pictures.h"
+
+Test(preprocess, equals_clip_image_processor)
+{
+    FILE *list = picture_list("preprocess.txt");
+    cr_assert(list != NULL);
+    char fit[16];
+    long long w, h, s;
+    unsigned expected_u8, expected_f32;
+    int count = 0;
+    while (fscanf(list, "%15s %lld %lld %lld %x %x", fit, &w, &h, &s, &expected_u8, &expected_f32) == 6) {
+        bif_image image = { .rgb = picture_pattern(w, h), .width = w, .height = h };
+        bif_preprocess p = bif_preprocess_clip(s);
+        p.fit = strcmp(fit, "crop") == 0 ? BIF_FIT_CROP : strcmp(fit, "pad") == 0 ? BIF_FIT_PAD : BIF_FIT_SQUASH;
+        size_t n = (size_t)(s * s * 3);
+        uint8_t *u8 = bif_malloc(n);
+        float *f32 = bif_malloc(n * sizeof *f32);
+        cr_assert(bif_preprocess_u8(&p, &image, u8) == BIF_OK);
+        cr_assert(bif_preprocess_run(&p, &image, f32) == BIF_OK);
+        cr_expect(picture_crc(u8, n) == expected_u8, "u8 of %s %lldx%lld to %lld", fit, w, h, s);
+        cr_expect(picture_crc(f32, n * sizeof *f32) == expected_f32, "f32 of %s %lldx%lld to %lld", fit, w, h, s);
+        free(u8);
+        free(f32);
+        bif_image_free(&image);
+        count++;
+    }
+    fclose(list);
+    cr_assert(count == 54);
+}
+
+Test(preprocess, extreme_shapes_cost_little)
+{
+    // As whole pictures: a result of 22 million columns (crop) and a canvas of 4 billion pixels (pad).
+    int64_t shapes[2][2] = { { 65535, 1 }, { 1, 65535 } };
+    float *out = bif_malloc(3 * 336 * 336 * sizeof *out);
+    for (int i = 0; i < 2; i++) {
+        bif_image image = { .rgb = picture_pattern(shapes[i][0], shapes[i][1]), .width = shapes[i][0], .height = shapes[i][1] };
+        for (int fit = BIF_FIT_CROP; fit <= BIF_FIT_SQUASH; fit++) {
+            bif_preprocess p = bif_preprocess_clip(336);
+            p.fit = (bif_fit)fit;
+            cr_expect(bif_preprocess_run(&p, &image, out) == BIF_OK);
+            for (int j = 0; j < 3 * 336 * 336; j++) {
+                cr_assert(isfinite(out[j]));
+            }
+        }
+        bif_image_free(&image);
+    }
+    free(out);
+}
+
+Test(preprocess, refuses_wrong_settings)
+{
+    uint8_t pixel[3] = { 1, 2, 3 };
+    bif_image image = { .rgb = pixel, .width = 1, .height = 1 }, empty = { 0 };
+    float out[3];
+    bif_preprocess p = bif_preprocess_clip(1);
+    cr_expect(bif_preprocess_run(&p, &image, out) == BIF_OK);
+    cr_expect(bif_preprocess_run(&p, &empty, out) == BIF_ERR_DATA);
+    p.size = 0;
+    cr_expect(bif_preprocess_run(&p, &image, out) == BIF_ERR_CONFIG);
+    p.size = 100000;
+    cr_expect(bif_preprocess_run(&p, &image, out) == BIF_ERR_CONFIG);
+    p = bif_preprocess_clip(1);
+    p.std[1] = 0.0f;
+    cr_expect(bif_preprocess_run(&p, &image, out) == BIF_ERR_CONFIG);
+    p = bif_preprocess_clip(1);
+    p.fit = (bif_fit)7;
+    cr_expect(bif_preprocess_run(&p, &image, out) == BIF_ERR_CONFIG);
+}
