@@ -10,12 +10,6 @@ double BIF_CPU(sumsq)(bif_device *device, const bif_tensor *x);
 
 /* Ops whose file has not landed yet: a weak name leaves a NULL entry. Delete a line when its op lands. */
 #define WAITING(op) __attribute__((weak)) void BIF_CPU(op)(bif_device * device, const bif_##op##_args *args);
-WAITING(cross_entropy)
-WAITING(argmax)
-WAITING(l2norm)
-WAITING(l2norm_backward)
-WAITING(infonce)
-WAITING(siglip)
 
 WAITING(linear)
 WAITING(linear_backward)

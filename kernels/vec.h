@@ -86,6 +86,30 @@ static inline bif_vec bif_first(bif_vec v, int64_t count, float other)
     return (bif_vec)(((bif_veci)v & kept) | ((bif_veci)bif_splat(other) & ~kept));
 }
 
+/* The first `count` (1 .. BIF_LANES) numbers of p, `other` in the lanes after them, whose memory is not touched. */
+static inline bif_vec bif_load_first(const float *p, int64_t count, float other)
+{
+    if (count >= BIF_LANES) {
+        return bif_load(p);
+    }
+    bif_vec v = bif_splat(other);
+    for (int64_t i = 0; i < count; i++) {
+        v[i] = p[i];
+    }
+    return v;
+}
+
+static inline void bif_store_first(float *p, bif_vec v, int64_t count)
+{
+    if (count >= BIF_LANES) {
+        bif_store(p, v);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        p[i] = v[i];
+    }
+}
+
 static inline float bif_hsum(bif_vec v)
 {
     for (int32_t half = BIF_LANES / 2; half > 0; half /= 2) {
