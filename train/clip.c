@@ -1,0 +1,187 @@
+#include <math.h>
+#include <stdlib.h>
+
+#include "train/networks.h"
+#include "train/rows.h"
+
+#define TEXT_PREFIX "text_model."
+#define VISION_PREFIX "vision_model."
+
+void bif_clip_declare(bif_clip *clip, const bif_model_config *config)
+{
+    BIF_BUG_IF(config->kind != BIF_MODEL_CLIP, "model kind %d", (int)config->kind);
+    *clip = (bif_clip){.config = *config};
+    bif_params *params = &clip->params;
+    const int64_t e = config->projection, vision = config->vit.hidden, text = config->text.hidden;
+    bif_params_add(params, "logit_scale", BIF_GROUP_JOINT, 0, NULL, false, BIF_INIT_CONSTANT, config->logit_scale_init);
+    if (config->logit_bias) { /* SigLIP starts at -10: nearly every pair of a batch is a negative */
+        bif_params_add(params, "logit_bias", BIF_GROUP_JOINT, 0, NULL, false, BIF_INIT_CONSTANT, -10.0f);
+    }
+    bif_text_declare(params, &config->text, TEXT_PREFIX);
+    bif_vit_declare(params, &config->vit, VISION_PREFIX);
+    bif_declare(params, BIF_GROUP_JOINT, "", "visual_projection.weight", false, e, vision, true, BIF_INIT_NORMAL,
+                1.0f / sqrtf((float)vision));
+    bif_declare(params, BIF_GROUP_JOINT, "", "text_projection.weight", false, e, text, true, BIF_INIT_NORMAL, 1.0f / sqrtf((float)text));
+    bif_text_bind(&clip->text, params, &config->text, TEXT_PREFIX);
+    bif_vit_bind(&clip->vit, params, &config->vit, VISION_PREFIX, config->vit.layers, true);
+    clip->logit_scale = bif_row(params, "", "logit_scale");
+    clip->logit_bias = config->logit_bias ? bif_row(params, "", "logit_bias") : NULL;
+    clip->visual_projection = bif_row(params, "", "visual_projection.weight");
+    clip->text_projection = bif_row(params, "", "text_projection.weight");
+}
+
+bif_status bif_clip_allocate(bif_clip *clip, bif_device *device, int world)
+{
+    return bif_params_allocate(&clip->params, device, world);
+}
+
+void bif_clip_free(bif_clip *clip)
+{
+    bif_text_unbind(&clip->text);
+    bif_vit_unbind(&clip->vit);
+    bif_params_free(&clip->params);
+    free(clip->acts);
+    *clip = (bif_clip){0};
+}
+
+/* One side's way from a pooled row into the joint space. */
+typedef struct {
+    bif_tensor pooled, joint, inv; /* joint [n, E]: projected, then normalised in place when nothing is kept */
+    bif_tensor normed;
+} side_acts;
+
+struct bif_clip_acts {
+    bif_tensor ids, pos, eot, cu_seqlens, pixels;
+    bif_vit_acts vit;
+    bif_text_acts text;
+    side_acts image_side, text_side;
+    bool image_trains, text_trains; /* the towers, below the projections */
+};
+
+typedef struct {
+    int64_t tokens, sequences, images;
+    bool keep;
+} clip_extent;
+
+static side_acts side_plan(bif_arena *arena, int64_t n, int64_t e, bool keep)
+{
+    side_acts s = {.joint = bif_take2(arena, BIF_DTYPE_F32, n, e)};
+    s.normed = keep ? bif_take2(arena, BIF_DTYPE_F32, n, e) : s.joint;
+    s.inv = bif_take1(arena, BIF_DTYPE_F32, keep ? n : 0);
+    return s;
+}
+
+static bif_clip_acts clip_plan(const bif_clip *clip, const bif_device *device, bif_arena *arena, const clip_extent *extent)
+{
+    const int64_t side = clip->config.vit.image, e = clip->config.projection;
+    bif_clip_acts a = {.image_trains = extent->keep && bif_vit_trains(&clip->vit),
+                       .text_trains = extent->keep && bif_text_trains(&clip->text)};
+    a.pixels = bif_place(arena, device, BIF_DTYPE_F32, extent->images * 3 * side * side);
+    a.vit = bif_vit_plan(&clip->vit, arena, extent->images, a.image_trains);
+    a.image_side = side_plan(arena, extent->images, e, extent->keep);
+    a.ids = bif_place(arena, device, BIF_DTYPE_I32, extent->tokens);
+    a.pos = bif_place(arena, device, BIF_DTYPE_I32, extent->tokens);
+    a.eot = bif_place(arena, device, BIF_DTYPE_I32, extent->sequences);
+    a.text = bif_text_plan(&clip->text, arena, extent->tokens, extent->sequences, a.text_trains);
+    a.text_side = side_plan(arena, extent->sequences, e, extent->keep);
+    return a;
+}
+
+/* What the backward takes besides: the gradients of one side's projection and pooled row. */
+static void side_backward_plan(bif_arena *arena, int64_t n, int64_t e, int64_t width, bif_tensor *djoint, bif_tensor *dpooled)
+{
+    *djoint = bif_take2(arena, BIF_DTYPE_F32, n, e);
+    *dpooled = bif_take2(arena, BIF_DTYPE_F32, n, width);
+}
+
+size_t bif_clip_measure(const bif_clip *clip, bif_device *device, const bif_batch_limits *limits, bool backward)
+{
+    bif_arena arena = bif_arena_measure("activations");
+    /* A sequence takes at least one token, so that is how many there may be. */
+    const int64_t sequences = limits->sequences > 0 && limits->sequences < limits->tokens ? limits->sequences : limits->tokens;
+    const bif_clip_acts a = clip_plan(clip, device, &arena,
+                                      &(clip_extent){.tokens = limits->tokens, .sequences = sequences, .images = limits->images,
+                                                     .keep = backward});
+    (void)a;
+    bif_tensor djoint, dpooled;
+    const int64_t e = clip->config.projection, vision = clip->config.vit.hidden, text = clip->config.text.hidden;
+    if (backward) {
+        const size_t mark = bif_arena_mark(&arena);
+        side_backward_plan(&arena, limits->images, e, vision, &djoint, &dpooled);
+        bif_arena_release(&arena, mark);
+        side_backward_plan(&arena, sequences, e, text, &djoint, &dpooled);
+    }
+    return arena.peak;
+}
+
+static void side_forward(bif_device *device, side_acts *s, const bif_param *projection, bool keep, bif_tensor *out)
+{
+    bif_linear(device, &(bif_linear_args){.x = &s->pooled, .w = &projection->value, .y = &s->joint});
+    bif_l2norm(device, &(bif_l2norm_args){.x = &s->joint, .y = &s->normed, .inv = keep ? &s->inv : NULL});
+    *out = s->normed;
+}
+
+bif_clip_acts *bif_clip_forward(bif_clip *clip, bif_device *device, bif_arena *arena, const bif_batch *batch, bool keep,
+                                bif_tensor *image, bif_tensor *text)
+{
+    bif_arena_release(arena, 0);
+    if (clip->acts == NULL) {
+        clip->acts = bif_malloc(sizeof *clip->acts);
+    }
+    bif_clip_acts *a = clip->acts;
+    const clip_extent extent = {.tokens = text != NULL ? batch->tokens : 0, .sequences = text != NULL ? batch->sequences : 0,
+                                .images = image != NULL ? batch->images : 0, .keep = keep};
+    *a = clip_plan(clip, device, arena, &extent);
+    if (image != NULL) {
+        const int64_t side = clip->config.vit.image;
+        a->pixels = bif_bring(device, &a->pixels, BIF_DTYPE_F32, batch->pixels, batch->images * 3 * side * side);
+        a->pixels = bif_tensor4(a->pixels.data, BIF_DTYPE_F32, batch->images, 3, side, side);
+        bif_vit_forward(&clip->vit, device, &a->vit, &a->pixels, NULL, &a->image_side.pooled);
+        side_forward(device, &a->image_side, clip->visual_projection, keep, image);
+    }
+    if (text != NULL) {
+        a->ids = bif_bring(device, &a->ids, BIF_DTYPE_I32, batch->ids, batch->tokens);
+        a->pos = bif_bring(device, &a->pos, BIF_DTYPE_I32, batch->pos, batch->tokens);
+        a->eot = bif_bring(device, &a->eot, BIF_DTYPE_I32, batch->eot, batch->sequences);
+        a->cu_seqlens = bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1);
+        bif_text_forward(&clip->text, device, &a->text, &a->ids, &a->pos, &a->cu_seqlens, &a->eot, &a->text_side.pooled);
+        side_forward(device, &a->text_side, clip->text_projection, keep, text);
+    }
+    return a;
+}
+
+/* Back to the pooled row, whose gradient is wanted when its tower trains. */
+static void side_backward(bif_device *device, const side_acts *s, bif_param *projection, const bif_tensor *dout, bif_tensor *djoint,
+                          bif_tensor *dpooled)
+{
+    if (dpooled == NULL && projection->grad.data == NULL) {
+        return;
+    }
+    bif_l2norm_backward(device, &(bif_l2norm_backward_args){.y = &s->normed, .inv = &s->inv, .dy = dout, .dx = djoint});
+    bif_linear_backward(device, &(bif_linear_backward_args){.x = &s->pooled, .w = &projection->value, .dy = djoint, .dx = dpooled,
+                                                            .dw = bif_grad(projection)});
+}
+
+void bif_clip_backward(bif_clip *clip, bif_device *device, bif_arena *arena, bif_clip_acts *a, const bif_tensor *dimage,
+                       const bif_tensor *dtext)
+{
+    const size_t mark = bif_arena_mark(arena);
+    const int64_t e = clip->config.projection;
+    bif_tensor djoint, dpooled;
+    if (dimage != NULL) {
+        side_backward_plan(arena, dimage->dim[0], e, clip->config.vit.hidden, &djoint, &dpooled);
+        side_backward(device, &a->image_side, clip->visual_projection, dimage, &djoint, a->image_trains ? &dpooled : NULL);
+        if (a->image_trains) {
+            bif_vit_backward(&clip->vit, device, &a->vit, &dpooled);
+        }
+        bif_arena_release(arena, mark);
+    }
+    if (dtext != NULL) {
+        side_backward_plan(arena, dtext->dim[0], e, clip->config.text.hidden, &djoint, &dpooled);
+        side_backward(device, &a->text_side, clip->text_projection, dtext, &djoint, a->text_trains ? &dpooled : NULL);
+        if (a->text_trains) {
+            bif_text_backward(&clip->text, device, &a->text, &a->ids, &a->pos, &a->cu_seqlens, &a->eot, &dpooled);
+        }
+        bif_arena_release(arena, mark);
+    }
+}
