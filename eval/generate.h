@@ -9,8 +9,8 @@ typedef struct {
 } bif_request;
 
 typedef struct bif_generator bif_generator;
-/* Plans memory for batches of at most `batch` requests, prompts of at most max_prompt tokens and max_new new tokens. */
-bif_status bif_generator_new(bif_session *session, int64_t batch, int64_t max_prompt, int64_t max_new, bif_generator **out);
+/* Plans memory for batches of at most `batch` requests, each with at most max_prompt tokens, max_images pictures and max_new new tokens. */
+bif_status bif_generator_new(bif_session *session, int64_t batch, int64_t max_prompt, int64_t max_images, int64_t max_new, bif_generator **out);
 void bif_generator_free(bif_generator *generator);
 /* answers[i] receives the ids without the stop token; count <= batch. */
 bif_status bif_generate(bif_generator *generator, const bif_request *requests, int64_t count, bif_ids *answers);

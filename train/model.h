@@ -55,6 +55,10 @@ typedef struct {
     int32_t image_token, pad_token; /* LLAVA; pad -1 = none */
     float logit_scale_init;         /* CLIP: log scale, ln(1/0.07) */
     bool logit_bias;                /* CLIP trained with the sigmoid loss has a bias besides the scale */
+    /* How the model was trained to see its input: config.json keys "bifocal_template", "bifocal_image_fit", "bifocal_system". Empty (has_system
+     * false) when unknown. With them an evaluation cannot pick another prompt than the training by mistake. */
+    char template_name[24], image_fit[12], system[1024];
+    bool has_system;
 } bif_model_config;
 
 /* Blocks of the encoder that the feature layer needs: hidden_states[k] is the output of block k (0 = embeddings after pre-norm). */

@@ -1,0 +1,164 @@
+#include "eval/generate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct bif_generator {
+    bif_session *session;
+    int64_t batch, max_new, cap; /* cap: rows of a sequence's cache */
+    bif_batch_limits limits;
+    bif_batch *packed;
+    bif_arena arena;
+    int32_t *next, *slots; /* [batch] */
+};
+
+static bif_tensor upload_i32(bif_device *device, bif_arena *arena, const int32_t *host, int64_t count)
+{
+    bif_tensor t = bif_take1(arena, BIF_DTYPE_I32, count);
+    device->copy_in(device, t.data, host, (size_t)count * sizeof *host);
+    return t;
+}
+
+bif_status bif_generator_new(bif_session *session, int64_t batch, int64_t max_prompt, int64_t max_images, int64_t max_new,
+                             bif_generator **out)
+{
+    bif_status st = BIF_OK;
+    const bif_model_config *model = &session->model;
+    const int64_t vocab = model->decoder.vocab;
+    bif_generator *g = bif_calloc(1, sizeof *g);
+    *g = (bif_generator){.session = session, .batch = batch, .max_new = max_new, .cap = max_prompt + max_new};
+    g->limits = (bif_batch_limits){.tokens = batch * max_prompt,
+                                   .sequences = batch,
+                                   .images = batch * max_images,
+                                   .image_size = model->kind == BIF_MODEL_LLAVA ? model->vit.image : 0,
+                                   .tokens_per_image = model->kind == BIF_MODEL_LLAVA ? bif_tokens_per_image(model) : 0};
+    g->packed = bif_batch_new(&g->limits);
+    g->next = bif_calloc((size_t)batch, sizeof *g->next);
+    g->slots = bif_calloc((size_t)batch, sizeof *g->slots);
+    /* The cache and both plans live at once; bif_vlm_embed works above them. */
+    bif_arena measure = bif_arena_measure("generation");
+    bif_kv_cache cache;
+    bif_kv_cache_plan(&session->vlm.decoder, &measure, batch, g->cap, &cache);
+    bif_decoder_plan(&session->vlm.decoder, &measure, g->limits.tokens, false);
+    bif_decoder_plan(&session->vlm.decoder, &measure, batch, false);
+    bif_take2(&measure, BIF_DTYPE_F32, batch, vocab);
+    bif_take2(&measure, BIF_DTYPE_F32, batch, model->decoder.hidden);
+    for (int i = 0; i < 8; i++) {
+        bif_take1(&measure, BIF_DTYPE_I32, g->limits.tokens);
+    }
+    const size_t size = measure.peak + bif_vlm_measure(&session->vlm, session->device, &g->limits, false);
+    void *memory = NULL;
+    BIF_TRY(session->device->alloc(session->device, size, &memory));
+    g->arena = bif_arena_over("generation", memory, size);
+done:
+    if (st != BIF_OK) {
+        bif_generator_free(g);
+        g = NULL;
+    }
+    *out = g;
+    return st;
+}
+
+void bif_generator_free(bif_generator *generator)
+{
+    if (generator == NULL) {
+        return;
+    }
+    bif_device *device = generator->session->device;
+    if (generator->arena.base != NULL) {
+        device->release(device, generator->arena.base);
+    }
+    bif_batch_free(generator->packed);
+    free(generator->next);
+    free(generator->slots);
+    free(generator);
+}
+
+/* next[i] = argmax of the head over row i of hidden [count, C]. */
+static void pick(bif_generator *g, const bif_tensor *hidden, int64_t count)
+{
+    bif_device *device = g->session->device;
+    bif_tensor logits = bif_take2(&g->arena, BIF_DTYPE_F32, count, g->session->model.decoder.vocab);
+    bif_tensor index = bif_take1(&g->arena, BIF_DTYPE_I32, count);
+    bif_decoder_logits(&g->session->vlm.decoder, device, hidden, &logits);
+    bif_argmax(device, &(bif_argmax_args){.x = &logits, .index = &index});
+    device->copy_out(device, g->next, index.data, (size_t)count * sizeof *g->next);
+}
+
+/* Takes the picked tokens: appends them, drops the sequences that ended. Returns how many go on; slots[0..) and next[0..) are theirs. */
+static int64_t accept(bif_generator *g, int64_t active, int64_t made, bif_ids *answers)
+{
+    const int32_t stop = bif_chat_stop(&g->session->chat);
+    int64_t left = 0;
+    for (int64_t i = 0; i < active; i++) {
+        const int32_t id = g->next[i], slot = g->slots[i];
+        if (id == stop) {
+            continue;
+        }
+        bif_ids_push(&answers[slot], id);
+        if (made < g->max_new) {
+            g->next[left] = id;
+            g->slots[left++] = slot;
+        }
+    }
+    return left;
+}
+
+static void prefill(bif_generator *g, bif_kv_cache *cache)
+{
+    bif_device *device = g->session->device;
+    const bif_decoder *decoder = &g->session->vlm.decoder;
+    const bif_batch *batch = g->packed;
+    const size_t mark = bif_arena_mark(&g->arena);
+    bif_decoder_acts *acts = bif_decoder_plan(decoder, &g->arena, batch->tokens, false);
+    bif_vlm_embed(&g->session->vlm, device, &g->arena, batch, bif_decoder_input(acts));
+    bif_tensor pos = upload_i32(device, &g->arena, batch->pos, batch->tokens);
+    bif_tensor cu = bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1); /* read on the host */
+    bif_tensor hidden;
+    bif_decoder_prefill(decoder, device, acts, &pos, &cu, cache, &hidden);
+    bif_tensor last = bif_take2(&g->arena, BIF_DTYPE_F32, batch->sequences, decoder->config.hidden);
+    bif_tensor rows = upload_i32(device, &g->arena, batch->eot, batch->sequences);
+    bif_gather_rows(device, &(bif_gather_rows_args){.src = &hidden, .index = &rows, .dst = &last});
+    pick(g, &last, batch->sequences);
+    bif_arena_release(&g->arena, mark);
+}
+
+static void step(bif_generator *g, bif_kv_cache *cache, int64_t active)
+{
+    bif_device *device = g->session->device;
+    const bif_decoder *decoder = &g->session->vlm.decoder;
+    const size_t mark = bif_arena_mark(&g->arena);
+    bif_decoder_acts *acts = bif_decoder_plan(decoder, &g->arena, active, false);
+    bif_tensor ids = upload_i32(device, &g->arena, g->next, active);
+    bif_embedding(device, &(bif_embedding_args){.table = &decoder->embed->value, .ids = &ids, .y = bif_decoder_input(acts)});
+    bif_tensor hidden;
+    bif_decoder_step(decoder, device, acts, g->slots, cache, &hidden);
+    pick(g, &hidden, active);
+    bif_arena_release(&g->arena, mark);
+}
+
+bif_status bif_generate(bif_generator *g, const bif_request *requests, int64_t count, bif_ids *answers)
+{
+    BIF_BUG_IF(count < 1 || count > g->batch, "%lld requests in a generator for %lld", (long long)count, (long long)g->batch);
+    bif_batch_clear(g->packed);
+    for (int64_t i = 0; i < count; i++) {
+        const bif_encoded *p = requests[i].prompt;
+        const struct bif_encoded_view view = {
+            .ids = p->ids.ids, .labels = p->labels.ids, .count = (int64_t)p->ids.count, .image_start = p->image_start, .images = p->images};
+        if ((int64_t)p->ids.count + g->max_new > g->cap || !bif_batch_add(g->packed, &g->limits, &view, requests[i].pixels, (uint64_t)i)) {
+            return bif_fail(BIF_ERR_DATA, "a prompt of %zu tokens and %lld pictures does not fit; at most %lld tokens are planned for",
+                            p->ids.count, (long long)p->images, (long long)(g->cap - g->max_new));
+        }
+        g->slots[i] = (int32_t)i;
+        answers[i].count = 0;
+    }
+    g->arena.used = 0;
+    bif_kv_cache cache;
+    bif_kv_cache_plan(&g->session->vlm.decoder, &g->arena, g->batch, g->cap, &cache);
+    prefill(g, &cache);
+    int64_t active = count;
+    for (int64_t made = 1; (active = accept(g, active, made, answers)) > 0; made++) {
+        step(g, &cache, active);
+    }
+    return BIF_OK;
+}

@@ -1,0 +1,113 @@
+#include "eval/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "train/hf_folder.h"
+
+static bif_status open_model(const bif_session_options *options, unsigned kinds, bif_session *s)
+{
+    bif_status st = BIF_OK;
+    bif_params *params = NULL;
+    BIF_TRY(bif_hf_config_read(s->folder, &s->model));
+    if (!(kinds >> s->model.kind & 1)) {
+        static const char *const names[] = {"a decoder alone", "a CLIP pair", "a LLaVA"};
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s is %s, which this command cannot use", s->folder, names[s->model.kind]));
+    }
+    BIF_TRY(bif_device_open(options->device, options->threads, &s->device));
+    BIF_TRY(bif_tokenizer_load(options->tokenizer != NULL ? options->tokenizer : s->folder, &s->tokenizer));
+    if (s->model.kind == BIF_MODEL_CLIP) {
+        bif_clip_declare(&s->clip, &s->model);
+        params = &s->clip.params;
+    } else {
+        bif_vlm_declare(&s->vlm, &s->model);
+        params = &s->vlm.params;
+    }
+    for (int group = 0; group < BIF_GROUPS; group++) {
+        bif_params_train_group(params, (bif_group)group, options->gradients);
+    }
+    if (s->model.kind == BIF_MODEL_CLIP) {
+        BIF_TRY(bif_clip_allocate(&s->clip, s->device, 1));
+    } else {
+        BIF_TRY(bif_vlm_allocate(&s->vlm, s->device, 1));
+    }
+    BIF_TRY(bif_hf_load(s->folder, params, ~0u));
+done:
+    return st;
+}
+
+static bif_status open_input(const bif_session_options *options, bif_session *s)
+{
+    bif_status st = BIF_OK;
+    const bif_model_config *m = &s->model;
+    const char *template_name = options->template_name != NULL ? options->template_name
+                                : m->template_name[0] != '\0'  ? m->template_name
+                                                               : "vicuna_v1";
+    const char *system = options->system != NULL ? options->system : m->has_system ? m->system : NULL;
+    const char *fit = options->image_fit != NULL ? options->image_fit : m->image_fit[0] != '\0' ? m->image_fit : "pad";
+    const int64_t positions = m->kind == BIF_MODEL_CLIP ? m->text.positions : m->decoder.positions;
+    const int64_t max_tokens = options->max_tokens > 0 && options->max_tokens < positions ? options->max_tokens : positions;
+    BIF_TRY(bif_build_chat(m, s->tokenizer, template_name, system, max_tokens, false, &s->chat));
+    if (m->kind != BIF_MODEL_DECODER) {
+        BIF_TRY(bif_build_preprocess(m, fit, &s->preprocess));
+    }
+done:
+    return st;
+}
+
+bif_status bif_session_open(const char *path, unsigned kinds, const bif_session_options *options, bif_comm *comm, bif_session *out)
+{
+    bif_status st = BIF_OK;
+    *out = (bif_session){0};
+    BIF_TRY(bif_resolve_model(comm, "checkpoint", path, &out->folder));
+    st = open_model(options, kinds, out);
+    if (st == BIF_OK) {
+        st = open_input(options, out);
+    }
+    st = bif_comm_agree(comm, st);
+done:
+    return st;
+}
+
+void bif_session_close(bif_session *session)
+{
+    if (session->model.kind == BIF_MODEL_CLIP) {
+        bif_clip_free(&session->clip);
+    } else {
+        bif_vlm_free(&session->vlm);
+    }
+    bif_device_close(session->device);
+    bif_tokenizer_free(session->tokenizer);
+    free(session->folder);
+    *session = (bif_session){0};
+}
+
+bif_status bif_session_image(const bif_session *session, int root_fd, const char *root, const char *relative, float *pixels)
+{
+    bif_status st = BIF_OK;
+    int fd = -1;
+    size_t size = 0;
+    char *bytes = NULL;
+    bif_image image = {0};
+    const bif_image_limits limits = {0};
+    BIF_TRY(bif_open_beneath(root_fd, root, relative, &fd, &size));
+    bytes = bif_malloc(size);
+    for (size_t at = 0; at < size;) {
+        const ssize_t n = read(fd, bytes + at, size - at);
+        if (n <= 0) {
+            BIF_TRY(bif_fail(BIF_ERR_IO, "%s/%s: cannot be read to its end", root, relative));
+        }
+        at += (size_t)n;
+    }
+    BIF_TRY(bif_image_decode(relative, bytes, size, &limits, &image));
+    BIF_TRY(bif_preprocess_run(&session->preprocess, &image, pixels));
+done:
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(bytes);
+    bif_image_free(&image);
+    return st;
+}
