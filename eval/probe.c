@@ -1,0 +1,176 @@
+#include "eval/probe.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "eval/jsonl.h"
+#include "train/safetensors.h"
+
+typedef struct {
+    bif_encoded *encoded;
+    float **pixels; /* [images, 3, S, S] a sample */
+    int64_t count, tokens, images;
+} sample_set;
+
+static bif_status load_images(bif_session *s, const bif_jsonl_line *line, int root_fd, const char *root, float **pixels, int64_t *count)
+{
+    bif_status st = BIF_OK;
+    const json_t *image = json_object_get(line->object, "image");
+    const int64_t floats = 3 * s->model.vit.image * s->model.vit.image;
+    *count = json_is_array(image) ? (int64_t)json_array_size(image) : image != NULL && !json_is_null(image);
+    if (*count > 0 && s->model.kind != BIF_MODEL_LLAVA) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: has a picture, but %s is a decoder alone", line->where, s->folder));
+    }
+    *pixels = bif_calloc((size_t)(*count * floats), sizeof **pixels);
+    for (int64_t i = 0; i < *count; i++) {
+        const json_t *name = json_is_array(image) ? json_array_get(image, (size_t)i) : image;
+        if (!json_is_string(name)) {
+            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: image must be a string or a list of strings", line->where));
+        }
+        st = bif_session_image(s, root_fd, root, json_string_value(name), *pixels + i * floats);
+        if (st != BIF_OK) {
+            BIF_TRY(bif_fail_context(st, "%s", line->where));
+        }
+    }
+done:
+    return st;
+}
+
+static bif_status load_samples(bif_session *s, const char *path, const char *root, sample_set *set)
+{
+    bif_status st = BIF_OK;
+    bif_jsonl file = {0};
+    int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root_fd < 0) {
+        BIF_TRY(bif_fail(BIF_ERR_IO, "image root %s: %s", root, strerror(errno)));
+    }
+    BIF_TRY(bif_jsonl_read(path, 0, &file));
+    if (file.count == 0) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: holds no samples", path));
+    }
+    set->encoded = bif_calloc((size_t)file.count, sizeof *set->encoded);
+    set->pixels = bif_calloc((size_t)file.count, sizeof *set->pixels);
+    for (int64_t i = 0; i < file.count; i++) {
+        int64_t images = 0;
+        set->count = i + 1;
+        BIF_TRY(load_images(s, &file.items[i], root_fd, root, &set->pixels[i], &images));
+        char *text = json_dumps(file.items[i].object, JSON_COMPACT);
+        st = bif_chat_encode(&s->chat, file.items[i].where, text, strlen(text), images, &set->encoded[i]);
+        free(text);
+        BIF_TRY(st);
+        set->tokens += (int64_t)set->encoded[i].ids.count;
+        set->images += images;
+    }
+done:
+    if (root_fd >= 0) {
+        close(root_fd);
+    }
+    bif_jsonl_free(&file);
+    return st;
+}
+
+static void free_samples(sample_set *set)
+{
+    for (int64_t i = 0; i < set->count; i++) {
+        bif_encoded_free(&set->encoded[i]);
+        free(set->pixels[i]);
+    }
+    free(set->encoded);
+    free(set->pixels);
+}
+
+/* Logits of every row, chunk by chunk into host memory. */
+static bif_status all_logits(bif_session *s, bif_arena *arena, const bif_batch *batch, float *logits)
+{
+    bif_status st = BIF_OK;
+    enum { CHUNK = 256 };
+    const int64_t vocab = s->model.decoder.vocab;
+    void *memory = NULL;
+    bif_tensor hidden;
+    BIF_TRY(s->device->alloc(s->device, (size_t)(CHUNK * vocab) * sizeof(float), &memory));
+    bif_vlm_hidden(&s->vlm, s->device, arena, batch, &hidden);
+    for (int64_t at = 0; at < batch->tokens; at += CHUNK) {
+        const int64_t count = batch->tokens - at < CHUNK ? batch->tokens - at : CHUNK;
+        bif_tensor rows = bif_rows(&hidden, at, count), out = bif_tensor2(memory, BIF_DTYPE_F32, count, vocab);
+        bif_decoder_logits(&s->vlm.decoder, s->device, &rows, &out);
+        s->device->copy_out(s->device, logits + at * vocab, memory, bif_bytes(&out));
+    }
+done:
+    s->device->release(s->device, memory);
+    return st;
+}
+
+static bif_status write_result(bif_session *s, const bif_batch *batch, float *logits, float *loss, bool gradients, const char *out)
+{
+    const bif_params *params = &s->vlm.params;
+    const int64_t side = s->model.vit.image;
+    bif_st_out *tensors = bif_calloc((size_t)params->count + 6, sizeof *tensors);
+    char **names = bif_calloc((size_t)params->count, sizeof *names);
+    int64_t count = 0;
+    tensors[count++] = (bif_st_out){"input_ids", bif_tensor1(batch->ids, BIF_DTYPE_I32, batch->tokens)};
+    tensors[count++] = (bif_st_out){"labels", bif_tensor1(batch->labels, BIF_DTYPE_I32, batch->tokens)};
+    tensors[count++] = (bif_st_out){"cu_seqlens", bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1)};
+    if (s->model.kind == BIF_MODEL_LLAVA) {
+        tensors[count++] = (bif_st_out){"pixel_values", bif_tensor4(batch->pixels, BIF_DTYPE_F32, batch->images, 3, side, side)};
+    }
+    tensors[count++] = (bif_st_out){"logits", bif_tensor2(logits, BIF_DTYPE_F32, batch->tokens, s->model.decoder.vocab)};
+    tensors[count++] = (bif_st_out){"loss", bif_tensor1(loss, BIF_DTYPE_F32, 1)};
+    for (int64_t i = 0; gradients && i < params->count; i++) {
+        names[i] = bif_format("grad.%s", params->items[i].name);
+        bif_tensor grad = params->items[i].grad;
+        grad.data = bif_malloc(bif_bytes(&grad));
+        s->device->copy_out(s->device, grad.data, params->items[i].grad.data, bif_bytes(&grad));
+        tensors[count++] = (bif_st_out){names[i], grad};
+    }
+    bif_status st = bif_safetensors_write(out, tensors, count, NULL, NULL);
+    for (int64_t i = 0; gradients && i < params->count; i++) {
+        free(tensors[count - params->count + i].tensor.data);
+        free(names[i]);
+    }
+    free(names);
+    free(tensors);
+    return st;
+}
+
+bif_status bif_probe(bif_session *session, const char *samples, const char *image_root, const char *out, bool gradients)
+{
+    bif_status st = BIF_OK;
+    sample_set set = {0};
+    bif_batch *batch = NULL;
+    void *memory = NULL;
+    float *logits = NULL, loss = 0.0f;
+    BIF_TRY(load_samples(session, samples, image_root, &set));
+    const bool llava = session->model.kind == BIF_MODEL_LLAVA;
+    const bif_batch_limits limits = {.tokens = set.tokens,
+                                     .sequences = set.count,
+                                     .images = set.images,
+                                     .image_size = llava ? session->model.vit.image : 0,
+                                     .tokens_per_image = llava ? bif_tokens_per_image(&session->model) : 0};
+    batch = bif_batch_new(&limits);
+    for (int64_t i = 0; i < set.count; i++) {
+        const bif_encoded *e = &set.encoded[i];
+        const struct bif_encoded_view view = {
+            .ids = e->ids.ids, .labels = e->labels.ids, .count = (int64_t)e->ids.count, .image_start = e->image_start, .images = e->images};
+        BIF_BUG_IF(!bif_batch_add(batch, &limits, &view, set.pixels[i], (uint64_t)i), "sample %lld does not fit its own batch", (long long)i);
+    }
+    const size_t size = bif_vlm_measure(&session->vlm, session->device, &limits, gradients);
+    BIF_TRY(session->device->alloc(session->device, size, &memory));
+    bif_arena arena = bif_arena_over("probe", memory, size);
+    logits = bif_malloc((size_t)(batch->tokens * session->model.decoder.vocab) * sizeof *logits);
+    BIF_TRY(all_logits(session, &arena, batch, logits));
+    bif_loss sums = {0};
+    bif_vlm_step(&session->vlm, session->device, &arena, batch, 1.0f / (float)batch->supervised, gradients, &sums);
+    loss = (float)(sums.loss_sum / (double)sums.supervised);
+    BIF_TRY(write_result(session, batch, logits, &loss, gradients, out));
+done:
+    if (memory != NULL) {
+        session->device->release(session->device, memory);
+    }
+    bif_batch_free(batch);
+    free_samples(&set);
+    free(logits);
+    return st;
+}
