@@ -103,6 +103,11 @@ done:
     return st;
 }
 
+static bif_st_out host(const char *name, bif_tensor tensor)
+{
+    return (bif_st_out){.name = name, .tensor = tensor};
+}
+
 static bif_status write_result(bif_session *s, const bif_batch *batch, float *logits, float *loss, bool gradients, const char *out)
 {
     const bif_params *params = &s->vlm.params;
@@ -110,24 +115,20 @@ static bif_status write_result(bif_session *s, const bif_batch *batch, float *lo
     bif_st_out *tensors = bif_calloc((size_t)params->count + 6, sizeof *tensors);
     char **names = bif_calloc((size_t)params->count, sizeof *names);
     int64_t count = 0;
-    tensors[count++] = (bif_st_out){"input_ids", bif_tensor1(batch->ids, BIF_DTYPE_I32, batch->tokens)};
-    tensors[count++] = (bif_st_out){"labels", bif_tensor1(batch->labels, BIF_DTYPE_I32, batch->tokens)};
-    tensors[count++] = (bif_st_out){"cu_seqlens", bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1)};
+    tensors[count++] = host("input_ids", bif_tensor1(batch->ids, BIF_DTYPE_I32, batch->tokens));
+    tensors[count++] = host("labels", bif_tensor1(batch->labels, BIF_DTYPE_I32, batch->tokens));
+    tensors[count++] = host("cu_seqlens", bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1));
     if (s->model.kind == BIF_MODEL_LLAVA) {
-        tensors[count++] = (bif_st_out){"pixel_values", bif_tensor4(batch->pixels, BIF_DTYPE_F32, batch->images, 3, side, side)};
+        tensors[count++] = host("pixel_values", bif_tensor4(batch->pixels, BIF_DTYPE_F32, batch->images, 3, side, side));
     }
-    tensors[count++] = (bif_st_out){"logits", bif_tensor2(logits, BIF_DTYPE_F32, batch->tokens, s->model.decoder.vocab)};
-    tensors[count++] = (bif_st_out){"loss", bif_tensor1(loss, BIF_DTYPE_F32, 1)};
+    tensors[count++] = host("logits", bif_tensor2(logits, BIF_DTYPE_F32, batch->tokens, s->model.decoder.vocab));
+    tensors[count++] = host("loss", bif_tensor1(loss, BIF_DTYPE_F32, 1));
     for (int64_t i = 0; gradients && i < params->count; i++) {
         names[i] = bif_format("grad.%s", params->items[i].name);
-        bif_tensor grad = params->items[i].grad;
-        grad.data = bif_malloc(bif_bytes(&grad));
-        s->device->copy_out(s->device, grad.data, params->items[i].grad.data, bif_bytes(&grad));
-        tensors[count++] = (bif_st_out){names[i], grad};
+        tensors[count++] = (bif_st_out){.name = names[i], .tensor = params->items[i].grad, .device = s->device};
     }
-    bif_status st = bif_safetensors_write(out, tensors, count, NULL, NULL);
+    bif_status st = bif_safetensors_write(out, tensors, count, NULL, NULL, NULL);
     for (int64_t i = 0; gradients && i < params->count; i++) {
-        free(tensors[count - params->count + i].tensor.data);
         free(names[i]);
     }
     free(names);

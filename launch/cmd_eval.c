@@ -1,0 +1,374 @@
+/* bifocal eval, zeroshot, generate, probe: the verbs that use a checkpoint. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "eval/probe.h"
+#include "eval/vqa.h"
+#include "eval/zeroshot.h"
+#include "launch/commands.h"
+#include "launch/with_comm.h"
+#include "train/plan.h"
+
+/* One argument structure and one option table for the four verbs; each verb says in `takes` which of them it knows. */
+typedef struct {
+    const char *verb, *checkpoint;
+    bif_session_options session;
+    const char *questions, *images, *classes, *image_root, *out, *summary, *prompt, *samples;
+    const char *picture[16];
+    int64_t pictures;
+    int64_t batch, max_new, limit;
+    bool blank, json;
+} arguments;
+
+enum { OPT_QUESTIONS = 256, OPT_IMAGES, OPT_CLASSES, OPT_ROOT, OPT_OUT, OPT_SUMMARY, OPT_PROMPT, OPT_IMAGE, OPT_BATCH, OPT_MAX_NEW, OPT_LIMIT,
+       OPT_BLANK, OPT_DEVICE, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_GRAD, OPT_JSON };
+
+static const struct {
+    struct option option;
+    const char *verbs, *value, *text;
+} table[] = {
+    {{"questions", required_argument, NULL, OPT_QUESTIONS}, "eval", "FILE", "JSONL: question_id, image, question, answer, type"},
+    {{"classes", required_argument, NULL, OPT_CLASSES}, "zeroshot", "FILE", "one class prompt a line"},
+    {{"images", required_argument, NULL, OPT_IMAGES}, "zeroshot", "FILE", "JSONL: image, label (a line of the classes, or its number from 0)"},
+    {{"image", required_argument, NULL, OPT_IMAGE}, "generate", "FILE", "a picture (repeatable)"},
+    {{"prompt", required_argument, NULL, OPT_PROMPT}, "generate", "TEXT", "the question"},
+    {{"image-root", required_argument, NULL, OPT_ROOT}, "eval zeroshot probe", "DIR", "folder that the pictures' names are relative to"},
+    {{"out", required_argument, NULL, OPT_OUT}, "eval probe", "FILE", "eval: predictions JSONL; probe: safetensors"},
+    {{"summary", required_argument, NULL, OPT_SUMMARY}, "eval zeroshot", "FILE", "scores as JSON"},
+    {{"grad", no_argument, NULL, OPT_GRAD}, "probe", NULL, "also write grad.NAME of every parameter, nothing frozen"},
+    {{"blank", no_argument, NULL, OPT_BLANK}, "eval", NULL, "replace every picture by a blank one: what the question alone is worth"},
+    {{"limit", required_argument, NULL, OPT_LIMIT}, "eval", "N", "only the first N questions"},
+    {{"batch", required_argument, NULL, OPT_BATCH}, "eval zeroshot", "N", "questions or pictures at a time (64); does not change a result"},
+    {{"max-new-tokens", required_argument, NULL, OPT_MAX_NEW}, "eval generate", "N", "longest answer (16; generate: 128)"},
+    {{"template", required_argument, NULL, OPT_TEMPLATE}, "eval generate probe", "NAME", "plain, vicuna_v1 or chatml (default: as trained)"},
+    {{"system", required_argument, NULL, OPT_SYSTEM}, "eval generate probe", "TEXT", "system text (default: as trained)"},
+    {{"image-fit", required_argument, NULL, OPT_FIT}, "eval zeroshot generate probe", "NAME", "crop, pad or squash (default: as trained)"},
+    {{"tokenizer", required_argument, NULL, OPT_TOKENIZER}, "eval zeroshot generate probe", "PATH", "tokenizer.json (default: the checkpoint's)"},
+    {{"device", required_argument, NULL, OPT_DEVICE}, "eval zeroshot generate probe", "NAME", "cpu, cuda or auto (cpu)"},
+    {{"threads", required_argument, NULL, OPT_THREADS}, "eval zeroshot generate probe", "N", "CPU threads (0 = all)"},
+    {{"json", no_argument, NULL, OPT_JSON}, "generate", NULL, "print a JSON object instead of the answer alone"},
+    {{"help", no_argument, NULL, 'h'}, "eval zeroshot generate probe", NULL, "this text"},
+};
+enum { OPTIONS = sizeof table / sizeof *table };
+
+static bool takes(size_t i, const char *verb)
+{
+    const char *found = strstr(table[i].verbs, verb);
+    return found != NULL;
+}
+
+static void help(const char *verb, const char *usage)
+{
+    printf("%s\n", usage);
+    for (size_t i = 0; i < OPTIONS; i++) {
+        if (takes(i, verb)) {
+            char left[48];
+            snprintf(left, sizeof left, "--%s %s", table[i].option.name, table[i].value ? table[i].value : "");
+            printf("  %-24s %s\n", left, table[i].text);
+        }
+    }
+}
+
+static bif_status number(const char *name, const char *text, int64_t min, int64_t *out)
+{
+    char *end = NULL;
+    errno = 0;
+    const long long value = strtoll(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || value < min) {
+        return bif_fail(BIF_ERR_USAGE, "--%s: '%s' is not a whole number of at least %lld", name, text, (long long)min);
+    }
+    *out = value;
+    return BIF_OK;
+}
+
+/* Returns BIF_OK with *done set when --help was printed. */
+static bif_status parse(int argc, char **argv, const char *usage, arguments *a, bool *done)
+{
+    bif_status st = BIF_OK;
+    struct option options[OPTIONS + 1] = {0};
+    size_t count = 0;
+    for (size_t i = 0; i < OPTIONS; i++) {
+        if (takes(i, argv[0])) {
+            options[count++] = table[i].option;
+        }
+    }
+    a->verb = argv[0];
+    a->session.device = "cpu";
+    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+        int64_t n = 0;
+        switch (c) {
+        case OPT_QUESTIONS: a->questions = optarg; break;
+        case OPT_CLASSES: a->classes = optarg; break;
+        case OPT_IMAGES: a->images = optarg; break;
+        case OPT_PROMPT: a->prompt = optarg; break;
+        case OPT_ROOT: a->image_root = optarg; break;
+        case OPT_OUT: a->out = optarg; break;
+        case OPT_SUMMARY: a->summary = optarg; break;
+        case OPT_GRAD: a->session.gradients = true; break;
+        case OPT_BLANK: a->blank = true; break;
+        case OPT_JSON: a->json = true; break;
+        case OPT_TEMPLATE: a->session.template_name = optarg; break;
+        case OPT_SYSTEM: a->session.system = optarg; break;
+        case OPT_FIT: a->session.image_fit = optarg; break;
+        case OPT_TOKENIZER: a->session.tokenizer = optarg; break;
+        case OPT_DEVICE: a->session.device = optarg; break;
+        case OPT_LIMIT: BIF_TRY(number("limit", optarg, 0, &a->limit)); break;
+        case OPT_BATCH: BIF_TRY(number("batch", optarg, 1, &a->batch)); break;
+        case OPT_MAX_NEW: BIF_TRY(number("max-new-tokens", optarg, 1, &a->max_new)); break;
+        case OPT_THREADS:
+            BIF_TRY(number("threads", optarg, 0, &n));
+            a->session.threads = (int)n;
+            break;
+        case OPT_IMAGE:
+            if (a->pictures == (int64_t)(sizeof a->picture / sizeof *a->picture)) {
+                BIF_TRY(bif_fail(BIF_ERR_USAGE, "--image: at most %lld pictures", (long long)a->pictures));
+            }
+            a->picture[a->pictures++] = optarg;
+            break;
+        case 'h':
+            help(argv[0], usage);
+            *done = true;
+            goto done;
+        default:
+            BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s: wrong option; see bifocal %s --help", argv[0], argv[0]));
+        }
+    }
+    if (optind >= argc) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s: name a checkpoint; see bifocal %s --help", argv[0], argv[0]));
+    }
+    a->checkpoint = argv[optind++];
+    if (optind < argc && strcmp(argv[0], "probe") == 0) {
+        a->samples = argv[optind++];
+    }
+    if (optind < argc) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s: '%s' is one argument too many; see bifocal %s --help", argv[0], argv[optind], argv[0]));
+    }
+done:
+    return st;
+}
+
+static bif_status need(const char *verb, const char *name, const char *value)
+{
+    return value != NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "%s: --%s is missing; see bifocal %s --help", verb, name, verb);
+}
+
+static bif_status save_summary(const char *path, json_t *summary)
+{
+    json_object_set_new(summary, "peak_rss_mib", json_real((double)bif_peak_rss_bytes() / 0x1p20));
+    bif_status st = path != NULL ? bif_json_save_file(path, summary) : BIF_OK;
+    json_decref(summary);
+    return st;
+}
+
+/* ---- eval ---- */
+
+static bif_status run_eval(void *context, bif_comm *comm)
+{
+    const arguments *a = context;
+    bif_status st = BIF_OK;
+    bif_session session = {0};
+    bif_vqa_result r;
+    BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_LLAVA | 1u << BIF_MODEL_DECODER, &a->session, comm, &session));
+    BIF_TRY(bif_vqa(&session, comm,
+                    &(bif_vqa_options){.questions = a->questions, .image_root = a->image_root, .output = a->out, .batch = a->batch,
+                                       .max_new = a->max_new, .blank = a->blank, .limit = a->limit},
+                    &r));
+    if (bif_comm_rank(comm) == 0) {
+        json_t *types = json_object();
+        const double accuracy = r.scored > 0 ? (double)r.correct / (double)r.scored : 0.0;
+        printf("%-24s %8s %8s %9s\n", a->blank ? "type (blank pictures)" : "type", "scored", "correct", "accuracy");
+        for (int64_t t = 0; t < r.types; t++) {
+            const double share = (double)r.type[t].correct / (double)r.type[t].scored;
+            printf("%-24s %8lld %8lld %8.2f%%\n", r.type[t].name, (long long)r.type[t].scored, (long long)r.type[t].correct, 100.0 * share);
+            json_object_set_new(types, r.type[t].name, json_real(share));
+        }
+        printf("%-24s %8lld %8lld %8.2f%%\n", "all", (long long)r.scored, (long long)r.correct, 100.0 * accuracy);
+        printf("%lld questions in %.1f s, %.0f a second; prompt %s, pictures %s; predictions in %s\n", (long long)r.questions, r.seconds,
+               (double)r.questions / r.seconds, bif_template_name(session.chat.kind), a->blank ? "blank" : "as given", a->out);
+        st = save_summary(a->summary, json_pack("{s:s,s:I,s:I,s:I,s:f,s:o,s:b,s:s,s:f}", "checkpoint", session.folder, "questions",
+                                                (json_int_t)r.questions, "scored", (json_int_t)r.scored, "correct", (json_int_t)r.correct,
+                                                "accuracy", accuracy, "accuracy_per_type", types, "blank", a->blank, "template",
+                                                bif_template_name(session.chat.kind), "seconds", r.seconds));
+    }
+    st = bif_comm_agree(comm, st);
+done:
+    bif_session_close(&session);
+    return st;
+}
+
+bif_status bif_cmd_eval(int argc, char **argv)
+{
+    bif_status st = BIF_OK;
+    bool done = false;
+    arguments a = {.batch = 64, .max_new = 16};
+    BIF_TRY(parse(argc, argv,
+                  "usage: bifocal eval CHECKPOINT --questions FILE --image-root DIR --out PREDICTIONS.jsonl [...]\n\n"
+                  "Answers every question by batched greedy decoding, shared over the ranks of mpirun, and scores exact matches (case, white\n"
+                  "space around and one trailing period aside). CHECKPOINT: a Hugging Face folder, or a run's folder (newest checkpoint).\n",
+                  &a, &done));
+    if (!done) {
+        BIF_TRY(need("eval", "questions", a.questions));
+        BIF_TRY(need("eval", "out", a.out));
+        a.image_root = a.image_root != NULL ? a.image_root : ".";
+        BIF_TRY(bif_with_comm(run_eval, &a));
+    }
+done:
+    return st;
+}
+
+/* ---- zeroshot ---- */
+
+static bif_status run_zeroshot(void *context, bif_comm *comm)
+{
+    const arguments *a = context;
+    bif_status st = BIF_OK;
+    bif_session session = {0};
+    bif_zeroshot_result r;
+    BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_CLIP, &a->session, comm, &session));
+    BIF_TRY(bif_zeroshot(&session, comm,
+                         &(bif_zeroshot_options){.classes = a->classes, .images = a->images, .image_root = a->image_root, .batch = a->batch}, &r));
+    if (bif_comm_rank(comm) == 0) {
+        const double n = r.images > 0 ? (double)r.images : 1.0;
+        printf("zero-shot: %lld of %lld pictures right (%.2f %%), %.2f %% in the first five, %.1f s\n", (long long)r.correct1,
+               (long long)r.images, 100.0 * (double)r.correct1 / n, 100.0 * (double)r.correct5 / n, r.seconds);
+        st = save_summary(a->summary, json_pack("{s:s,s:I,s:f,s:f,s:f}", "checkpoint", session.folder, "images", (json_int_t)r.images, "accuracy",
+                                                (double)r.correct1 / n, "accuracy_top5", (double)r.correct5 / n, "seconds", r.seconds));
+    }
+    st = bif_comm_agree(comm, st);
+done:
+    bif_session_close(&session);
+    return st;
+}
+
+bif_status bif_cmd_zeroshot(int argc, char **argv)
+{
+    bif_status st = BIF_OK;
+    bool done = false;
+    arguments a = {.batch = 64};
+    BIF_TRY(parse(argc, argv,
+                  "usage: bifocal zeroshot CHECKPOINT --classes FILE --images FILE --image-root DIR [--summary FILE]\n\n"
+                  "Classifies pictures by the nearest class prompt in the joint space of a CLIP pair.\n",
+                  &a, &done));
+    if (!done) {
+        BIF_TRY(need("zeroshot", "classes", a.classes));
+        BIF_TRY(need("zeroshot", "images", a.images));
+        a.image_root = a.image_root != NULL ? a.image_root : ".";
+        BIF_TRY(bif_with_comm(run_zeroshot, &a));
+    }
+done:
+    return st;
+}
+
+/* ---- generate ---- */
+
+static bif_status run_generate(void *context, bif_comm *comm)
+{
+    const arguments *a = context;
+    bif_status st = BIF_OK;
+    bif_session session = {0};
+    bif_encoded prompt = {0};
+    bif_generator *generator = NULL;
+    bif_ids answer = {0};
+    float *pixels = NULL;
+    char *text = NULL;
+    size_t size = 0;
+    BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_LLAVA | 1u << BIF_MODEL_DECODER, &a->session, comm, &session));
+    if (a->pictures > 0 && session.model.kind != BIF_MODEL_LLAVA) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s is a decoder alone and cannot look at pictures", session.folder));
+    }
+    const int64_t floats = 3 * session.model.vit.image * session.model.vit.image;
+    pixels = bif_calloc((size_t)(a->pictures * floats), sizeof *pixels);
+    for (int64_t i = 0; i < a->pictures; i++) {
+        char *folder = bif_path_parent(a->picture[i]);
+        const int root = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        st = root < 0 ? bif_fail(BIF_ERR_IO, "%s: %s", folder, strerror(errno))
+                      : bif_session_image(&session, root, folder, bif_path_base(a->picture[i]), pixels + i * floats);
+        if (root >= 0) {
+            close(root);
+        }
+        free(folder);
+        BIF_TRY(st);
+    }
+    BIF_TRY(bif_chat_prompt(&session.chat, a->prompt, a->pictures, &prompt));
+    BIF_TRY(bif_generator_new(&session, 1, (int64_t)prompt.ids.count, a->pictures, a->max_new, &generator));
+    BIF_TRY(bif_generate(generator, &(bif_request){.prompt = &prompt, .pixels = pixels, .images = a->pictures}, 1, &answer));
+    BIF_TRY(bif_tokenizer_decode(session.tokenizer, answer.ids, answer.count, true, &text, &size));
+    if (bif_comm_rank(comm) == 0) {
+        const char *trimmed = text + strspn(text, " \n\t");
+        json_t *value = a->json ? json_pack("{s:s,s:s,s:I}", "prompt", a->prompt, "answer", trimmed, "tokens", (json_int_t)answer.count) : NULL;
+        char *line = value != NULL ? json_dumps(value, JSON_COMPACT) : NULL;
+        puts(line != NULL ? line : trimmed);
+        free(line);
+        json_decref(value);
+    }
+done:
+    bif_generator_free(generator);
+    bif_encoded_free(&prompt);
+    bif_ids_free(&answer);
+    free(pixels);
+    free(text);
+    bif_session_close(&session);
+    return st;
+}
+
+bif_status bif_cmd_generate(int argc, char **argv)
+{
+    bif_status st = BIF_OK;
+    bool done = false;
+    arguments a = {.max_new = 128};
+    BIF_TRY(parse(argc, argv,
+                  "usage: bifocal generate CHECKPOINT [--image FILE]... --prompt TEXT [...]\n\n"
+                  "Answers one prompt, greedily. Pictures come before the prompt unless it places them with <image>.\n",
+                  &a, &done));
+    if (!done) {
+        BIF_TRY(need("generate", "prompt", a.prompt));
+        BIF_TRY(bif_with_comm(run_generate, &a));
+    }
+done:
+    return st;
+}
+
+/* ---- probe ---- */
+
+static bif_status run_probe(void *context, bif_comm *comm)
+{
+    const arguments *a = context;
+    bif_status st = BIF_OK;
+    bif_session session = {0};
+    BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_LLAVA | 1u << BIF_MODEL_DECODER, &a->session, comm, &session));
+    if (bif_comm_rank(comm) == 0) {
+        st = bif_probe(&session, a->samples, a->image_root, a->out, a->session.gradients);
+    }
+    st = bif_comm_agree(comm, st);
+done:
+    bif_session_close(&session);
+    return st;
+}
+
+bif_status bif_cmd_probe(int argc, char **argv)
+{
+    bif_status st = BIF_OK;
+    bool done = false;
+    arguments a = {0};
+    BIF_TRY(parse(argc, argv,
+                  "usage: bifocal probe CHECKPOINT SAMPLES.jsonl --image-root DIR --out X.safetensors [--grad]\n\n"
+                  "Runs LLaVA-style samples laid end to end and writes input_ids [T] (an image position holds the image token's id), labels [T]\n"
+                  "(unshifted, -100 = unsupervised), cu_seqlens, pixel_values, logits [T, V] and loss (mean over supervised tokens).\n",
+                  &a, &done));
+    if (!done) {
+        BIF_TRY(a.samples != NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "probe: name a JSONL of samples; see bifocal probe --help"));
+        BIF_TRY(need("probe", "out", a.out));
+        a.image_root = a.image_root != NULL ? a.image_root : ".";
+        BIF_TRY(bif_with_comm(run_probe, &a));
+    }
+done:
+    return st;
+}
