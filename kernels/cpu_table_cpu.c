@@ -11,30 +11,6 @@ double BIF_CPU(sumsq)(bif_device *device, const bif_tensor *x);
 /* Ops whose file has not landed yet: a weak name leaves a NULL entry. Delete a line when its op lands. */
 #define WAITING(op) __attribute__((weak)) void BIF_CPU(op)(bif_device * device, const bif_##op##_args *args);
 
-WAITING(linear)
-WAITING(linear_backward)
-WAITING(act_backward)
-WAITING(layernorm)
-WAITING(layernorm_backward)
-WAITING(rmsnorm)
-WAITING(rmsnorm_backward)
-WAITING(head_rmsnorm)
-WAITING(head_rmsnorm_backward)
-WAITING(swiglu)
-WAITING(swiglu_backward)
-WAITING(rope)
-WAITING(embedding)
-WAITING(embedding_backward)
-WAITING(gather_rows)
-WAITING(scatter_rows)
-WAITING(patchify)
-WAITING(vit_embed)
-WAITING(vit_embed_backward)
-WAITING(add_rows)
-WAITING(adamw)
-__attribute__((weak)) void BIF_CPU(axpy)(bif_device *device, float alpha, const bif_tensor *x, bif_tensor *y);
-__attribute__((weak)) void BIF_CPU(scale)(bif_device *device, float alpha, bif_tensor *x);
-__attribute__((weak)) double BIF_CPU(sumsq)(bif_device *device, const bif_tensor *x);
 #undef WAITING
 
 extern const bif_ops_table BIF_CPU(table);

@@ -202,6 +202,9 @@ static bif_status open_cpu(int threads, bif_device **out)
         threads = omp_get_max_threads(); /* OMP_NUM_THREADS, else the cores of this process's affinity mask */
         threads = threads > MAX_THREADS ? MAX_THREADS : threads;
     }
+    /* Ops divide their work by this number, so a parallel region must really get it. */
+    omp_set_dynamic(0);
+    threads = threads > omp_get_thread_limit() ? omp_get_thread_limit() : threads;
     /* The ops bring their own threads; BLAS-internal ones lose on products this small. */
     openblas_set_num_threads(1);
     bif_device *device = bif_calloc(1, sizeof *device);

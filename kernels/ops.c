@@ -1,6 +1,8 @@
 /* The checks of every op, once for all devices; then the device's own function. A mismatch is a bug of the caller. */
 #include "kernels/ops.h"
 
+#include <stdio.h>
+
 /* What a check names: the op and the argument's spelling come from the macro, the shapes from the tensor. */
 static __attribute__((noreturn, cold)) void bad(const char *op, const char *what, const char *wanted, const bif_tensor *t)
 {
@@ -9,11 +11,14 @@ static __attribute__((noreturn, cold)) void bad(const char *op, const char *what
             wanted);
 }
 
-static void want(const char *op, const char *name, const bif_tensor *t, const char *shape, bif_dtype dtype, int rank, int64_t d0,
+static void want(const char *op, const char *name, const bif_tensor *t, const char *letters, bif_dtype dtype, int rank, int64_t d0,
                  int64_t d1)
 {
     if (t == NULL || t->dtype != dtype || t->rank != rank || t->dim[0] != d0 || (rank > 1 && t->dim[1] != d1)) {
-        bad(op, name, shape, t);
+        char wanted[96], text[160];
+        bif_tensor shape = {NULL, dtype, rank, {d0, d1, 0, 0}};
+        snprintf(text, sizeof text, "wanted %s = [%s]", bif_shape_text(&shape, wanted, sizeof wanted), letters);
+        bad(op, name, text, t);
     }
     if (t->data == NULL && bif_numel(t) > 0) {
         bad(op, name, "has no memory", t);
@@ -40,7 +45,7 @@ static void apart_or_same(const char *op, const char *names, const bif_tensor *a
 }
 
 /* The checks below run inside an op's function: OP names it. A tensor's expected shape is written once, as arguments and text. */
-#define NEED(t, dt, ...) want(OP, #t, args->t, "wanted " #dt " [" #__VA_ARGS__ "]", dt, SHAPE(__VA_ARGS__))
+#define NEED(t, dt, ...) want(OP, #t, args->t, #__VA_ARGS__, dt, SHAPE(__VA_ARGS__))
 #define MAYBE(t, dt, ...)            \
     do {                             \
         if (args->t != NULL) {       \

@@ -1,0 +1,191 @@
+/* simd.h, SwiGLU, RoPE and the flat ops against double. */
+#include "kernels/simd.h"
+#include "ref.h"
+
+static const int64_t sizes[] = {1, 7, 31, 33, 128};
+
+Test(elementwise, exp_sigmoid_log1p)
+{
+    for (int i = 0; i < 200000; i++) {
+        float x = -87.0f + (float)i * (175.0f / 200000);
+        double e = exp((double)x), s = 1 / (1 + exp(-(double)x)), u = i / 200000.0;
+        cr_assert(fabs(bif_simd_exp(x) - e) <= 3e-7 * e, "exp %g", (double)x);
+        cr_assert(fabs(bif_simd_sigmoid(x) - s) <= 4e-7 * s, "sigmoid %g: %g", (double)x, (double)bif_simd_sigmoid(x));
+        cr_assert(fabs(bif_simd_log1p((float)u) - log1p((double)(float)u)) <= 3e-7 * log1p(u), "log1p %g", u);
+    }
+    cr_assert(bif_simd_exp(-INFINITY) == 0 && bif_simd_exp(-100.0f) == 0 && isinf(bif_simd_exp(100.0f)) && bif_simd_exp(0) == 1);
+    cr_assert(isinf(bif_simd_exp(INFINITY)) && isnan(bif_simd_exp(NAN)) && isnan(bif_simd_sigmoid(NAN)));
+    cr_assert(bif_simd_sigmoid(-200.0f) == 0 && bif_simd_sigmoid(200.0f) == 1);
+}
+
+Test(elementwise, phi)
+{
+    for (int i = 0; i <= 200000; i++) {
+        float x = -12.0f + (float)i * (24.0f / 200000), gauss;
+        double wanted = 0.5 * erfc(-(double)x / sqrt(2)), got = bif_simd_phi(x, &gauss);
+        cr_assert(fabs(got - wanted) <= 2e-7, "phi %g: %g, wanted %g", (double)x, got, wanted);
+        if (x < -0.5f && x > -5.0f) {
+            cr_assert(fabs(got - wanted) <= 2e-6 * wanted, "tail of phi %g: %g, wanted %g", (double)x, got, wanted);
+        }
+    }
+}
+
+/* ---- SwiGLU ---- */
+
+typedef struct {
+    int64_t t, f;
+    double *gu;
+} glu;
+
+static double glu_value(const glu *a, int64_t r, int64_t i)
+{
+    double g = a->gu[r * 2 * a->f + i], u = a->gu[r * 2 * a->f + a->f + i];
+    return g / (1 + exp(-g)) * u;
+}
+
+static double glu_loss(void *context)
+{
+    glu *a = context;
+    double sum = 0;
+    for (int64_t i = 0; i < a->t * a->f; i++) {
+        sum += glu_value(a, i / a->f, i % a->f) * bif_rng_normal(9, BIF_RNG_TEST, 0, (uint32_t)i);
+    }
+    return sum;
+}
+
+Test(elementwise, swiglu)
+{
+    for (int i = 0; i < 25; i++) {
+        int64_t t = sizes[i / 5], f = sizes[i % 5];
+        bif_tensor gu = ref_f32(t, 2 * f, 1), dy = ref_f32(t, f, 9);
+        glu a = {t, f, ref_double(&gu)};
+        double *y = ref_zeros(t * f);
+        for (int64_t j = 0; j < t * f; j++) {
+            y[j] = glu_value(&a, j / f, j % f);
+        }
+        REF_EACH_DEVICE (device) {
+            bif_tensor got = ref_f32(t, f, 0), apart = ref_f32(t, 2 * f, 0), same = ref_copy(&gu);
+            bif_swiglu(device, &(bif_swiglu_args){.gu = &gu, .y = &got});
+            bif_swiglu_backward(device, &(bif_swiglu_backward_args){.gu = &gu, .dy = &dy, .dgu = &apart});
+            bif_swiglu_backward(device, &(bif_swiglu_backward_args){.gu = &same, .dy = &dy, .dgu = &same});
+            ref_close("y", got.data, y, t * f, 1e-6);
+            ref_gradient("dgu", glu_loss, &a, a.gu, 2 * t * f, apart.data, NULL, 1e-5);
+            cr_assert_eq(memcmp(apart.data, same.data, bif_bytes(&gu)), 0);
+        }
+        ref_done();
+    }
+}
+
+/* ---- RoPE ---- */
+
+static void rope_case(int64_t t, int64_t d, int32_t low, int32_t high)
+{
+    int64_t w = 2 * d + 5;
+    bif_tensor rows = ref_f32(t, w, 1), pos = ref_i32(t, low, high, 2);
+    double *wanted = ref_double(&rows), *back = ref_double(&rows);
+    for (int64_t r = 0; r < t; r++) {
+        for (int64_t h = 0; h < 2; h++) {
+            for (int64_t i = 0; i < d / 2; i++) {
+                /* the angle in f32, as written in ops.h's reference models; its cosine in double */
+                double angle = (float)((const int32_t *)pos.data)[r] * (float)pow(10000, -2.0 * (double)i / (double)d);
+                double *a = wanted + r * w + h * d + i, *b = a + d / 2, p = *a, q = *b;
+                *a = p * cos(angle) - q * sin(angle);
+                *b = q * cos(angle) + p * sin(angle);
+            }
+        }
+    }
+    REF_EACH_DEVICE (device) {
+        bif_tensor got = ref_copy(&rows);
+        bif_rope_args args = {.rows = &got, .pos = &pos, .heads = 2, .head_dim = d, .theta = 10000.0f};
+        bif_rope(device, &args);
+        ref_close("rope", got.data, wanted, t * w, 1e-5);
+        args.inverse = true;
+        bif_rope(device, &args);
+        ref_close("rope and back", got.data, back, t * w, 1e-6);
+    }
+    ref_done();
+}
+
+Test(elementwise, rope)
+{
+    static const int64_t dims[] = {2, 8, 32, 34, 128};
+    for (int i = 0; i < 25; i++) {
+        rope_case(sizes[i / 5], dims[i % 5], 0, 40);     /* an entry a position, when there are rows enough */
+        rope_case(sizes[i / 5], dims[i % 5], 50, 30000); /* an entry a row */
+    }
+}
+
+/* ---- flat ---- */
+
+Test(elementwise, axpy_scale_sumsq)
+{
+    static const int64_t counts[] = {1, 7, 31, 33, 128, 100003};
+    for (int i = 0; i < 6; i++) {
+        int64_t n = counts[i];
+        bif_tensor x = ref_f32(n, 0, 1), y = ref_f32(n, 0, 2);
+        double *sum = ref_double(&y), *scaled = ref_double(&x), square = 0, seen[6];
+        int count = 0;
+        for (int64_t j = 0; j < n; j++) {
+            sum[j] += 0.75 * scaled[j];
+            square += scaled[j] * scaled[j];
+            scaled[j] *= -0.5;
+        }
+        REF_EACH_DEVICE (device) {
+            bif_tensor got = ref_copy(&y), half = ref_copy(&x);
+            bif_axpy(device, 0.75f, &x, &got);
+            bif_scale(device, -0.5f, &half);
+            ref_close("axpy", got.data, sum, n, 1e-7);
+            ref_close("scale", half.data, scaled, n, 1e-7);
+            seen[count] = bif_sumsq(device, &x);
+            cr_assert(fabs(seen[count] - square) <= 1e-12 * square);
+            cr_assert(ref_at % 2 == 0 || seen[count] == seen[count - 1], "sumsq differs between 1 and 3 threads");
+            count++;
+            ((float *)half.data)[n / 2] = NAN;
+            cr_assert(!isfinite(bif_sumsq(device, &half)));
+            ((float *)half.data)[n / 2] = INFINITY;
+            cr_assert(!isfinite(bif_sumsq(device, &half)));
+        }
+        ref_done();
+    }
+}
+
+Test(elementwise, adamw)
+{
+    static const int64_t counts[] = {1, 7, 31, 33, 128, 70001};
+    for (int i = 0; i < 6; i++) {
+        int64_t n = counts[i];
+        bif_tensor start = ref_f32(n, 0, 1), grad = ref_f32(n, 0, 2);
+        double *p = ref_double(&start), *m = ref_zeros(n), *v = ref_zeros(n), *g = ref_double(&grad);
+        for (int step = 1; step <= 3; step++) {
+            for (int64_t j = 0; j < n; j++) {
+                double d = g[j] * 0.25;
+                m[j] = 0.9 * m[j] + 0.1 * d;
+                v[j] = 0.95 * v[j] + 0.05 * d * d;
+                p[j] -= 0.01 * 0.1 * p[j];
+                p[j] -= 0.01 * (m[j] / (1 - pow(0.9, step))) / (sqrt(v[j] / (1 - pow(0.95, step))) + 1e-8);
+            }
+        }
+        REF_EACH_DEVICE (device) {
+            bif_tensor param = ref_copy(&start), first = ref_f32(n, 0, 0), second = ref_f32(n, 0, 0);
+            memset(first.data, 0, bif_bytes(&first));
+            memset(second.data, 0, bif_bytes(&second));
+            for (int step = 1; step <= 3; step++) {
+                bif_adamw(device, &(bif_adamw_args){.param = &param,
+                                                    .m = &first,
+                                                    .v = &second,
+                                                    .grad = &grad,
+                                                    .lr = 0.01,
+                                                    .beta1 = 0.9,
+                                                    .beta2 = 0.95,
+                                                    .eps = 1e-8,
+                                                    .weight_decay = 0.1,
+                                                    .grad_scale = 0.25,
+                                                    .step = step});
+            }
+            ref_close("param", param.data, p, n, 1e-6);
+            ref_close("m", first.data, m, n, 1e-6);
+            ref_close("v", second.data, v, n, 1e-6);
+        }
+        ref_done();
+    }
+}
