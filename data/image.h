@@ -1,12 +1,20 @@
-/* Encoded picture -> RGB -> what the encoder was trained on, equal to Pillow 10+ and CLIPImageProcessor.
+/* Encoded picture -> RGB -> what the encoder was trained on, equal to Pillow 13 and CLIPImageProcessor (PIL backend).
  *
- *  decode   JPEG (libjpeg-turbo, ISLOW, fancy upsampling as Pillow; grey, CMYK/YCCK inverted as Adobe writes it), PNG (libpng; palette,
- *           grey, 16 bit, tRNS), WebP. Alpha is dropped the way Pillow's convert("RGB") does. EXIF orientation is applied
- *           (as PIL.ImageOps.exif_transpose), also for PNG eXIf and WebP EXIF. The header is checked against `limits` before any
- *           pixel is allocated. A truncated or corrupt file is BIF_ERR_DATA, never a crash.
+ *  decode   JPEG (libjpeg-turbo, ISLOW, fancy upsampling as Pillow; grey, CMYK/YCCK inverted as Adobe writes it), PNG
+ *           (libpng; palette, grey, 16 bit), WebP (of an animation the first frame, on black). Alpha and tRNS are
+ *           dropped the way Pillow's convert("RGB") does; of 16-bit colour the high byte stays, 16-bit grey is cut at
+ *           255 (Pillow's mode "I;16"). The orientation is applied as by PIL.ImageOps.exif_transpose: EXIF (JPEG, PNG
+ *           eXIf or ImageMagick's text, WebP), else XMP. The header is checked against `limits` before any pixel is
+ *           allocated. A truncated or corrupt file is BIF_ERR_DATA, never a crash. Stricter than Pillow: a JPEG
+ *           without end marker or with libjpeg warnings about its data, and a PNG without IEND or with a wrong
+ *           checksum, are refused. Milder: damaged metadata, where Pillow may raise, counts as orientation 1.
  *  resize   Pillow's two-pass antialiased bicubic (a = -0.5), 8-bit with fixed-point weights (22 bit), to the bit.
- *  clip     shortest side to S (other side = int(S * long / short)), centre crop, /255, mean/std.
- */
+ *           Pillow 13 goes down before across when height - out_height is above 0 and above 2 * (width - out_width);
+ *           up to 12 it always went across first, which differs by about one level in such tall pictures.
+ *  clip     shortest side to S (other side = int(S * long / short)), centre crop, /255, mean/std. Only what the crop
+ *           keeps is computed, and the canvas of BIF_FIT_PAD never exists.
+ *
+ * All functions are thread-safe. `limits` may be NULL (all defaults). */
 #pragma once
 #include "base/status.h"
 #include "data/shard.h"

@@ -18,11 +18,12 @@ bif_status bif_image_check(const char *what, int64_t width, int64_t height, cons
     int64_t area = limits != NULL && limits->max_pixels > 0 ? limits->max_pixels : PIXELS_MAX;
     int64_t pixels = 0;
     if (width < 1 || height < 1) {
-        return bif_fail(BIF_ERR_DATA, "%s: the header says %lldx%lld pixels", what, (long long)width, (long long)height);
+        return bif_fail(BIF_ERR_DATA, "%s: the header says %lldx%lld pixels", what, (long long)width,
+                        (long long)height);
     }
     if (width > side || height > side || !bif_mul_i64(width, height, &pixels) || pixels > area) {
-        return bif_fail(BIF_ERR_DATA, "%s: %lldx%lld pixels are above the limit of %lld a side and %lld in all", what, (long long)width,
-                        (long long)height, (long long)side, (long long)area);
+        return bif_fail(BIF_ERR_DATA, "%s: %lldx%lld pixels are above the limit of %lld a side and %lld in all", what,
+                        (long long)width, (long long)height, (long long)side, (long long)area);
     }
     return BIF_OK;
 }
@@ -41,8 +42,8 @@ static bif_image_format sniff(const uint8_t *bytes, size_t size)
     return BIF_IMAGE_UNKNOWN;
 }
 
-static bif_status read_image(const char *what, const void *bytes, size_t size, const bif_image_limits *limits, bif_image_format *format,
-                             bif_image_head *head, uint8_t **rgb)
+static bif_status read_image(const char *what, const void *bytes, size_t size, const bif_image_limits *limits,
+                             bif_image_format *format, bif_image_head *head, uint8_t **rgb)
 {
     *format = sniff(bytes, size);
     switch (*format) {
@@ -64,8 +65,8 @@ static bool turned(int orientation)
     return orientation >= 5;
 }
 
-bif_status bif_image_probe(const char *what, const void *bytes, size_t size, const bif_image_limits *limits, bif_image_format *format,
-                           int64_t *width, int64_t *height)
+bif_status bif_image_probe(const char *what, const void *bytes, size_t size, const bif_image_limits *limits,
+                           bif_image_format *format, int64_t *width, int64_t *height)
 {
     bif_status st = BIF_OK;
     bif_image_head head = { 0 };
@@ -76,8 +77,8 @@ done:
     return st;
 }
 
-/* Each orientation is a first pixel and two steps through the stored rows. 16x16 tiles keep both sides in cache: turned row by
- * row, a large picture misses it on every pixel. */
+/* Each orientation is a first pixel and two steps through the stored rows. 16x16 tiles keep both sides in cache: turned
+ * row by row, a large picture misses it on every pixel. */
 static void rotate(const uint8_t *from, const bif_image_head *head, bif_image *out)
 {
     enum { TILE = 16 };
@@ -100,7 +101,8 @@ static void rotate(const uint8_t *from, const bif_image_head *head, bif_image *o
     }
 }
 
-bif_status bif_image_decode(const char *what, const void *bytes, size_t size, const bif_image_limits *limits, bif_image *out)
+bif_status bif_image_decode(const char *what, const void *bytes, size_t size, const bif_image_limits *limits,
+                            bif_image *out)
 {
     bif_status st = BIF_OK;
     bif_image_format format;

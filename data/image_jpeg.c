@@ -31,8 +31,9 @@ static void fail(j_common_ptr any)
     longjmp(r->jump, 1);
 }
 
-/* level < 0 is a warning: libjpeg would go on with grey or smeared blocks, so it is the end here. Three kinds cost no pixel: stray
- * bytes between segments (common in cameras' files), and odd version numbers in the JFIF or Adobe header. */
+/* level < 0 is a warning: libjpeg would go on with grey or smeared blocks, so it is the end here. Three kinds cost no
+ * pixel: stray bytes between segments (common in cameras' files), and odd version numbers in the JFIF or Adobe header.
+ */
 static void on_message(j_common_ptr any, int level)
 {
     int code = any->err->msg_code;
@@ -72,11 +73,12 @@ static int orientation(const struct jpeg_decompress_struct *jpeg)
         }
     }
     return bif_orientation(exif != NULL ? exif->data : NULL, exif != NULL ? exif->data_length : 0,
-                           xmp != NULL ? xmp->data + sizeof xmp_name : NULL, xmp != NULL ? xmp->data_length - sizeof xmp_name : 0);
+                           xmp != NULL ? xmp->data + sizeof xmp_name : NULL,
+                           xmp != NULL ? xmp->data_length - sizeof xmp_name : 0);
 }
 
-/* Pillow reads every CMYK file as Adobe writes it, inverted, and multiplies without a profile: R = K' - (255 - C') * K' / 255
- * with C' and K' as stored, the quotient rounded by shifts. */
+/* Pillow reads every CMYK file as Adobe writes it, inverted, and multiplies without a profile: R = K' - (255 - C') * K'
+ * / 255 with C' and K' as stored, the quotient rounded by shifts. */
 static void cmyk_to_rgb(const uint8_t *cmyk, uint8_t *rgb, int64_t width)
 {
     for (int64_t i = 0; i < width; i++, cmyk += 4, rgb += 3) {
@@ -127,8 +129,8 @@ static bool read_pixels(reader *r)
     return true;
 }
 
-bif_status bif_jpeg_read(const char *what, const uint8_t *bytes, size_t size, const bif_image_limits *limits, bif_image_head *head,
-                         uint8_t **rgb)
+bif_status bif_jpeg_read(const char *what, const uint8_t *bytes, size_t size, const bif_image_limits *limits,
+                         bif_image_head *head, uint8_t **rgb)
 {
     bif_status st = BIF_OK;
     reader *r = bif_calloc(1, sizeof *r);

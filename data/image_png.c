@@ -51,7 +51,8 @@ static bool read_head(reader *r)
         return false;
     }
     png_set_read_fn(r->png, r, feed);
-    png_set_keep_unknown_chunks(r->png, PNG_HANDLE_CHUNK_NEVER, NULL, -1); /* gamma, profiles, text: Pillow's RGB ignores them too */
+    png_set_keep_unknown_chunks(r->png, PNG_HANDLE_CHUNK_NEVER, NULL,
+                                -1); /* gamma, profiles, text: Pillow's RGB ignores them too */
     png_read_info(r->png, r->info);
     r->width = png_get_image_width(r->png, r->info);
     r->height = png_get_image_height(r->png, r->info);
@@ -60,8 +61,8 @@ static bool read_head(reader *r)
     return true;
 }
 
-/* Rows of a palette (1 byte a pixel) or of 16-bit grey (2 bytes) are decoded into the end of their place in the RGB buffer and
- * widened there from left to right; writing never overtakes reading. */
+/* Rows of a palette (1 byte a pixel) or of 16-bit grey (2 bytes) are decoded into the end of their place in the RGB
+ * buffer and widened there from left to right; writing never overtakes reading. */
 static bool read_pixels(reader *r)
 {
     if (setjmp(png_jmpbuf(r->png)) != 0) {
@@ -128,8 +129,8 @@ static void widen_grey16(reader *r)
     }
 }
 
-bif_status bif_png_read(const char *what, const uint8_t *bytes, size_t size, const bif_image_limits *limits, bif_image_head *head,
-                        uint8_t **rgb)
+bif_status bif_png_read(const char *what, const uint8_t *bytes, size_t size, const bif_image_limits *limits,
+                        bif_image_head *head, uint8_t **rgb)
 {
     bif_status st = BIF_OK;
     reader *r = bif_calloc(1, sizeof *r);

@@ -33,7 +33,8 @@ static int orientation(const WebPDemuxer *demux)
 {
     WebPChunkIterator exif, xmp;
     bool has_exif = get_chunk(demux, "EXIF", &exif), has_xmp = get_chunk(demux, "XMP ", &xmp);
-    int result = bif_orientation(has_exif ? exif.chunk.bytes : NULL, exif.chunk.size, has_xmp ? xmp.chunk.bytes : NULL, xmp.chunk.size);
+    int result = bif_orientation(has_exif ? exif.chunk.bytes : NULL, exif.chunk.size, has_xmp ? xmp.chunk.bytes : NULL,
+                                 xmp.chunk.size);
     WebPDemuxReleaseChunkIterator(&exif);
     WebPDemuxReleaseChunkIterator(&xmp);
     return result;
@@ -49,14 +50,15 @@ static bif_status read_pixels(const char *what, const WebPDemuxer *demux, const 
         st = bif_fail(BIF_ERR_DATA, "%s: broken WebP: no picture in it", what);
         goto done;
     }
-    if (frame.x_offset < 0 || frame.y_offset < 0 || frame.width < 1 || frame.height < 1 || frame.x_offset + frame.width > head->width ||
-        frame.y_offset + frame.height > head->height) {
+    if (frame.x_offset < 0 || frame.y_offset < 0 || frame.width < 1 || frame.height < 1 ||
+        frame.x_offset + frame.width > head->width || frame.y_offset + frame.height > head->height) {
         st = bif_fail(BIF_ERR_DATA, "%s: broken WebP: the first frame leaves the canvas", what);
         goto done;
     }
     VP8StatusCode code = WebPGetFeatures(frame.fragment.bytes, frame.fragment.size, &config.input);
     if (code != VP8_STATUS_OK || config.input.width != frame.width || config.input.height != frame.height) {
-        st = bif_fail(BIF_ERR_DATA, "%s: broken WebP: %s", what, code != VP8_STATUS_OK ? reason(code) : "sizes contradict each other");
+        st = bif_fail(BIF_ERR_DATA, "%s: broken WebP: %s", what,
+                      code != VP8_STATUS_OK ? reason(code) : "sizes contradict each other");
         goto done;
     }
     size_t stride = (size_t)head->width * 3, offset = (size_t)frame.y_offset * stride + (size_t)frame.x_offset * 3;
@@ -78,8 +80,8 @@ done:
     return st;
 }
 
-bif_status bif_webp_read(const char *what, const uint8_t *bytes, size_t size, const bif_image_limits *limits, bif_image_head *head,
-                         uint8_t **rgb)
+bif_status bif_webp_read(const char *what, const uint8_t *bytes, size_t size, const bif_image_limits *limits,
+                         bif_image_head *head, uint8_t **rgb)
 {
     bif_status st = BIF_OK;
     uint8_t *pixels = NULL;
@@ -89,7 +91,8 @@ bif_status bif_webp_read(const char *what, const uint8_t *bytes, size_t size, co
         st = bif_fail(BIF_ERR_DATA, "%s: broken WebP: the container is damaged or ends early", what);
         goto done;
     }
-    *head = (bif_image_head){ WebPDemuxGetI(demux, WEBP_FF_CANVAS_WIDTH), WebPDemuxGetI(demux, WEBP_FF_CANVAS_HEIGHT), orientation(demux) };
+    *head = (bif_image_head){ WebPDemuxGetI(demux, WEBP_FF_CANVAS_WIDTH), WebPDemuxGetI(demux, WEBP_FF_CANVAS_HEIGHT),
+                              orientation(demux) };
     BIF_TRY(bif_image_check(what, head->width, head->height, limits));
     if (rgb != NULL) {
         pixels = bif_malloc((size_t)head->width * (size_t)head->height * 3);

@@ -21,8 +21,15 @@ bif_status bif_preprocess_u8(const bif_preprocess *preprocess, const bif_image *
     if (image->rgb == NULL || w < 1 || h < 1) {
         return bif_fail(BIF_ERR_DATA, "a picture without pixels cannot be resized");
     }
-    bif_resize_job job = { .rgb = image->rgb, .width = w, .height = h, .canvas_width = w, .canvas_height = h, .out_width = s,
-                           .out_height = s, .w = s, .h = s };
+    bif_resize_job job = { .rgb = image->rgb,
+                           .width = w,
+                           .height = h,
+                           .canvas_width = w,
+                           .canvas_height = h,
+                           .out_width = s,
+                           .out_height = s,
+                           .w = s,
+                           .h = s };
     switch (preprocess->fit) {
     case BIF_FIT_CROP: {
         /* The quotient is taken in double and cut, as int(S * long / short) is in Python: the product is exact. */
@@ -59,7 +66,8 @@ bif_status bif_preprocess_run(const bif_preprocess *preprocess, const bif_image 
     uint8_t *bytes = NULL;
     for (int c = 0; c < 3; c++) {
         if (!(preprocess->std[c] > 0.0f)) {
-            return bif_fail(BIF_ERR_CONFIG, "the standard deviation of channel %d is %g; it must be above 0", c, (double)preprocess->std[c]);
+            return bif_fail(BIF_ERR_CONFIG, "the standard deviation of channel %d is %g; it must be above 0", c,
+                            (double)preprocess->std[c]);
         }
         for (int v = 0; v < 256; v++) {
             /* Rounded to f32 after the scaling and after each step of the normalisation, as CLIPImageProcessor does. */

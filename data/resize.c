@@ -1,9 +1,9 @@
-/* Two passes, 8 bits between them, weights in fixed point with 22 fraction bits: Pillow's rule, so that the bytes are equal.
- * What differs is the order of the sums, which integers do not feel:
- *  - eight rows are interleaved pixel by pixel before the horizontal pass, so that one weight meets 24 neighbouring bytes and
- *    the loop is three vectors wide (row by row the three channels defeat the vector units);
- *  - a tap that falls on the padding of the canvas adds weight * fill, so its sum of weights is kept and the padding itself
- *    never read. */
+/* Two passes, 8 bits between them, weights in fixed point with 22 fraction bits: Pillow's rule, so that the bytes are
+ * equal. What differs is the order of the sums, which integers do not feel:
+ *  - eight rows are interleaved pixel by pixel before the horizontal pass, so that one weight meets 24 neighbouring
+ *    bytes and the loop is three vectors wide (row by row the three channels defeat the vector units);
+ *  - a tap that falls on the padding of the canvas adds weight * fill, so its sum of weights is kept and the padding
+ *    itself never read. */
 #include "data/resize.h"
 
 #include <math.h>
@@ -14,19 +14,20 @@
 
 #define FRACTION_BITS 22
 #define HALF (1 << (FRACTION_BITS - 1))
-#define ROWS 8                /* rows of one horizontal block */
-#define LANES (ROWS * 3)      /* bytes that share a weight */
-#define CHUNK 32              /* bytes of a row that the vertical pass holds in registers */
+#define ROWS 8           /* rows of one horizontal block */
+#define LANES (ROWS * 3) /* bytes that share a weight */
+#define CHUNK 32         /* bytes of a row that the vertical pass holds in registers */
 
-/* One axis: for each output position of the window its taps inside the source, and the summed weight of those outside. */
+/* One axis: for each output position of the window its taps inside the source, and the summed weight of those outside.
+ */
 typedef struct {
-    int64_t taps;     /* weights a position has room for */
-    int32_t *weights; /* [n, taps] */
-    int64_t *first;   /* [n] */
-    int64_t *count;   /* [n] */
-    int32_t *outside; /* [n] */
+    int64_t taps;       /* weights a position has room for */
+    int32_t *weights;   /* [n, taps] */
+    int64_t *first;     /* [n] */
+    int64_t *count;     /* [n] */
+    int32_t *outside;   /* [n] */
     int64_t begin, end; /* source positions any tap touches */
-    bool identity;    /* same size and no padding: the pass is a copy */
+    bool identity;      /* same size and no padding: the pass is a copy */
 } axis;
 
 static double cubic(double x)
@@ -74,7 +75,7 @@ static void axis_make(axis *a, int64_t canvas, int64_t offset, int64_t length, i
         low = low < 0 ? 0 : low;
         high = high > canvas ? canvas : high;
         double sum = 0.0;
-        if (canvas == out) { /* the rule gives weight 1 at this position and 0 at its neighbours; Pillow skips the pass */
+        if (canvas == out) { /* Pillow skips the pass; the rule would give weight 1 here and 0 around */
             low = from + i;
             high = low + 1;
             exact[0] = sum = 1.0;
@@ -114,17 +115,19 @@ static inline uint8_t clip(int32_t sum)
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-/* The two inner loops, in plain C and with AVX2 (chosen at run time: the compilers do not find the byte-to-int widening by themselves
- * and plain C is 4 times slower).
+/* The two inner loops, in plain C and with AVX2 (chosen at run time: the compilers do not find the byte-to-int widening
+ * by themselves and plain C is 4 times slower).
  *
  * across: one horizontal block. tile: [a->end - a->begin, ROWS, 3]; edge: [ROWS, 3] colour of the padding in each row;
  *         out: `rows` rows of `stride` bytes, n positions each.
  * down:   one output row of n bytes. rows: the first tap's row; edge: [n] bytes of a row of padding. */
-typedef void across_fn(const axis *a, int64_t n, const uint8_t *tile, const uint8_t *edge, uint8_t *out, int64_t stride, int64_t rows);
-typedef void down_fn(const int32_t *weights, int64_t count, const uint8_t *rows, int64_t stride, const uint8_t *edge, int32_t outside,
-                     uint8_t *out, int64_t n);
+typedef void across_fn(const axis *a, int64_t n, const uint8_t *tile, const uint8_t *edge, uint8_t *out, int64_t stride,
+                       int64_t rows);
+typedef void down_fn(const int32_t *weights, int64_t count, const uint8_t *rows, int64_t stride, const uint8_t *edge,
+                     int32_t outside, uint8_t *out, int64_t n);
 
-static void across_plain(const axis *a, int64_t n, const uint8_t *tile, const uint8_t *edge, uint8_t *out, int64_t stride, int64_t rows)
+static void across_plain(const axis *a, int64_t n, const uint8_t *tile, const uint8_t *edge, uint8_t *out,
+                         int64_t stride, int64_t rows)
 {
     for (int64_t i = 0; i < n; i++) {
         const int32_t *weights = a->weights + i * a->taps;
@@ -146,8 +149,8 @@ static void across_plain(const axis *a, int64_t n, const uint8_t *tile, const ui
     }
 }
 
-static void down_plain(const int32_t *weights, int64_t count, const uint8_t *rows, int64_t stride, const uint8_t *edge, int32_t outside,
-                       uint8_t *out, int64_t n)
+static void down_plain(const int32_t *weights, int64_t count, const uint8_t *rows, int64_t stride, const uint8_t *edge,
+                       int32_t outside, uint8_t *out, int64_t n)
 {
     for (int64_t from = 0; from < n; from += CHUNK) {
         int64_t some = n - from < CHUNK ? n - from : CHUNK;
@@ -195,7 +198,8 @@ AVX2 static inline void finish(uint8_t *out, __m256i sum)
     _mm_storel_epi64((__m128i *)(void *)out, _mm_packus_epi16(words, words));
 }
 
-AVX2 static void across_avx2(const axis *a, int64_t n, const uint8_t *tile, const uint8_t *edge, uint8_t *out, int64_t stride, int64_t rows)
+AVX2 static void across_avx2(const axis *a, int64_t n, const uint8_t *tile, const uint8_t *edge, uint8_t *out,
+                             int64_t stride, int64_t rows)
 {
     for (int64_t i = 0; i < n; i++) {
         const int32_t *weights = a->weights + i * a->taps;
@@ -218,8 +222,8 @@ AVX2 static void across_avx2(const axis *a, int64_t n, const uint8_t *tile, cons
     }
 }
 
-AVX2 static void down_avx2(const int32_t *weights, int64_t count, const uint8_t *rows, int64_t stride, const uint8_t *edge,
-                           int32_t outside, uint8_t *out, int64_t n)
+AVX2 static void down_avx2(const int32_t *weights, int64_t count, const uint8_t *rows, int64_t stride,
+                           const uint8_t *edge, int32_t outside, uint8_t *out, int64_t n)
 {
     if (n < CHUNK) {
         down_plain(weights, count, rows, stride, edge, outside, out, n);
@@ -228,7 +232,8 @@ AVX2 static void down_avx2(const int32_t *weights, int64_t count, const uint8_t 
     __m256i o = _mm256_set1_epi32(outside);
     for (int64_t j = 0; j < n; j += CHUNK) {
         j = j + CHUNK > n ? n - CHUNK : j; /* the last chunk overlaps the one before: the same bytes again */
-        __m256i s0 = start(edge + j, o), s1 = start(edge + j + 8, o), s2 = start(edge + j + 16, o), s3 = start(edge + j + 24, o);
+        __m256i s0 = start(edge + j, o), s1 = start(edge + j + 8, o), s2 = start(edge + j + 16, o),
+                s3 = start(edge + j + 24, o);
         const uint8_t *p = rows + j;
         for (int64_t k = 0; k < count; k++, p += stride) {
             __m256i weight = _mm256_set1_epi32(weights[k]);
@@ -279,7 +284,8 @@ static void interleave(const uint8_t *pixels, int64_t stride, int64_t n, int64_t
 }
 
 /* rows x (a->end - a->begin) pixels to rows x n. edge: [rows, 3]; out without gaps. */
-static void pass_across(const axis *a, int64_t n, const uint8_t *pixels, int64_t stride, int64_t rows, const uint8_t *edge, uint8_t *out)
+static void pass_across(const axis *a, int64_t n, const uint8_t *pixels, int64_t stride, int64_t rows,
+                        const uint8_t *edge, uint8_t *out)
 {
     across_fn *across = have_avx2() ? across_avx2 : across_plain;
     uint8_t *tile = bif_malloc((size_t)((a->end - a->begin) * LANES + 1));
@@ -294,7 +300,8 @@ static void pass_across(const axis *a, int64_t n, const uint8_t *pixels, int64_t
 }
 
 /* (a->end - a->begin) rows of `bytes` bytes to n rows. edge: [bytes]; out without gaps. */
-static void pass_down(const axis *a, int64_t n, const uint8_t *pixels, int64_t stride, int64_t bytes, const uint8_t *edge, uint8_t *out)
+static void pass_down(const axis *a, int64_t n, const uint8_t *pixels, int64_t stride, int64_t bytes,
+                      const uint8_t *edge, uint8_t *out)
 {
     down_fn *down = have_avx2() ? down_avx2 : down_plain;
     for (int64_t i = 0; i < n; i++) {
@@ -303,13 +310,14 @@ static void pass_down(const axis *a, int64_t n, const uint8_t *pixels, int64_t s
     }
 }
 
-/* Up to version 12 Pillow always went across first; from 13 on it goes down first when that removes more than twice as many rows
- * as columns go. The rounding between the passes makes the two orders differ by one level here and there, so the rule (found by
- * comparing both orders with Pillow 13.0.0 on 4837 random sizes, no exception) is part of being equal. A picture that keeps its
- * aspect is touched only when it is more than twice as high as wide. */
+/* Up to version 12 Pillow always went across first; from 13 on it goes down first when that removes more than twice as
+ * many rows as columns go. The rounding between the passes makes the two orders differ by one level here and there, so
+ * the rule (found by comparing both orders with Pillow 13.0.0 on 4837 random sizes, no exception) is part of being
+ * equal. A picture that keeps its aspect is touched only when it is more than twice as high as wide. */
 static bool vertical_first(const bif_resize_job *job)
 {
-    return job->out_height < job->canvas_height && job->canvas_height - job->out_height > 2 * (job->canvas_width - job->out_width);
+    return job->out_height < job->canvas_height &&
+           job->canvas_height - job->out_height > 2 * (job->canvas_width - job->out_width);
 }
 
 /* [n, 3]: the colour `fill` everywhere. */
@@ -322,7 +330,8 @@ static uint8_t *plain_edge(int64_t n, const uint8_t fill[3])
     return edge;
 }
 
-/* [n, 3]: what a line of padding becomes in a pass along `a`. Weights that do not sum to exactly 2^22 may shift it by one. */
+/* [n, 3]: what a line of padding becomes in a pass along `a`. Weights that do not sum to exactly 2^22 may shift it by
+ * one. */
 static uint8_t *passed_edge(const axis *a, int64_t n, const uint8_t fill[3])
 {
     uint8_t *edge = bif_malloc((size_t)n * 3);
@@ -340,10 +349,12 @@ static uint8_t *passed_edge(const axis *a, int64_t n, const uint8_t fill[3])
 
 void bif_resize_window(const bif_resize_job *job, uint8_t *out)
 {
-    BIF_BUG_IF(job->width < 1 || job->height < 1 || job->out_width < 1 || job->out_height < 1 || job->w < 1 || job->h < 1 ||
-                   job->off_x < 0 || job->off_y < 0 || job->x < 0 || job->y < 0 || job->off_x + job->width > job->canvas_width ||
-                   job->off_y + job->height > job->canvas_height || job->x + job->w > job->out_width || job->y + job->h > job->out_height,
-               "resize of a %lldx%lld picture: source or window out of range", (long long)job->width, (long long)job->height);
+    BIF_BUG_IF(job->width < 1 || job->height < 1 || job->out_width < 1 || job->out_height < 1 || job->w < 1 ||
+                   job->h < 1 || job->off_x < 0 || job->off_y < 0 || job->x < 0 || job->y < 0 ||
+                   job->off_x + job->width > job->canvas_width || job->off_y + job->height > job->canvas_height ||
+                   job->x + job->w > job->out_width || job->y + job->h > job->out_height,
+               "resize of a %lldx%lld picture: source or window out of range", (long long)job->width,
+               (long long)job->height);
     axis ax = { 0 }, ay = { 0 };
     axis_make(&ax, job->canvas_width, job->off_x, job->width, job->out_width, job->x, job->w);
     axis_make(&ay, job->canvas_height, job->off_y, job->height, job->out_height, job->y, job->h);
@@ -381,7 +392,8 @@ void bif_resize_window(const bif_resize_job *job, uint8_t *out)
     axis_free(&ay);
 }
 
-void bif_resize_bicubic(const uint8_t *rgb, int64_t width, int64_t height, uint8_t *out, int64_t out_width, int64_t out_height)
+void bif_resize_bicubic(const uint8_t *rgb, int64_t width, int64_t height, uint8_t *out, int64_t out_width,
+                        int64_t out_height)
 {
     bif_resize_window(&(bif_resize_job){ .rgb = rgb,
                                          .width = width,

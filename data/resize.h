@@ -1,8 +1,10 @@
-/* Pillow's bicubic resize of a window of a virtual canvas: what preprocessing needs without the pixels it would throw away.
+/* Pillow's bicubic resize of a window of a virtual canvas: what preprocessing needs without the pixels it would throw
+ * away.
  *
- * The source is thought pasted at (off_x, off_y) on a canvas of one colour; the canvas is resized to out_width x out_height;
- * only the window [x, x+w) x [y, y+h) of that result is computed. Neither the canvas nor the whole result exists in memory,
- * and the bytes are those of paste, resize and crop done one after the other. Cost grows with the source, not the canvas. */
+ * The source is thought pasted at (off_x, off_y) on a canvas of one colour; the canvas is resized to out_width x
+ * out_height; only the window [x, x+w) x [y, y+h) of that result is computed. Neither the canvas nor the whole result
+ * exists in memory, and the bytes are those of paste, resize and crop done one after the other. Cost grows with the
+ * source, not the canvas. */
 #pragma once
 #include "base/status.h"
 
@@ -16,5 +18,6 @@ typedef struct {
     int64_t x, y, w, h;
 } bif_resize_job;
 
-/* out: [h, w, 3] of the caller, not overlapping the source. A source outside the canvas or a window outside the result is a bug. */
+/* out: [h, w, 3] of the caller, not overlapping the source. A source outside the canvas or a window outside the result
+ * is a bug. */
 void bif_resize_window(const bif_resize_job *job, uint8_t *out);

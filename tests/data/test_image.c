@@ -49,7 +49,8 @@ Test(image, equals_pillow)
         cr_assert(bif_image_decode(p.name, p.bytes, p.size, NULL, &image) == BIF_OK, "%s", bif_error_message());
         cr_expect(image.width == p.width && image.height == p.height, "%s is %lldx%lld", p.name, (long long)image.width,
                   (long long)image.height);
-        cr_expect(picture_crc(image.rgb, (size_t)(image.width * image.height * 3)) == p.crc, "%s: pixels differ", p.name);
+        cr_expect(picture_crc(image.rgb, (size_t)(image.width * image.height * 3)) == p.crc, "%s: pixels differ",
+                  p.name);
         cr_assert(bif_image_probe(p.name, p.bytes, p.size, NULL, &format, &w, &h) == BIF_OK);
         cr_expect(w == p.width && h == p.height, "%s: probe says %lldx%lld", p.name, (long long)w, (long long)h);
         cr_expect(format == (p.name[0] == 'j' ? BIF_IMAGE_JPEG : p.name[0] == 'p' ? BIF_IMAGE_PNG : BIF_IMAGE_WEBP));
@@ -164,7 +165,8 @@ Test(image, limits_are_the_callers)
     memcpy(copy, p.bytes, p.size);
     expect_too_large(copy, p.size, &(bif_image_limits){ .max_side = 159 });
     bif_image image;
-    cr_expect(bif_image_decode("fits", p.bytes, p.size, &(bif_image_limits){ .max_side = 160, .max_pixels = 160 * 120 }, &image) == BIF_OK);
+    cr_expect(bif_image_decode("fits", p.bytes, p.size, &(bif_image_limits){ .max_side = 160, .max_pixels = 160 * 120 },
+                               &image) == BIF_OK);
     bif_image_free(&image);
     expect_too_large(p.bytes, p.size, &(bif_image_limits){ .max_pixels = 160 * 120 - 1 });
 }
@@ -177,10 +179,12 @@ Test(image, messages_name_the_picture_and_the_reason)
     cr_expect(bif_image_decode("a.h5:8", "", 0, NULL, &image) == BIF_ERR_DATA);
     picture p = load("jpeg_big.jpg");
     cr_expect(bif_image_decode("a.h5:9", p.bytes, p.size / 2, NULL, &image) == BIF_ERR_DATA);
-    cr_expect(strstr(bif_error_message(), "a.h5:9: broken JPEG: Premature end of JPEG file") != NULL, "%s", bif_error_message());
+    cr_expect(strstr(bif_error_message(), "a.h5:9: broken JPEG: Premature end of JPEG file") != NULL, "%s",
+              bif_error_message());
     free(p.bytes);
     p = load("png_photo.png");
     cr_expect(bif_image_decode("a.h5:10", p.bytes, p.size / 2, NULL, &image) == BIF_ERR_DATA);
-    cr_expect(strstr(bif_error_message(), "a.h5:10: broken PNG: the file ends early") != NULL, "%s", bif_error_message());
+    cr_expect(strstr(bif_error_message(), "a.h5:10: broken PNG: the file ends early") != NULL, "%s",
+              bif_error_message());
     free(p.bytes);
 }

@@ -40,7 +40,9 @@ Test(preprocess, extreme_shapes_cost_little)
     int64_t shapes[2][2] = { { 65535, 1 }, { 1, 65535 } };
     float *out = bif_malloc(3 * 336 * 336 * sizeof *out);
     for (int i = 0; i < 2; i++) {
-        bif_image image = { .rgb = picture_pattern(shapes[i][0], shapes[i][1]), .width = shapes[i][0], .height = shapes[i][1] };
+        bif_image image = { .rgb = picture_pattern(shapes[i][0], shapes[i][1]),
+                            .width = shapes[i][0],
+                            .height = shapes[i][1] };
         for (int fit = BIF_FIT_CROP; fit <= BIF_FIT_SQUASH; fit++) {
             bif_preprocess p = bif_preprocess_clip(336);
             p.fit = (bif_fit)fit;

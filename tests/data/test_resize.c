@@ -49,17 +49,19 @@ static void check_window(bif_resize_job job)
         canvas[i] = job.fill[i % 3];
     }
     for (int64_t y = 0; y < job.height; y++) {
-        memcpy(canvas + ((job.off_y + y) * job.canvas_width + job.off_x) * 3, job.rgb + y * job.width * 3, (size_t)job.width * 3);
+        memcpy(canvas + ((job.off_y + y) * job.canvas_width + job.off_x) * 3, job.rgb + y * job.width * 3,
+               (size_t)job.width * 3);
     }
     uint8_t *whole = bif_malloc((size_t)(job.out_width * job.out_height * 3));
     bif_resize_bicubic(canvas, job.canvas_width, job.canvas_height, whole, job.out_width, job.out_height);
     uint8_t *out = bif_malloc((size_t)(job.w * job.h * 3));
     bif_resize_window(&job, out);
     for (int64_t y = 0; y < job.h; y++) {
-        cr_assert(memcmp(out + y * job.w * 3, whole + ((job.y + y) * job.out_width + job.x) * 3, (size_t)job.w * 3) == 0,
-                  "row %lld of the window differs (%lldx%lld on %lldx%lld to %lldx%lld)", (long long)y, (long long)job.width,
-                  (long long)job.height, (long long)job.canvas_width, (long long)job.canvas_height, (long long)job.out_width,
-                  (long long)job.out_height);
+        cr_assert(memcmp(out + y * job.w * 3, whole + ((job.y + y) * job.out_width + job.x) * 3, (size_t)job.w * 3) ==
+                      0,
+                  "row %lld of the window differs (%lldx%lld on %lldx%lld to %lldx%lld)", (long long)y,
+                  (long long)job.width, (long long)job.height, (long long)job.canvas_width,
+                  (long long)job.canvas_height, (long long)job.out_width, (long long)job.out_height);
     }
     free(canvas);
     free(whole);
