@@ -38,12 +38,11 @@ bif_status bif_generator_new(bif_session *session, int64_t batch, int64_t max_pr
     /* The cache and both plans live at once; bif_vlm_embed works above them. */
     bif_arena measure = bif_arena_measure("generation");
     bif_kv_cache cache;
-    bif_kv_cache_plan(&session->vlm.decoder, &measure, batch, g->cap, &cache);
-    bif_decoder_plan(&session->vlm.decoder, &measure, g->limits.tokens, false);
-    bif_decoder_plan(&session->vlm.decoder, &measure, batch, false);
+    bif_kv_cache_plan(&session->vlm.decoder, &measure, batch, g->cap, g->limits.tokens, &cache);
+    bif_decoder_plan(&session->vlm.decoder, &measure, g->limits.tokens, batch, false);
+    bif_decoder_plan(&session->vlm.decoder, &measure, batch, -1, false);
     bif_take2(&measure, BIF_DTYPE_F32, batch, vocab);
-    bif_take2(&measure, BIF_DTYPE_F32, batch, model->decoder.hidden);
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 4; i++) { /* positions, rows, ids, picks */
         bif_take1(&measure, BIF_DTYPE_I32, g->limits.tokens);
     }
     const size_t size = measure.peak + bif_vlm_measure(&session->vlm, session->device, &g->limits, false);
@@ -110,16 +109,14 @@ static void prefill(bif_generator *g, bif_kv_cache *cache)
     const bif_decoder *decoder = &g->session->vlm.decoder;
     const bif_batch *batch = g->packed;
     const size_t mark = bif_arena_mark(&g->arena);
-    bif_decoder_acts *acts = bif_decoder_plan(decoder, &g->arena, batch->tokens, false);
-    bif_vlm_embed(&g->session->vlm, device, &g->arena, batch, bif_decoder_input(acts));
+    bif_decoder_acts acts = bif_decoder_plan(decoder, &g->arena, batch->tokens, batch->sequences, false);
+    bif_tensor input = bif_decoder_input(&acts), hidden;
+    bif_vlm_embed(&g->session->vlm, device, &g->arena, batch, &input);
     bif_tensor pos = upload_i32(device, &g->arena, batch->pos, batch->tokens);
     bif_tensor cu = bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1); /* read on the host */
-    bif_tensor hidden;
-    bif_decoder_prefill(decoder, device, acts, &pos, &cu, cache, &hidden);
-    bif_tensor last = bif_take2(&g->arena, BIF_DTYPE_F32, batch->sequences, decoder->config.hidden);
-    bif_tensor rows = upload_i32(device, &g->arena, batch->eot, batch->sequences);
-    bif_gather_rows(device, &(bif_gather_rows_args){.src = &hidden, .index = &rows, .dst = &last});
-    pick(g, &last, batch->sequences);
+    bif_tensor last = upload_i32(device, &g->arena, batch->eot, batch->sequences);
+    bif_decoder_prefill(decoder, device, &acts, &pos, &cu, &last, cache, &hidden);
+    pick(g, &hidden, batch->sequences);
     bif_arena_release(&g->arena, mark);
 }
 
@@ -128,11 +125,11 @@ static void step(bif_generator *g, bif_kv_cache *cache, int64_t active)
     bif_device *device = g->session->device;
     const bif_decoder *decoder = &g->session->vlm.decoder;
     const size_t mark = bif_arena_mark(&g->arena);
-    bif_decoder_acts *acts = bif_decoder_plan(decoder, &g->arena, active, false);
+    bif_decoder_acts acts = bif_decoder_plan(decoder, &g->arena, active, -1, false);
     bif_tensor ids = upload_i32(device, &g->arena, g->next, active);
-    bif_embedding(device, &(bif_embedding_args){.table = &decoder->embed->value, .ids = &ids, .y = bif_decoder_input(acts)});
-    bif_tensor hidden;
-    bif_decoder_step(decoder, device, acts, g->slots, cache, &hidden);
+    bif_tensor input = bif_decoder_input(&acts), hidden;
+    bif_embedding(device, &(bif_embedding_args){.table = &decoder->embed->value, .ids = &ids, .y = &input});
+    bif_decoder_step(decoder, device, &acts, g->slots, cache, &hidden);
     pick(g, &hidden, active);
     bif_arena_release(&g->arena, mark);
 }
@@ -154,11 +151,12 @@ bif_status bif_generate(bif_generator *g, const bif_request *requests, int64_t c
     }
     g->arena.used = 0;
     bif_kv_cache cache;
-    bif_kv_cache_plan(&g->session->vlm.decoder, &g->arena, g->batch, g->cap, &cache);
+    bif_kv_cache_plan(&g->session->vlm.decoder, &g->arena, g->batch, g->cap, g->limits.tokens, &cache);
     prefill(g, &cache);
     int64_t active = count;
     for (int64_t made = 1; (active = accept(g, active, made, answers)) > 0; made++) {
         step(g, &cache, active);
     }
+    bif_kv_cache_free(&cache);
     return BIF_OK;
 }
