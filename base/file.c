@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,9 +35,14 @@ static const char *remedy(int err)
     }
 }
 
-static bif_status io_fail(const char *what, const char *path, int err)
+bif_status bif_fail_errno(int err, const char *format, ...)
 {
-    return bif_fail(BIF_ERR_IO, "cannot %s '%s': %s%s", what, path, strerror(err), remedy(err));
+    char text[3072];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return bif_fail(BIF_ERR_IO, "%s: %s%s", text, strerror(err), remedy(err));
 }
 
 /* ---- reading ---- */
@@ -46,12 +52,12 @@ bif_status bif_open_regular(const char *path, int *fd, size_t *size)
     struct stat info;
     int f = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* O_NONBLOCK: a FIFO must not hang us; no effect on files */
     if (f < 0) {
-        return io_fail("open", path, errno);
+        return bif_fail_errno(errno, "cannot open '%s'", path);
     }
     if (fstat(f, &info) != 0) {
         int err = errno;
         close(f);
-        return io_fail("look at", path, err);
+        return bif_fail_errno(err, "cannot look at '%s'", path);
     }
     if (!S_ISREG(info.st_mode)) {
         close(f);
@@ -71,7 +77,7 @@ bif_status bif_read_some(int fd, const char *path, void *buffer, size_t size, si
         n = read(fd, buffer, size);
     } while (n < 0 && errno == EINTR);
     if (n < 0) {
-        return io_fail("read", path, errno);
+        return bif_fail_errno(errno, "cannot read '%s'", path);
     }
     *got = (size_t)n;
     return BIF_OK;
@@ -140,7 +146,7 @@ bif_status bif_writer_open(const char *path, bif_writer **out)
     char *temporary = bif_format("%s.tmp-%ld", path, (long)getpid());
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (fd < 0) {
-        bif_status st = io_fail("create", temporary, errno);
+        bif_status st = bif_fail_errno(errno, "cannot create '%s'", temporary);
         free(temporary);
         return st;
     }
@@ -162,8 +168,8 @@ static bif_status write_all(bif_writer *writer, const char *data, size_t size)
         }
         if (n <= 0) {
             int err = n < 0 ? errno : EIO;
-            return bif_fail(BIF_ERR_IO, "cannot write '%s': %s after %llu bytes (%zu more were to follow)%s", writer->path,
-                            strerror(err), (unsigned long long)writer->written, size, remedy(err));
+            return bif_fail_errno(err, "cannot write '%s' after %llu bytes (%zu more were to follow)", writer->path,
+                                  (unsigned long long)writer->written, size);
         }
         data += n;
         size -= (size_t)n;
@@ -222,17 +228,13 @@ bif_status bif_writer_commit(bif_writer *writer)
     BIF_TRY(flush(writer));
     /* A failed fsync is final: the kernel marks the pages clean, so a second fsync would lie. */
     if (fsync(writer->fd) != 0) {
-        int err = errno;
-        st = bif_fail(BIF_ERR_IO, "cannot save '%s': %s while %llu bytes went to the disk%s", writer->path, strerror(err),
-                      (unsigned long long)writer->written, remedy(err));
+        st = bif_fail_errno(errno, "cannot save '%s' (%llu bytes)", writer->path, (unsigned long long)writer->written);
         goto done;
     }
     int fd = writer->fd;
     writer->fd = -1;
     if (close(fd) != 0) { /* network file systems report a full disk here */
-        int err = errno;
-        st = bif_fail(BIF_ERR_IO, "cannot save '%s': %s after %llu bytes%s", writer->path, strerror(err),
-                      (unsigned long long)writer->written, remedy(err));
+        st = bif_fail_errno(errno, "cannot save '%s' (%llu bytes)", writer->path, (unsigned long long)writer->written);
         goto done;
     }
     BIF_TRY(bif_rename(writer->temporary, writer->path));
@@ -281,7 +283,7 @@ bif_status bif_make_dirs(const char *path)
         *p = '\0';
         struct stat info;
         if (mkdir(copy, 0777) != 0 && (errno != EEXIST || stat(copy, &info) != 0 || !S_ISDIR(info.st_mode))) {
-            st = io_fail("make the folder", copy, errno == EEXIST ? ENOTDIR : errno);
+            st = bif_fail_errno(errno == EEXIST ? ENOTDIR : errno, "cannot make the folder '%s'", copy);
             break;
         }
         *p = end;
@@ -298,10 +300,10 @@ bif_status bif_fsync_dir(const char *path)
     bif_status st = BIF_OK;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
-        return io_fail("open the folder", path, errno);
+        return bif_fail_errno(errno, "cannot open the folder '%s'", path);
     }
     if (fsync(fd) != 0 && errno != EINVAL) { /* EINVAL: a file system without folder fsync */
-        st = io_fail("save the folder", path, errno);
+        st = bif_fail_errno(errno, "cannot save the folder '%s'", path);
     }
     close(fd);
     return st;
@@ -310,8 +312,7 @@ bif_status bif_fsync_dir(const char *path)
 bif_status bif_rename(const char *from, const char *to)
 {
     if (rename(from, to) != 0) {
-        int err = errno;
-        return bif_fail(BIF_ERR_IO, "cannot rename '%s' to '%s': %s%s", from, to, strerror(err), remedy(err));
+        return bif_fail_errno(errno, "cannot rename '%s' to '%s'", from, to);
     }
     char *parent = bif_path_parent(to);
     bif_status st = bif_fsync_dir(parent);
@@ -326,7 +327,7 @@ static bif_status remove_at(int dir, const char *name, const char *shown)
         return BIF_OK;
     }
     if (errno != EISDIR && errno != EPERM) {
-        return io_fail("remove", shown, errno);
+        return bif_fail_errno(errno, "cannot remove '%s'", shown);
     }
     bif_status st = BIF_OK;
     DIR *entries = NULL;
@@ -336,14 +337,14 @@ static bif_status remove_at(int dir, const char *name, const char *shown)
         if (fd >= 0) {
             close(fd);
         }
-        return io_fail("remove", shown, err);
+        return bif_fail_errno(err, "cannot remove '%s'", shown);
     }
     for (;;) {
         errno = 0;
         struct dirent *entry = readdir(entries);
         if (entry == NULL) {
             if (errno != 0) {
-                st = io_fail("list", shown, errno);
+                st = bif_fail_errno(errno, "cannot list '%s'", shown);
             }
             break;
         }
@@ -359,7 +360,7 @@ static bif_status remove_at(int dir, const char *name, const char *shown)
     }
     closedir(entries);
     if (st == BIF_OK && unlinkat(dir, name, AT_REMOVEDIR) != 0 && errno != ENOENT) {
-        st = io_fail("remove the folder", shown, errno);
+        st = bif_fail_errno(errno, "cannot remove the folder '%s'", shown);
     }
     return st;
 }
@@ -484,7 +485,7 @@ bif_status bif_open_beneath(int root_fd, const char *root_name, const char *rela
         case ENXIO:
             return bif_fail(BIF_ERR_DATA, "cannot open '%s' in '%s': %s", relative, root_name, strerror(errno));
         default:
-            return bif_fail(BIF_ERR_IO, "cannot open '%s' in '%s': %s%s", relative, root_name, strerror(errno), remedy(errno));
+            return bif_fail_errno(errno, "cannot open '%s' in '%s'", relative, root_name);
         }
     }
     if (fstat(f, &info) != 0 || !S_ISREG(info.st_mode)) {

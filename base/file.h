@@ -8,6 +8,9 @@
 extern "C" {
 #endif
 
+/* BIF_ERR_IO with "TEXT: reason of errno; what to do". The text says what was done to which file, and after how many bytes. */
+bif_status bif_fail_errno(int err, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+
 /* Reads a regular file of at most `cap` bytes. *out is malloc'ed with one '\0' after the end; the caller frees. */
 bif_status bif_file_read(const char *path, size_t cap, char **out, size_t *size);
 

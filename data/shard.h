@@ -1,8 +1,9 @@
 /* Shard format v1: image-text samples in one HDF5 file that h5py reads as it is, and that we read with pread.
  *
- *   /                      attributes: format = "bifocal-shard", version = 1, tool, source, samples, images, payload_xxh3 (32 hex
- *                          digits: XXH3-128 over every dataset's bytes in the order below)
- *   /image/bytes           u8 [B]     encoded files end to end, contiguous, aligned to 4096; images start at multiples of 8
+ *   /                      attributes: format = "bifocal-shard", version = 1, tool, samples, images, payload_xxh3 (32 hex digits:
+ *                          XXH3-128 over every dataset's bytes in the order below)
+ *   /image/bytes           u8 [B]     encoded files end to end, contiguous, aligned to 4096 from 4096 bytes on; images start
+ *                          at multiples of 8
  *   /image/offset          u64 [I]    where image i starts
  *   /image/size            u64 [I]    its length in bytes
  *   /image/crc32c          u32 [I]    CRC-32C of those bytes
@@ -21,7 +22,7 @@
  * One writer a shard: temporary name, fsync, rename. A reader treats the file as untrusted: hard links, contiguous or chunked
  * native layouts, exact types, no external storage, no virtual datasets, no filters other than deflate/shuffle/fletcher32 on small columns,
  * monotone offsets within bounds; everything is checked in open. Threads may read one open shard at the same time.
- * Only shard.c includes hdf5.h. */
+ * Only shard.c (reading), shard_write.c and shard_memory.c include hdf5.h. */
 #pragma once
 #include "base/status.h"
 
