@@ -87,7 +87,7 @@ bool bif_batch_add(bif_batch *b, const bif_batch_limits *limits, const struct bi
             b->image_row[base + s->image_start[i] + k] = (int32_t)((b->images + i) * limits->tokens_per_image + k);
         }
     }
-    if (s->images > 0) {
+    if (s->images > 0 && pixels != NULL) {
         size_t floats = (size_t)picture_floats(limits);
         memcpy(b->pixels + (size_t)b->images * floats, pixels, (size_t)s->images * floats * sizeof *pixels);
     }

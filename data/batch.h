@@ -34,6 +34,7 @@ struct bif_encoded_view { /* what bif_batch_add needs of a bif_encoded (data/cha
     const int64_t *image_start;
     int64_t images;
 };
-/* Appends one sequence; its pictures' pixels ([images, 3, S, S]) are copied. False (and nothing added) if it does not fit. */
+/* Appends one sequence; its pictures' pixels ([images, 3, S, S]) are copied, or with pixels == NULL stand at
+ * batch->pixels + batch->images * 3 * S * S already (the loader decodes in place). False (and nothing added) if it does not fit. */
 bool bif_batch_add(bif_batch *batch, const bif_batch_limits *limits, const struct bif_encoded_view *sequence, const float *pixels,
                    uint64_t sample);
