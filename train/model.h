@@ -68,7 +68,12 @@ int64_t bif_tokens_per_image(const bif_model_config *config);
 /* Impossible numbers (hidden not divisible by heads, odd head_dim, kv_heads not dividing heads, ...): BIF_ERR_CONFIG naming them. */
 bif_status bif_model_check(const bif_model_config *config, const char *where);
 
-/* config.json <-> bif_model_config (train/hf_config.c). Partial configs get the published defaults of their family; an architecture or
- * option that is not implemented is refused by name. */
+/* config.json <-> bif_model_config (train/hf_config_read.c, hf_config_write.c). Partial configs get the published defaults of their family; an
+ * architecture or option that is not implemented is refused by name.
+ * - CLIPVisionModel alone reads as BIF_MODEL_CLIP with text.hidden = 0: a source of an encoder, nothing to train.
+ * - A sliding window (Mistral, Qwen) limits `positions` to the window: within it the window has no effect.
+ * - A LLaVA folder in its authors' layout (LlavaLlamaForCausalLM) reads with image_token = -1 when it names none.
+ * - The projector "mlp2x_gelu" is the one transformers knows. For others the file also says "bifocal_projector": "linear" or "mlpNx_gelu",
+ *   and transformers cannot open the folder; likewise "bifocal_logit_bias": true for CLIP with a bias, which transformers ignores. */
 bif_status bif_hf_config_read(const char *folder, bif_model_config *out);
 bif_status bif_hf_config_write(const char *folder, const bif_model_config *config);

@@ -1,0 +1,164 @@
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "train/model.h"
+
+/* The f32 as the shortest decimal that gives it back, so that 1e-5f is written as 1e-05 and not as its neighbour in double. */
+static json_t *real(float value)
+{
+    char text[32];
+    for (int digits = 1; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value) {
+            break;
+        }
+    }
+    return json_real(strtod(text, NULL));
+}
+
+static void put(json_t *o, const char *key, json_t *value)
+{
+    json_object_set_new(o, key, value);
+}
+
+static json_t *token(int32_t id)
+{
+    return id < 0 ? json_null() : json_integer(id);
+}
+
+static json_t *act_name(bif_act act)
+{
+    return json_string(act == BIF_ACT_QUICK_GELU ? "quick_gelu" : act == BIF_ACT_GELU ? "gelu" : "gelu_pytorch_tanh");
+}
+
+/* The family that has exactly these options (bif_model_check has refused the rest). */
+static void decoder_object(json_t *o, const bif_decoder_config *c, const char **architecture)
+{
+    const char *type = c->qk_norm ? "qwen3" : c->qkv_bias && !c->o_bias ? "qwen2" : "llama";
+    *architecture = c->qk_norm ? "Qwen3ForCausalLM" : c->qkv_bias && !c->o_bias ? "Qwen2ForCausalLM" : "LlamaForCausalLM";
+    put(o, "model_type", json_string(type));
+    put(o, "hidden_size", json_integer(c->hidden));
+    put(o, "num_hidden_layers", json_integer(c->layers));
+    put(o, "num_attention_heads", json_integer(c->heads));
+    put(o, "num_key_value_heads", json_integer(c->kv_heads));
+    put(o, "head_dim", json_integer(c->head_dim));
+    put(o, "intermediate_size", json_integer(c->inner));
+    put(o, "vocab_size", json_integer(c->vocab));
+    put(o, "max_position_embeddings", json_integer(c->positions));
+    put(o, "hidden_act", json_string("silu"));
+    put(o, "rms_norm_eps", real(c->eps));
+    put(o, "rope_theta", real(c->rope_theta)); /* transformers 4 reads this one, transformers 5 the next */
+    put(o, "rope_parameters", json_pack("{s:o, s:s}", "rope_theta", real(c->rope_theta), "rope_type", "default"));
+    if (c->qk_norm || !c->qkv_bias || c->o_bias) {
+        put(o, "attention_bias", json_boolean(c->o_bias));
+    }
+    if (c->qk_norm || (c->qkv_bias && !c->o_bias)) {
+        put(o, "use_sliding_window", json_false());
+    } else {
+        put(o, "mlp_bias", json_false());
+    }
+    put(o, "tie_word_embeddings", json_boolean(c->tied));
+    put(o, "bos_token_id", token(c->bos));
+    put(o, "eos_token_id", token(c->eos));
+}
+
+static json_t *vit_object(const bif_vit_config *c, int64_t projection)
+{
+    json_t *o = json_object();
+    put(o, "model_type", json_string("clip_vision_model"));
+    put(o, "hidden_size", json_integer(c->hidden));
+    put(o, "num_hidden_layers", json_integer(c->layers));
+    put(o, "num_attention_heads", json_integer(c->heads));
+    put(o, "intermediate_size", json_integer(c->inner));
+    put(o, "patch_size", json_integer(c->patch));
+    put(o, "image_size", json_integer(c->image));
+    put(o, "num_channels", json_integer(3));
+    put(o, "hidden_act", act_name(c->act));
+    put(o, "layer_norm_eps", real(c->eps));
+    if (projection > 0) {
+        put(o, "projection_dim", json_integer(projection));
+    }
+    return o;
+}
+
+static json_t *text_object(const bif_text_config *c, int64_t projection)
+{
+    json_t *o = json_object();
+    put(o, "model_type", json_string("clip_text_model"));
+    put(o, "hidden_size", json_integer(c->hidden));
+    put(o, "num_hidden_layers", json_integer(c->layers));
+    put(o, "num_attention_heads", json_integer(c->heads));
+    put(o, "intermediate_size", json_integer(c->inner));
+    put(o, "vocab_size", json_integer(c->vocab));
+    put(o, "max_position_embeddings", json_integer(c->positions));
+    put(o, "hidden_act", act_name(c->act));
+    put(o, "layer_norm_eps", real(c->eps));
+    put(o, "bos_token_id", token(c->bos));
+    put(o, "eos_token_id", token(c->eos));
+    put(o, "projection_dim", json_integer(projection));
+    return o;
+}
+
+static void llava_object(json_t *o, const bif_model_config *c)
+{
+    const char *unused = NULL;
+    json_t *text = json_object();
+    decoder_object(text, &c->decoder, &unused);
+    put(o, "model_type", json_string("llava"));
+    put(o, "text_config", text);
+    put(o, "vision_config", vit_object(&c->vit, 0));
+    put(o, "image_token_index", token(c->image_token));
+    put(o, "image_seq_length", json_integer(bif_tokens_per_image(c)));
+    put(o, "pad_token_id", token(c->pad_token));
+    put(o, "projector_hidden_act", json_string("gelu"));
+    put(o, "multimodal_projector_bias", json_true());
+    put(o, "vision_feature_layer", json_integer(c->feature_layer));
+    put(o, "vision_feature_select_strategy", json_string(c->cls_patch ? "full" : "default"));
+    put(o, "tie_word_embeddings", json_boolean(c->decoder.tied));
+    if (c->projector.kind == BIF_PROJECTOR_LINEAR) {
+        put(o, "bifocal_projector", json_string("linear"));
+    } else if (c->projector.depth != 2) {
+        put(o, "bifocal_projector", json_sprintf("mlp%dx_gelu", (int)c->projector.depth));
+    }
+}
+
+bif_status bif_hf_config_write(const char *folder, const bif_model_config *config)
+{
+    bif_status st = bif_model_check(config, folder);
+    if (st != BIF_OK) {
+        return st;
+    }
+    const char *architecture = NULL;
+    json_t *o = json_object();
+    put(o, "architectures", json_array());
+    switch (config->kind) {
+    case BIF_MODEL_DECODER:
+        decoder_object(o, &config->decoder, &architecture);
+        break;
+    case BIF_MODEL_CLIP:
+        architecture = "CLIPModel";
+        put(o, "model_type", json_string("clip"));
+        put(o, "projection_dim", json_integer(config->projection));
+        put(o, "logit_scale_init_value", real(config->logit_scale_init));
+        put(o, "text_config", text_object(&config->text, config->projection));
+        put(o, "vision_config", vit_object(&config->vit, config->projection));
+        if (config->logit_bias) {
+            put(o, "bifocal_logit_bias", json_true());
+        }
+        break;
+    case BIF_MODEL_LLAVA:
+        architecture = "LlavaForConditionalGeneration";
+        llava_object(o, config);
+        break;
+    }
+    json_array_append_new(json_object_get(o, "architectures"), json_string(architecture));
+    put(o, "torch_dtype", json_string("float32"));
+    char *path = bif_path_join(folder, "config.json");
+    st = bif_json_save_file(path, o);
+    free(path);
+    json_decref(o);
+    return st;
+}
