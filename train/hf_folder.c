@@ -1,0 +1,153 @@
+#include "train/hf_folder.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "train/hf_names.h"
+#include "train/safetensors.h"
+
+static bif_tensor entry_shape(const bif_st_entry *entry)
+{
+    bif_tensor t = {.dtype = entry->dtype, .rank = entry->rank};
+    memcpy(t.dim, entry->dim, sizeof t.dim);
+    return t;
+}
+
+static bool same_shape(const bif_tensor *a, const bif_tensor *b)
+{
+    if (bif_numel(a) == 1 && bif_numel(b) == 1) {
+        return true; /* logit_scale is [] in transformers and [1] in folders that FSDP wrote */
+    }
+    bool same = a->rank == b->rank;
+    for (int i = 0; same && i < a->rank; i++) {
+        same = a->dim[i] == b->dim[i];
+    }
+    return same;
+}
+
+static bif_status load_row(const bif_safetensors *set, const bif_st_entry *entry, bif_param *p, bif_device *device)
+{
+    char have[96], want[96];
+    bif_status st = BIF_OK;
+    const bif_tensor shape = entry_shape(entry);
+    if (!same_shape(&shape, &p->value)) {
+        return bif_fail(BIF_ERR_DATA, "%s: tensor %s is %s, the model needs %s; check that config.json and the weights belong together",
+                        bif_safetensors_path(set, entry), entry->name, bif_shape_text(&shape, have, sizeof have),
+                        bif_shape_text(&p->value, want, sizeof want));
+    }
+    if (device->kind == BIF_DEVICE_CPU) {
+        return bif_safetensors_read_f32(set, entry, p->value.data);
+    }
+    const size_t bytes = bif_bytes(&p->value);
+    float *host = bif_malloc(bytes);
+    st = bif_safetensors_read_f32(set, entry, host);
+    if (st == BIF_OK) {
+        device->copy_in(device, p->value.data, host, bytes);
+    }
+    free(host);
+    return st;
+}
+
+/* Buffers that old files carry and no model needs. */
+static bool is_buffer(const char *name)
+{
+    return strstr(name, "position_ids") != NULL || strstr(name, "rotary_emb.inv_freq") != NULL;
+}
+
+/* Tensors of the parts that were asked for and that no row wanted: a sign of a config that does not fit. */
+static void report_unknown(const char *folder, const bif_safetensors *set, const bif_layout *layout, const bool *used, unsigned parts,
+                           bool whole)
+{
+    int64_t count = 0;
+    char *first = bif_strdup("");
+    for (int64_t i = 0; i < bif_safetensors_count(set); i++) {
+        const char *name = bif_safetensors_at(set, i)->name;
+        bool asked = whole;
+        for (int p = 0; p < BIF_PARTS && !asked; p++) {
+            asked = (parts & 1u << p) != 0 && layout->prefix[p] != NULL && layout->prefix[p][0] != '\0' &&
+                    bif_layout_holds(layout, (bif_part)p, name);
+        }
+        if (used[i] || !asked || is_buffer(name)) {
+            continue;
+        }
+        if (++count <= 3) {
+            char *longer = bif_format("%s%s%s", first, count > 1 ? ", " : "", name);
+            free(first);
+            first = longer;
+        }
+    }
+    if (count > 0) {
+        bif_warn("%s: %" PRId64 " tensors are not used by this model: %s%s", folder, count, first, count > 3 ? ", ..." : "");
+    }
+    free(first);
+}
+
+bif_status bif_hf_load(const char *folder, bif_params *params, unsigned only)
+{
+    bif_status st = BIF_OK;
+    bif_safetensors *set = NULL;
+    bool *used = NULL, whole = true;
+    unsigned asked_parts = 0;
+    char *name = NULL;
+    BIF_TRY(bif_safetensors_open(folder, &set));
+    const bif_layout layout = bif_layout_find(set);
+    used = bif_calloc((size_t)bif_safetensors_count(set) + 1, sizeof(*used));
+    for (int64_t i = 0; i < params->count; i++) {
+        bif_param *p = &params->items[i];
+        const char *tail = NULL;
+        const bool wanted = (only & 1u << p->group) != 0;
+        whole = whole && wanted;
+        name = bif_layout_name(&layout, p->name);
+        const bif_st_entry *entry = name == NULL ? NULL : bif_safetensors_find(set, name);
+        if (wanted && entry == NULL) {
+            st = bif_fail(BIF_ERR_DATA, "%s: no tensor for %s of the %s%s%s; give a folder that holds it, or leave the key out to start it "
+                                        "at random",
+                          folder, p->name, bif_group_name(p->group), name == NULL ? "" : ", looked for as ", name == NULL ? "" : name);
+            goto done;
+        }
+        if (entry != NULL) {
+            used[entry - bif_safetensors_at(set, 0)] = true;
+        }
+        if (wanted) {
+            asked_parts |= 1u << bif_part_of(p->name, &tail);
+            BIF_TRY(load_row(set, entry, p, params->device));
+        }
+        free(name);
+        name = NULL;
+    }
+    report_unknown(folder, set, &layout, used, asked_parts, whole);
+done:
+    free(name);
+    free(used);
+    bif_safetensors_close(set);
+    return st;
+}
+
+static bif_status save_weights(const char *folder, const bif_params *params)
+{
+    static const char *const metadata[] = {"format", "pt", NULL}; /* transformers refuses a file without it */
+    bif_st_out *out = bif_calloc((size_t)params->count + 1, sizeof(*out));
+    char *path = bif_path_join(folder, "model.safetensors");
+    for (int64_t i = 0; i < params->count; i++) {
+        out[i] = (bif_st_out){params->items[i].name, params->items[i].value,
+                              params->device->kind == BIF_DEVICE_CPU ? NULL : params->device};
+    }
+    bif_status st = bif_safetensors_write(path, out, params->count, metadata, NULL, NULL);
+    free(path);
+    free(out);
+    return st;
+}
+
+bif_status bif_hf_save(const char *folder, const bif_model_config *config, const bif_params *params, const char *tokenizer_path)
+{
+    bif_status st = BIF_OK;
+    BIF_TRY(bif_hf_config_write(folder, config));
+    BIF_TRY(bif_hf_side_files(folder, config, tokenizer_path));
+    BIF_TRY(save_weights(folder, params));
+done:
+    return st;
+}
