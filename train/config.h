@@ -1,9 +1,11 @@
 /* The recipe of a run: YAML -> bif_config. One table (config.c) feeds the parser, --set, range checks, `bifocal train --help-config` and the
  * resolved config that a run writes beside its checkpoints. An unknown or duplicate key, a wrong type or a value out of range is an error with
- * file:line:column and the nearest known key; all errors of a file are reported at once. Only config.c includes yaml.h.
+ * file:line:column and the nearest known key; all errors of a file are reported at once. Only config.c includes yaml.h; the table and
+ * what is written about it are in config_table.c and config_text.c, defaults and checks across keys in config_check.c.
  *
  * Untrusted YAML: at most 256 KiB, depth at most 32, no aliases or tags. Scalars are read by the declared type, so 1e-4, no and 0123 mean what
- * the key says. "${NAME}" in a string is replaced from the environment; an unset one is an error. */
+ * the key says. "${NAME}" in a string is replaced from the environment; an unset one is an error ("$${" stands for "${").
+ * null means the default. In --set the value is YAML too: data.shards=[a, b]. */
 #pragma once
 #include "train/model.h"
 
@@ -91,7 +93,9 @@ bif_status bif_config_load(const char *path, const char *const *sets, size_t set
 void bif_config_free(bif_config *config);
 /* The resolved recipe as YAML with every key, malformed never: reading it again gives the same config. malloc'ed. */
 char *bif_config_text(const bif_config *config);
-/* Digest over all keys that change numbers (not output, threads, log_every, checkpoint_every, keep, stop_after, prefetch, cache). */
+/* Digest over all keys that change numbers: not output, device, threads, how often something is logged, saved or validated, prefetch and cache;
+ * not the paths of shards (bif_loader_digest covers their content); and not batch.micro_tokens and micro_samples, which only regroup the sums, so
+ * that a run that was out of memory can go on with smaller ones. --help-config marks the keys of the digest. */
 void bif_config_digest(const bif_config *config, char hex[33]);
 /* The reference of all keys: name, type, range, default, one line of meaning. malloc'ed text for --help-config. */
 char *bif_config_reference(void);

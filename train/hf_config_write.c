@@ -10,7 +10,7 @@
 static json_t *real(float value)
 {
     char text[32];
-    for (int digits = 1; digits <= 9; digits++) {
+    for (int digits = 6; digits <= 9; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, (double)value);
         if (strtof(text, NULL) == value) {
             break;

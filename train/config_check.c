@@ -1,0 +1,161 @@
+/* Defaults that depend on other keys, and what must hold between keys. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/config_table.h"
+
+void bif_errors_add(bif_errors *errors, char *text)
+{
+    errors->items = bif_realloc(errors->items, errors->count + 1, sizeof(*errors->items));
+    errors->items[errors->count++] = text;
+}
+
+static bool is_given(const bool *given, const char *key)
+{
+    const int i = bif_key_find(key);
+    BIF_BUG_IF(i < 0, "no key %s", key);
+    return given[i];
+}
+
+static void text_default(char **member, bool given, const char *value)
+{
+    if (!given && *member == NULL) {
+        *member = bif_strdup(value);
+    }
+}
+
+#define DEFAULT(key, member, value)        \
+    do {                                   \
+        if (!is_given(given, key)) {       \
+            config->member = (value);      \
+        }                                  \
+    } while (0)
+
+static void set_defaults(bif_config *config, const bool *given)
+{
+    const bool clip = config->stage == BIF_STAGE_CLIP, lm = config->stage == BIF_STAGE_LM;
+    const bool finetune = config->stage == BIF_STAGE_FINETUNE;
+    DEFAULT("model.vit.inner", model.vit.inner, 4 * config->model.vit.hidden);
+    DEFAULT("model.text.inner", model.text.inner, 4 * config->model.text.hidden);
+    DEFAULT("model.llama.kv_heads", model.llama.kv_heads, config->model.llama.heads);
+    DEFAULT("model.llama.head_dim", model.llama.head_dim,
+            config->model.llama.heads > 0 ? config->model.llama.hidden / config->model.llama.heads : 0);
+    DEFAULT("model.llama.inner", model.llama.inner, (8 * config->model.llama.hidden / 3 + 63) / 64 * 64);
+    DEFAULT("model.train_encoder", model.train_encoder, clip);
+    DEFAULT("model.train_projector", model.train_projector, finetune || config->stage == BIF_STAGE_PRETRAIN);
+    DEFAULT("model.train_decoder", model.train_decoder, finetune || lm);
+    text_default(&config->data.template_, is_given(given, "data.template"), finetune ? "vicuna_v1" : "plain");
+    const int64_t positions = config->model.llama.hidden > 0 && config->model.llama.positions < 2048 ? config->model.llama.positions : 2048;
+    DEFAULT("data.max_tokens", data.max_tokens, clip ? config->model.text.positions : positions);
+    DEFAULT("batch.micro_tokens", batch.micro_tokens, config->data.max_tokens > 4096 ? config->data.max_tokens : 4096);
+    DEFAULT("optimizer.beta2", optimizer.beta2, lm ? 0.95 : clip ? 0.98 : 0.999);
+    DEFAULT("optimizer.eps", optimizer.eps, clip ? 1e-6 : 1e-8);
+    DEFAULT("optimizer.weight_decay", optimizer.weight_decay, lm ? 0.1 : clip ? 0.2 : 0.0);
+    DEFAULT("clip.logit_scale_init", clip.logit_scale_init, config->clip.loss == BIF_CONTRASTIVE_SIGMOID ? log(10.0) : log(1.0 / 0.07));
+}
+
+typedef struct {
+    const bif_config *config;
+    const bool *given;
+    const char *where;
+    bif_errors *errors;
+} checker;
+
+static void complain(const checker *c, const char *text)
+{
+    bif_errors_add(c->errors, bif_format("%s: %s", c->where, text));
+}
+
+/* Numbers of a part built from scratch: all of them, when its width is given or when no folder brings the part. */
+static void check_scratch(const checker *c, const char *part, const char *sources, bool from_folder, const char *const *keys,
+                          const int64_t *values)
+{
+    bool any = false;
+    for (size_t i = 0; keys[i] != NULL; i++) {
+        any = any || values[i] > 0;
+    }
+    if (from_folder && any) {
+        bif_errors_add(c->errors, bif_format("%s: model.%s.%s has no effect, because %s brings that part; remove one of them", c->where, part,
+                                             keys[0], sources));
+    }
+    for (size_t i = 0; !from_folder && keys[i] != NULL; i++) {
+        if (values[i] < 1) {
+            bif_errors_add(c->errors, bif_format("%s: model.%s.%s is needed, because no %s names a folder", c->where, part, keys[i], sources));
+        }
+    }
+}
+
+static void check_model(const checker *c)
+{
+    const bif_config *config = c->config;
+    const bool clip = config->stage == BIF_STAGE_CLIP, lm = config->stage == BIF_STAGE_LM, llava = !clip && !lm;
+    const bool init = config->model.init != NULL;
+    if (!lm) { /* the shape of CLIP's towers comes from model.init or from here; model.encoder then only brings weights */
+        check_scratch(c, "vit", clip ? "model.init" : "model.init or model.encoder", init || (llava && config->model.encoder != NULL),
+                      (const char *const[]){"hidden", "layers", "heads", "patch", "image", NULL},
+                      (const int64_t[]){config->model.vit.hidden, config->model.vit.layers, config->model.vit.heads,
+                                        config->model.vit.patch, config->model.vit.image});
+    }
+    if (clip) {
+        check_scratch(c, "text", "model.init", init, (const char *const[]){"hidden", "layers", "heads", NULL},
+                      (const int64_t[]){config->model.text.hidden, config->model.text.layers, config->model.text.heads});
+    } else {
+        check_scratch(c, "llama", "model.init or model.decoder", init || config->model.decoder != NULL,
+                      (const char *const[]){"hidden", "layers", "heads", NULL},
+                      (const int64_t[]){config->model.llama.hidden, config->model.llama.layers, config->model.llama.heads});
+        if (config->model.llama.hidden > 0 && config->data.max_tokens > config->model.llama.positions) {
+            complain(c, "data.max_tokens is larger than model.llama.positions");
+        }
+    }
+    if (lm && (config->model.encoder != NULL || config->model.projector != NULL)) {
+        complain(c, "stage lm has no encoder and no projector; remove model.encoder and model.projector");
+    }
+    if (clip && (config->model.decoder != NULL || config->model.projector != NULL)) {
+        complain(c, "stage clip has no decoder and no projector; remove model.decoder and model.projector");
+    }
+    if ((lm && !config->model.train_decoder) ||
+        (llava && !config->model.train_encoder && !config->model.train_projector && !config->model.train_decoder)) {
+        complain(c, "nothing is trained; set model.train_encoder, model.train_projector or model.train_decoder");
+    }
+}
+
+static bool is_empty(const bif_config *config, const bif_key *key)
+{
+    const void *member = (const char *)config + key->offset;
+    const char *text = key->type == BIF_KEY_STRING ? *(char *const *)member : NULL;
+    return (key->type == BIF_KEY_STRINGS && ((const bif_strings *)member)->count == 0) || (text != NULL && text[0] == '\0');
+}
+
+void bif_config_finish(bif_config *config, const bool *given, const char *where, bif_errors *errors)
+{
+    const checker c = {config, given, where, errors};
+    for (size_t i = 0; i < bif_key_count; i++) {
+        if (bif_keys[i].required && !given[i]) {
+            bif_errors_add(errors, bif_format("%s: the key %s is missing: %s", where, bif_keys[i].key, bif_keys[i].help));
+        } else if (bif_keys[i].required && is_empty(config, &bif_keys[i])) {
+            bif_errors_add(errors, bif_format("%s: the key %s is empty: %s", where, bif_keys[i].key, bif_keys[i].help));
+        }
+    }
+    const bool steps = config->train.steps > 0, epochs = config->train.epochs > 0;
+    if (!steps && !epochs && errors->count == 0) {
+        complain(&c, "the key train.steps (or train.epochs) is missing: how long to train");
+    }
+    if (steps && epochs) {
+        complain(&c, "train.steps and train.epochs are both given; remove one of them");
+    }
+    if (errors->count > 0) { /* what follows would complain about values that were not read */
+        return;
+    }
+    set_defaults(config, given);
+    check_model(&c);
+    if (config->batch.micro_tokens < config->data.max_tokens) {
+        complain(&c, "batch.micro_tokens is smaller than data.max_tokens, so the longest sequence fits no micro-batch");
+    }
+    if (config->stage == BIF_STAGE_CLIP && config->batch.samples < 2) {
+        complain(&c, "batch.samples must be at least 2 in stage clip: a pair is told from the other pairs of its batch");
+    }
+    if (config->train.validate_every > 0 && config->data.validation.count == 0) {
+        complain(&c, "train.validate_every is given, but data.validation names no shards");
+    }
+}

@@ -1,0 +1,375 @@
+#include "train/config_table.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define AT(member) offsetof(bif_config, member)
+#define I64(key, member, low, high, initial, numbers, help) {key, BIF_KEY_I64, AT(member), low, high, NULL, initial, false, numbers, help}
+#define F64(key, member, low, high, initial, help) {key, BIF_KEY_F64, AT(member), low, high, NULL, initial, false, true, help}
+#define FLAG(key, member, initial, help) {key, BIF_KEY_BOOL, AT(member), 0, 0, NULL, initial, false, true, help}
+#define TEXT(key, member, choices, initial, numbers, help) {key, BIF_KEY_STRING, AT(member), 0, 0, choices, initial, false, numbers, help}
+#define PICK(key, member, choices, initial, help) {key, BIF_KEY_ENUM, AT(member), 0, 0, choices, initial, false, true, help}
+#define MUST(key, type, member, low, high, choices, numbers, help) {key, type, AT(member), low, high, choices, NULL, true, numbers, help}
+
+#define ACTS "gelu|gelu_pytorch_tanh|quick_gelu"
+#define SIZE_MAX_KEY 1048576
+#define STEPS_MAX 1e15
+
+const bif_key bif_keys[] = {
+    MUST("stage", BIF_KEY_ENUM, stage, 0, 0, "lm|clip|pretrain|finetune", true,
+         "lm: a decoder on text; clip: a pair of towers; pretrain: LLaVA's projector; finetune: projector and decoder"),
+    MUST("output", BIF_KEY_STRING, output, 0, 0, NULL, false, "folder of the run: checkpoints, log, metrics, resolved recipe"),
+    I64("seed", seed, 0, 9007199254740992.0, "42", true, "of initial values and of the order of samples"),
+    TEXT("device", device, NULL, "cpu", false, "cpu, cuda, cuda:N or auto"),
+    I64("threads", threads, 0, 4096, "0", false, "CPU threads of an op; 0 = the cores of the process divided by the ranks of the node"),
+
+    TEXT("model.init", model.init, NULL, NULL, true, "folder of a whole model of this stage's kind, or of a run"),
+    TEXT("model.encoder", model.encoder, NULL, NULL, true, "CLIP or LLaVA folder, or a run: its vision tower"),
+    TEXT("model.decoder", model.decoder, NULL, NULL, true, "decoder or LLaVA folder, or a run: its decoder"),
+    TEXT("model.projector", model.projector, NULL, NULL, true, "LLaVA folder, or a run: its projector"),
+    TEXT("model.projector_type", model.projector_type, "linear|mlp1x_gelu|mlp2x_gelu|mlp3x_gelu|mlp4x_gelu|mlp5x_gelu|mlp6x_gelu|mlp7x_gelu|mlp8x_gelu",
+         "mlp2x_gelu", true, "only mlp2x_gelu can be opened by transformers"),
+    I64("model.feature_layer", model.feature_layer, -4096, 4096, "-2", true, "hidden state of the encoder that is projected; -2 = the last block but one"),
+    TEXT("model.feature_select", model.feature_select, "patch|cls_patch", "patch", true, "patches, or the class token and the patches"),
+    I64("model.vit.hidden", model.vit.hidden, 0, SIZE_MAX_KEY, "0", true, "vision tower from scratch: width; 0 = it comes from a folder"),
+    I64("model.vit.layers", model.vit.layers, 0, 4096, "0", true, "blocks"),
+    I64("model.vit.heads", model.vit.heads, 0, 65536, "0", true, "attention heads"),
+    I64("model.vit.inner", model.vit.inner, 0, 4194304, "", true, "width of the MLP; default 4 x hidden"),
+    I64("model.vit.patch", model.vit.patch, 0, 1024, "0", true, "side of a patch in pixels"),
+    I64("model.vit.image", model.vit.image, 0, 16384, "0", true, "side of the picture in pixels, a multiple of patch"),
+    F64("model.vit.eps", model.vit.eps, 1e-12, 1, "1e-5", "of the layer norms"),
+    TEXT("model.vit.act", model.vit.act, ACTS, "quick_gelu", true, "activation of the MLP"),
+    I64("model.text.hidden", model.text.hidden, 0, SIZE_MAX_KEY, "0", true, "CLIP text tower from scratch: width; 0 = it comes from a folder"),
+    I64("model.text.layers", model.text.layers, 0, 4096, "0", true, "blocks"),
+    I64("model.text.heads", model.text.heads, 0, 65536, "0", true, "attention heads"),
+    I64("model.text.inner", model.text.inner, 0, 4194304, "", true, "width of the MLP; default 4 x hidden"),
+    I64("model.text.positions", model.text.positions, 0, SIZE_MAX_KEY, "77", true, "longest text in tokens"),
+    F64("model.text.eps", model.text.eps, 1e-12, 1, "1e-5", "of the layer norms"),
+    TEXT("model.text.act", model.text.act, ACTS, "quick_gelu", true, "activation of the MLP"),
+    I64("model.llama.hidden", model.llama.hidden, 0, SIZE_MAX_KEY, "0", true, "decoder from scratch: width; 0 = it comes from a folder"),
+    I64("model.llama.layers", model.llama.layers, 0, 4096, "0", true, "blocks"),
+    I64("model.llama.heads", model.llama.heads, 0, 65536, "0", true, "query heads"),
+    I64("model.llama.kv_heads", model.llama.kv_heads, 0, 65536, "", true, "key and value heads; default as many as heads"),
+    I64("model.llama.head_dim", model.llama.head_dim, 0, 4096, "", true, "width of a head; default hidden / heads"),
+    I64("model.llama.inner", model.llama.inner, 0, 4194304, "", true, "width of the gated MLP; default 8/3 hidden, rounded up to a multiple of 64"),
+    I64("model.llama.positions", model.llama.positions, 1, 1073741824, "2048", true, "longest sequence in tokens"),
+    F64("model.llama.eps", model.llama.eps, 1e-12, 1, "1e-5", "of the RMS norms"),
+    F64("model.llama.rope_theta", model.llama.rope_theta, 1, 1e12, "10000", "base of the rotary embedding"),
+    FLAG("model.llama.qkv_bias", model.llama.qkv_bias, "no", "biases of queries, keys and values (Qwen2)"),
+    FLAG("model.llama.qk_norm", model.llama.qk_norm, "no", "norm of each query and key head (Qwen3)"),
+    FLAG("model.llama.tied", model.llama.tied, "no", "the output head is the embedding"),
+    I64("model.projection", model.projection, 1, SIZE_MAX_KEY, "512", true, "width of CLIP's joint space"),
+    FLAG("model.train_encoder", model.train_encoder, "", "default: yes in stage clip, else no"),
+    FLAG("model.train_projector", model.train_projector, "", "default: yes in stages pretrain and finetune"),
+    FLAG("model.train_decoder", model.train_decoder, "", "default: yes in stages lm and finetune"),
+
+    MUST("data.shards", BIF_KEY_STRINGS, data.shards, 0, 0, NULL, false, "shard files, or folders of them"),
+    {"data.validation", BIF_KEY_STRINGS, AT(data.validation), 0, 0, NULL, NULL, false, false, "shards of the validation loss"},
+    MUST("data.tokenizer", BIF_KEY_STRING, data.tokenizer, 0, 0, NULL, true, "tokenizer.json, or a folder with it"),
+    TEXT("data.template", data.template_, "plain|vicuna_v1|chatml", "", true, "how turns become text; default vicuna_v1 in stage finetune, else plain"),
+    TEXT("data.system", data.system, NULL, NULL, true, "system text of the template; null = the template's own"),
+    TEXT("data.image_fit", data.image_fit, "crop|pad|squash", "crop", true, "how a picture becomes a square"),
+    I64("data.max_tokens", data.max_tokens, 1, 1073741824, "", true,
+        "longest sequence, image rows included; default model.text.positions in stage clip, else the smaller of 2048 and model.llama.positions"),
+    FLAG("data.truncate", data.truncate, "yes", "cut longer sequences on the right; no: they are skipped as bad samples"),
+    FLAG("data.shuffle", data.shuffle, "yes", "a new order every epoch"),
+    I64("data.threads", data.threads, 1, 1024, "2", false, "threads that decode pictures and text"),
+    I64("data.prefetch", data.prefetch, 1, 1024, "2", false, "steps prepared ahead"),
+    I64("data.cache_mib", data.cache_mib, 0, 16777216, "0", false, "memory for pictures kept after decoding; 0 = none"),
+    I64("data.validation_samples", data.validation_samples, 0, STEPS_MAX, "0", false, "at most so many; 0 = all"),
+    I64("data.max_image_pixels", data.max_image_pixels, 0, 1e12, "0", true, "larger pictures are bad samples; 0 = 178,956,970"),
+
+    MUST("batch.samples", BIF_KEY_I64, batch.samples, 1, 1073741824, NULL, true, "of an optimiser step, over all ranks and micro-batches"),
+    I64("batch.micro_tokens", batch.micro_tokens, 1, 1073741824, "", false, "tokens of a micro-batch; sets the memory; default the larger of 4096 and data.max_tokens"),
+    I64("batch.micro_samples", batch.micro_samples, 0, 1073741824, "0", false, "at most so many sequences a micro-batch; 0 = no limit"),
+
+    I64("train.steps", train.steps, 0, STEPS_MAX, "0", true, "optimiser steps; this or train.epochs"),
+    F64("train.epochs", train.epochs, 0, 1e9, "0", "passes over the data; this or train.steps"),
+    I64("train.validate_every", train.validate_every, 0, STEPS_MAX, "0", false, "steps; 0 = never"),
+    I64("train.log_every", train.log_every, 0, STEPS_MAX, "10", false, "steps; 0 = never"),
+    I64("train.checkpoint_every", train.checkpoint_every, 0, STEPS_MAX, "1000", false, "steps; 0 = only at the end"),
+    I64("train.keep", train.keep, 1, 1000000, "2", false, "checkpoints kept"),
+    I64("train.stop_after", train.stop_after, 0, STEPS_MAX, "0", false, "stop with exit code 75 after so many steps of this start; 0 = never"),
+    PICK("train.loss", train.loss, "global_tokens|micro_mean", "global_tokens", "mean over all supervised tokens of a step, or LLaVA's mean of micro-batch means"),
+
+    MUST("optimizer.lr", BIF_KEY_F64, optimizer.lr, 1e-15, 100, NULL, true, "peak learning rate"),
+    F64("optimizer.beta1", optimizer.beta1, 0, 0.999999, "0.9", "AdamW"),
+    F64("optimizer.beta2", optimizer.beta2, 0, 0.99999999, "", "AdamW; default 0.95 in stage lm, 0.98 in stage clip, else 0.999"),
+    F64("optimizer.eps", optimizer.eps, 1e-30, 1, "", "AdamW; default 1e-6 in stage clip, else 1e-8"),
+    F64("optimizer.weight_decay", optimizer.weight_decay, 0, 100, "", "of matrices; default 0.1 in stage lm, 0.2 in stage clip, else 0"),
+    F64("optimizer.clip_norm", optimizer.clip_norm, 0, 1e9, "1", "largest norm of the gradient; 0 = no limit"),
+    PICK("optimizer.schedule", optimizer.schedule, "cosine|constant", "cosine", "of the learning rate after the warm-up"),
+    F64("optimizer.warmup_ratio", optimizer.warmup_ratio, 0, 1, "0.03", "share of all steps, rounded up"),
+    I64("optimizer.warmup_steps", optimizer.warmup_steps, 0, STEPS_MAX, "0", true, "wins over warmup_ratio when > 0"),
+    F64("optimizer.min_lr_ratio", optimizer.min_lr_ratio, 0, 1, "0", "floor of the cosine as a share of the peak"),
+    F64("optimizer.encoder_lr", optimizer.encoder_lr, 0, 100, "0", "0 = optimizer.lr"),
+    F64("optimizer.projector_lr", optimizer.projector_lr, 0, 100, "0", "0 = optimizer.lr"),
+    F64("optimizer.decoder_lr", optimizer.decoder_lr, 0, 100, "0", "0 = optimizer.lr"),
+
+    PICK("clip.loss", clip.loss, "infonce|sigmoid", "infonce", "CLIP's softmax loss or SigLIP's"),
+    F64("clip.logit_scale_init", clip.logit_scale_init, -20, 20, "", "logarithm of the scale; default ln(1/0.07), sigmoid ln(10)"),
+    F64("clip.logit_bias_init", clip.logit_bias_init, -1000, 1000, "-10", "of the sigmoid loss"),
+    F64("clip.logit_scale_max", clip.logit_scale_max, -20, 20, "4.605170185988092", "ceiling of the logarithm; default ln(100)"),
+};
+const size_t bif_key_count = sizeof bif_keys / sizeof bif_keys[0];
+_Static_assert(sizeof bif_keys / sizeof bif_keys[0] <= BIF_KEY_CAP, "raise BIF_KEY_CAP");
+
+const char *const bif_key_sections[] = {"model", "model.vit", "model.text", "model.llama", "data", "batch", "train", "optimizer", "clip", NULL};
+
+int bif_key_find(const char *key)
+{
+    for (size_t i = 0; i < bif_key_count; i++) {
+        if (strcmp(bif_keys[i].key, key) == 0) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+/* ---- values ---- */
+
+static int choice(const char *choices, const char *text)
+{
+    const size_t n = strlen(text);
+    int index = 0;
+    for (const char *at = choices; at != NULL; index++) {
+        const char *end = strchr(at, '|');
+        if ((end == NULL ? strlen(at) : (size_t)(end - at)) == n && strncmp(at, text, n) == 0) {
+            return index;
+        }
+        at = end == NULL ? NULL : end + 1;
+    }
+    return -1;
+}
+
+static char *choice_list(const char *choices)
+{
+    char *list = bif_strdup("");
+    for (const char *at = choices; at != NULL;) {
+        const char *end = strchr(at, '|');
+        char *longer = bif_format("%s%s%.*s", list, *list == '\0' ? "" : ", ", (int)(end == NULL ? strlen(at) : (size_t)(end - at)), at);
+        free(list);
+        list = longer;
+        at = end == NULL ? NULL : end + 1;
+    }
+    return list;
+}
+
+/* "${NAME}" from the environment; "$${" stands for "${" itself. */
+static char *expand(const char *text, char **error)
+{
+    char *out = bif_strdup("");
+    while (*text != '\0') {
+        const char *next = strstr(text, "${");
+        const bool literal = next != NULL && next > text && next[-1] == '$';
+        const size_t plain = next == NULL ? strlen(text) : (size_t)(next - text) - (literal ? 1 : 0);
+        const char *value = "";
+        char *name = NULL;
+        const char *rest = text + plain;
+        if (literal) {
+            value = "${";
+            rest = next + 2;
+        } else if (next != NULL) {
+            const char *end = strchr(next, '}');
+            name = strndup(next + 2, end == NULL ? 0 : (size_t)(end - next) - 2);
+            value = end == NULL ? NULL : getenv(name);
+            if (value == NULL) {
+                *error = end == NULL ? bif_strdup("has '${' without '}'")
+                                     : bif_format("names the environment variable %.80s, which is not set", name);
+                free(name);
+                free(out);
+                return NULL;
+            }
+            rest = end + 1;
+        }
+        char *longer = bif_format("%s%.*s%s", out, (int)plain, text, value);
+        free(name);
+        free(out);
+        out = longer;
+        text = rest;
+    }
+    return out;
+}
+
+static char *set_i64(int64_t *out, const bif_key *key, const char *text)
+{
+    char *end = NULL;
+    errno = 0;
+    const long long value = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0) {
+        return bif_format("must be a whole number, not '%.80s'", text);
+    }
+    if ((double)value < key->low || (double)value > key->high) {
+        return bif_format("is %lld; it must be from %.0f to %.0f", value, key->low, key->high);
+    }
+    *out = value;
+    return NULL;
+}
+
+static char *set_f64(double *out, const bif_key *key, const char *text)
+{
+    char *end = NULL;
+    const double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !isfinite(value) || strpbrk(text, "xX") != NULL) {
+        return bif_format("must be a number, not '%.80s'", text);
+    }
+    if (value < key->low || value > key->high) {
+        return bif_format("is %s; it must be from %g to %g", text, key->low, key->high);
+    }
+    *out = value;
+    return NULL;
+}
+
+static char *set_bool(bool *out, const char *text)
+{
+    static const char *const words[] = {"no", "yes", "false", "true", "off", "on"};
+    for (size_t i = 0; i < 6; i++) {
+        if (strcasecmp(text, words[i]) == 0) {
+            *out = i % 2 == 1;
+            return NULL;
+        }
+    }
+    return bif_format("must be yes or no, not '%.80s'", text);
+}
+
+static char *set_string(char **out, const bif_key *key, const char *text)
+{
+    char *error = NULL;
+    char *value = expand(text, &error);
+    if (value != NULL && key->choices != NULL && choice(key->choices, value) < 0) {
+        char *list = choice_list(key->choices);
+        error = bif_format("is '%.80s'; it must be one of %s", value, list);
+        free(list);
+    }
+    if (error != NULL) {
+        free(value);
+        return error;
+    }
+    free(*out);
+    *out = value;
+    return NULL;
+}
+
+char *bif_key_set(bif_config *config, const bif_key *key, const char *text)
+{
+    void *member = (char *)config + key->offset;
+    switch (key->type) {
+    case BIF_KEY_I64:
+        return set_i64(member, key, text);
+    case BIF_KEY_F64:
+        return set_f64(member, key, text);
+    case BIF_KEY_BOOL:
+        return set_bool(member, text);
+    case BIF_KEY_STRING:
+        return set_string(member, key, text);
+    case BIF_KEY_ENUM: {
+        const int index = choice(key->choices, text);
+        if (index < 0) {
+            char *list = choice_list(key->choices);
+            char *error = bif_format("is '%.80s'; it must be one of %s", text, list);
+            free(list);
+            return error;
+        }
+        memcpy(member, &index, sizeof index); /* every enum of bif_config is an int */
+        return NULL;
+    }
+    case BIF_KEY_STRINGS: {
+        bif_strings *list = member;
+        char *error = NULL;
+        char *item = expand(text, &error);
+        if (item != NULL) {
+            list->items = bif_realloc(list->items, list->count + 1, sizeof(*list->items));
+            list->items[list->count++] = item;
+        }
+        return error;
+    }
+    }
+    return NULL;
+}
+
+void bif_key_clear(bif_config *config, const bif_key *key)
+{
+    void *member = (char *)config + key->offset;
+    if (key->type == BIF_KEY_STRING) {
+        free(*(char **)member);
+        *(char **)member = NULL;
+    } else if (key->type == BIF_KEY_STRINGS) {
+        bif_strings *list = member;
+        for (size_t i = 0; i < list->count; i++) {
+            free(list->items[i]);
+        }
+        free(list->items);
+        *list = (bif_strings){0};
+    }
+}
+
+void bif_config_free(bif_config *config)
+{
+    for (size_t i = 0; i < bif_key_count; i++) {
+        bif_key_clear(config, &bif_keys[i]);
+    }
+    memset(config, 0, sizeof *config);
+}
+
+/* ---- nearest key ---- */
+
+#define NAME_CAP 64
+
+/* Levenshtein, with a swap of neighbours as one edit. */
+static size_t distance(const char *a, const char *b)
+{
+    const size_t n = strlen(a), m = strlen(b);
+    size_t row[3][NAME_CAP + 1];
+    if (n > NAME_CAP || m > NAME_CAP) {
+        return NAME_CAP;
+    }
+    for (size_t j = 0; j <= m; j++) {
+        row[0][j] = j;
+    }
+    for (size_t i = 1; i <= n; i++) {
+        size_t *now = row[i % 3], *before = row[(i + 2) % 3], *older = row[(i + 1) % 3];
+        now[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            size_t best = before[j - 1] + (a[i - 1] != b[j - 1]);
+            best = before[j] + 1 < best ? before[j] + 1 : best;
+            best = now[j - 1] + 1 < best ? now[j - 1] + 1 : best;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && older[j - 2] + 1 < best) {
+                best = older[j - 2] + 1;
+            }
+            now[j] = best;
+        }
+    }
+    return row[n % 3][m];
+}
+
+static void consider(const char *known, const char *section, const char *name, size_t *best, const char **nearest)
+{
+    const char *dot = strrchr(known, '.');
+    const char *last = dot == NULL ? known : dot + 1;
+    const size_t n = strlen(section);
+    const bool sibling = dot == NULL ? n == 0 : (size_t)(dot - known) == n && strncmp(known, section, n) == 0;
+    /* A key of the same section wins over a nearer one elsewhere, up to two edits. */
+    const size_t score = 2 * distance(name, last) + (sibling ? 0 : 3);
+    if (score < *best) {
+        *best = score;
+        *nearest = known;
+    }
+}
+
+const char *bif_key_nearest(const char *section, const char *name)
+{
+    const size_t n = strlen(name), allowed = n <= 3 ? 1 : n / 3 + 1;
+    size_t best = 2 * allowed + 4;
+    const char *nearest = NULL;
+    for (size_t i = 0; i < bif_key_count; i++) {
+        consider(bif_keys[i].key, section, name, &best, &nearest);
+    }
+    for (size_t i = 0; bif_key_sections[i] != NULL; i++) {
+        consider(bif_key_sections[i], section, name, &best, &nearest);
+    }
+    return nearest;
+}
