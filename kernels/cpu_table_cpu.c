@@ -8,11 +8,6 @@ void BIF_CPU(axpy)(bif_device *device, float alpha, const bif_tensor *x, bif_ten
 void BIF_CPU(scale)(bif_device *device, float alpha, bif_tensor *x);
 double BIF_CPU(sumsq)(bif_device *device, const bif_tensor *x);
 
-/* Ops whose file has not landed yet: a weak name leaves a NULL entry. Delete a line when its op lands. */
-#define WAITING(op) __attribute__((weak)) void BIF_CPU(op)(bif_device * device, const bif_##op##_args *args);
-
-#undef WAITING
-
 extern const bif_ops_table BIF_CPU(table);
 const bif_ops_table BIF_CPU(table) = {
 #define X(op) .op = BIF_CPU(op),
