@@ -1,6 +1,5 @@
 #include "kernels/device.h"
 
-#include <cblas.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -205,8 +204,6 @@ static bif_status open_cpu(int threads, bif_device **out)
     /* Ops divide their work by this number, so a parallel region must really get it. */
     omp_set_dynamic(0);
     threads = threads > omp_get_thread_limit() ? omp_get_thread_limit() : threads;
-    /* The ops bring their own threads; BLAS-internal ones lose on products this small. */
-    openblas_set_num_threads(1);
     bif_device *device = bif_calloc(1, sizeof *device);
     cpu_state *state = bif_calloc(1, sizeof *state);
     state->slots_memory = bif_calloc(2 * (size_t)threads + 1, sizeof *state->slots);

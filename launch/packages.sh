@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what bifocal is built with on Debian 12 or Ubuntu 24.04, if anything is missing. Usage: packages.sh [EXTRA PACKAGE...]
 set -euo pipefail
-wanted=(build-essential cmake ninja-build pkg-config libopenmpi-dev openmpi-bin libhdf5-dev libyaml-dev libopenblas-dev libjansson-dev libjpeg-dev
+wanted=(build-essential cmake ninja-build pkg-config libopenmpi-dev openmpi-bin libhdf5-dev libyaml-dev libjansson-dev libjpeg-dev
         libpng-dev libwebp-dev libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev "$@")
 missing=()
 for package in "${wanted[@]}"; do
