@@ -45,12 +45,13 @@ static void deal_to_ranks(const bif_deal_item *items, int64_t count, int world, 
     free(sorted);
 }
 
-bif_status bif_deal(const bif_deal_item *items, int64_t count, int world, const bif_deal_budget *budget, bif_deal_place *place,
-                    int64_t *batches)
+bif_status bif_deal(const bif_deal_item *items, int64_t count, int world, const bif_deal_budget *budget,
+                    bif_deal_place *place, int64_t *batches)
 {
     BIF_BUG_IF(count < 0 || world < 1, "a deal of %" PRId64 " samples to %d ranks", count, world);
     for (int64_t i = 0; i < count; i++) {
-        if (over(items[i].tokens, budget->max_tokens) || (items[i].tokens > 0 && over(items[i].images, budget->max_images))) {
+        if (over(items[i].tokens, budget->max_tokens) ||
+            (items[i].tokens > 0 && over(items[i].images, budget->max_images))) {
             return bif_fail(BIF_ERR_DATA,
                             "sample %" PRId64 " of the step has %" PRId64 " tokens and %" PRId64
                             " pictures, a micro-batch holds %" PRId64 " and %" PRId64,
@@ -59,7 +60,9 @@ bif_status bif_deal(const bif_deal_item *items, int64_t count, int world, const 
     }
     deal_to_ranks(items, count, world, place);
 
-    struct { int64_t tokens, images, samples; } *open = bif_calloc((size_t)world, sizeof *open);
+    struct {
+        int64_t tokens, images, samples;
+    } *open = bif_calloc((size_t)world, sizeof *open);
     for (int r = 0; r < world; r++) {
         batches[r] = 0;
     }
@@ -69,7 +72,8 @@ bif_status bif_deal(const bif_deal_item *items, int64_t count, int world, const 
             continue;
         }
         if (batches[r] == 0 || over(open[r].tokens + items[i].tokens, budget->max_tokens) ||
-            over(open[r].images + items[i].images, budget->max_images) || over(open[r].samples + 1, budget->max_samples)) {
+            over(open[r].images + items[i].images, budget->max_images) ||
+            over(open[r].samples + 1, budget->max_samples)) {
             batches[r]++;
             open[r].tokens = open[r].images = open[r].samples = 0;
         }

@@ -1,8 +1,8 @@
-/* Which rank, and which of its micro-batches, gets each sample of a step. A pure function: every rank computes the whole
- * deal from the same lengths and so they agree without talking.
+/* Which rank, and which of its micro-batches, gets each sample of a step. A pure function: every rank computes the
+ * whole deal from the same lengths and so they agree without talking.
  *
- * Largest sample first, to the rank with the fewest tokens so far (ties: earlier sample, lower rank). Then each rank fills its
- * micro-batches with its samples in the step's order, and opens the next one when a sample does not fit. */
+ * Largest sample first, to the rank with the fewest tokens so far (ties: earlier sample, lower rank). Then each rank
+ * fills its micro-batches with its samples in the step's order, and opens the next one when a sample does not fit. */
 #pragma once
 #include "base/status.h"
 
@@ -22,5 +22,5 @@ typedef struct {
 
 /* place [count]; batches [world]: how many micro-batches each rank has. BIF_ERR_DATA when one sample alone exceeds the
  * budget, naming its position (the loader leaves such samples out before). */
-bif_status bif_deal(const bif_deal_item *items, int64_t count, int world, const bif_deal_budget *budget, bif_deal_place *place,
-                    int64_t *batches);
+bif_status bif_deal(const bif_deal_item *items, int64_t count, int world, const bif_deal_budget *budget,
+                    bif_deal_place *place, int64_t *batches);

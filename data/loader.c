@@ -94,9 +94,10 @@ done:
 
 static bif_status in_range(const char *name, int64_t value, int64_t low, int64_t high)
 {
-    return value >= low && value <= high ? BIF_OK
-                                         : bif_fail(BIF_ERR_CONFIG, "loader: %s is %" PRId64 ", it must be %" PRId64 " to %" PRId64, name,
-                                                    value, low, high);
+    return value >= low && value <= high
+               ? BIF_OK
+               : bif_fail(BIF_ERR_CONFIG, "loader: %s is %" PRId64 ", it must be %" PRId64 " to %" PRId64, name, value,
+                          low, high);
 }
 
 static bif_status check_options(const bif_loader_options *o)
@@ -118,15 +119,18 @@ static bif_status check_options(const bif_loader_options *o)
     BIF_TRY(in_range("the end of the samples", o->end_sample, 0, INT64_MAX));
     BIF_TRY(in_range("bytes of the picture cache", o->cache_bytes, 0, INT64_MAX));
     if (!pairs) {
-        BIF_TRY(in_range("the token budget of a micro-batch (at least the longest sample)", o->max_tokens, o->chat.max_tokens, most));
+        BIF_TRY(in_range("the token budget of a micro-batch (at least the longest sample)", o->max_tokens,
+                         o->chat.max_tokens, most));
     }
     if (pairs) {
         const int64_t together = o->micro_batch_samples > 0 ? o->micro_batch_samples : o->samples_per_step / o->world;
         BIF_TRY(in_range("pairs per micro-batch times the longest caption", together * o->chat.max_tokens, 1, most));
     }
     if (pairs && (o->samples_per_step % o->world != 0 || o->end_sample % o->samples_per_step != 0)) {
-        st = bif_fail(BIF_ERR_CONFIG, "loader: %" PRId64 " pairs a step cannot be split evenly over %d ranks (or the end %" PRId64
-                      " is no whole step); choose multiples", o->samples_per_step, o->world, o->end_sample);
+        st = bif_fail(BIF_ERR_CONFIG,
+                      "loader: %" PRId64 " pairs a step cannot be split evenly over %d ranks (or the end %" PRId64
+                      " is no whole step); choose multiples",
+                      o->samples_per_step, o->world, o->end_sample);
     }
 done:
     return st;
@@ -140,7 +144,8 @@ static bif_status set_limits(bif_loader *loader)
     const bool pairs = o->mode == BIF_LOADER_CAPTION;
     loader->pairs = pairs ? o->samples_per_step / o->world : o->samples_per_step;
     l->image_size = o->preprocess.size;
-    l->sequences = o->micro_batch_samples > 0 && o->micro_batch_samples < loader->pairs ? o->micro_batch_samples : loader->pairs;
+    l->sequences =
+        o->micro_batch_samples > 0 && o->micro_batch_samples < loader->pairs ? o->micro_batch_samples : loader->pairs;
     if (pairs) {
         l->tokens = l->sequences * o->chat.max_tokens;
         l->images = l->sequences;
@@ -166,7 +171,8 @@ static bif_status set_limits(bif_loader *loader)
         return BIF_OK;
     }
     if (o->chat.image_tokens < 1) {
-        return bif_fail(BIF_ERR_CONFIG, "loader: the samples have pictures, but a picture takes %" PRId64 " tokens", o->chat.image_tokens);
+        return bif_fail(BIF_ERR_CONFIG, "loader: the samples have pictures, but a picture takes %" PRId64 " tokens",
+                        o->chat.image_tokens);
     }
     l->tokens_per_image = o->chat.image_tokens;
     l->images = (l->tokens - 1) / l->tokens_per_image + 1; /* truncation may cut a picture's rows */

@@ -1,24 +1,27 @@
 /* From shards to packed micro-batches, decoded and tokenized by threads ahead of the step.
  *
- * Order: epoch e visits global sample bif_permute(seed, e, N, k) for k = 0..N-1 (shards in the order given); without shuffle, sample k.
- * Step s takes the positions [s*B, (s+1)*B) of the endless sequence of epochs, at any world size. Resume is one integer: start_step.
+ * Order: epoch e visits global sample bif_permute(seed, e, N, k) for k = 0..N-1 (shards in the order given); without
+ * shuffle, sample k. Step s takes the positions [s*B, (s+1)*B) of the endless sequence of epochs, at any world size.
+ * Resume is one integer: start_step.
  *
- * CHAT and TEXT: a step's samples are dealt to `world` ranks by token count (data/deal.h), then each rank packs its own into
- * micro-batches of at most `max_tokens` tokens, `max_images` pictures and `micro_batch_samples` sequences, in order. Every rank computes
- * the whole deal, so ranks agree without talking: a sample is tokenized by every rank once for its length (8 bytes a sample are kept
- * for later epochs), and only the own ones are decoded.
+ * CHAT and TEXT: a step's samples are dealt to `world` ranks by token count (data/deal.h), then each rank packs its own
+ * into micro-batches of at most `max_tokens` tokens, `max_images` pictures and `micro_batch_samples` sequences, in
+ * order. Every rank computes the whole deal, so ranks agree without talking: a sample is tokenized by every rank once
+ * for its length (8 bytes a sample are kept for later epochs), and only the own ones are decoded.
  *
- * A sample that cannot be used is logged once with shard:index and reason, and counted. What all ranks can see (text, template,
- * length, number of pictures, the picture's record in the shard) leaves it out of the deal, on all ranks alike, and rank 0 logs it.
- * A picture's bytes are seen only by its owner, who keeps the sequence in its place with all labels -100 and grey pixels (0.0): the
- * schedule does not change, and the trainer sums the count of supervised tokens over ranks anyway.
+ * A sample that cannot be used is logged once with shard:index and reason, and counted. What all ranks can see (text,
+ * template, length, number of pictures, the picture's record in the shard) leaves it out of the deal, on all ranks
+ * alike, and rank 0 logs it. A picture's bytes are seen only by its owner, who keeps the sequence in its place with all
+ * labels -100 and grey pixels (0.0): the schedule does not change, and the trainer sums the count of supervised tokens
+ * over ranks anyway.
  *
- * CAPTION: all ranks hold the same number of pairs, B / world: rank r takes the positions [r*B/world, (r+1)*B/world) of the step. A pair
- * that cannot be used, for its text or its picture, is replaced by the one N/2 places further in the same epoch's order (then by
- * the next, at most 63 tries): a function of the position alone, so the owner decides without the other ranks, at any world
- * size and after any resume. The owner logs and counts it. A grey picture would be a false pair for the whole batch.
- * A pair has exactly one picture; its text is the caption, or the first "gpt" turn of a conversation. Surrounding white space is dropped.
- * A longer text is cut and keeps EOS (chat.truncate) or cannot be used. Labels are all -100 and image_row all -1.
+ * CAPTION: all ranks hold the same number of pairs, B / world: rank r takes the positions [r*B/world, (r+1)*B/world) of
+ * the step. A pair that cannot be used, for its text or its picture, is replaced by the one N/2 places further in the
+ * same epoch's order (then by the next, at most 63 tries): a function of the position alone, so the owner decides
+ * without the other ranks, at any world size and after any resume. The owner logs and counts it. A grey picture would
+ * be a false pair for the whole batch. A pair has exactly one picture; its text is the caption, or the first "gpt" turn
+ * of a conversation. Surrounding white space is dropped. A longer text is cut and keeps EOS (chat.truncate) or cannot
+ * be used. Labels are all -100 and image_row all -1.
  *
  * Trouble of the system (a read error, not a bad record) is returned by bif_loader_next at the step it belongs to.
  * The result is the same for any number of threads. */
@@ -30,59 +33,60 @@
 
 typedef enum {
     BIF_LOADER_CHAT = 0,    /* conversations and captions through data/chat.h */
-    BIF_LOADER_CAPTION = 1, /* contrastive pairs: BOS? caption EOS, one picture each, samples_per_step / world pairs a rank */
-    BIF_LOADER_TEXT = 2,    /* language modelling: the text side of each sample, pictures dropped, every token but the first supervised;
-                               a caption is BOS? caption EOS, a conversation goes through the template */
+    BIF_LOADER_CAPTION = 1, /* contrastive pairs: BOS? caption EOS, one picture each, B / world pairs a rank */
+    BIF_LOADER_TEXT = 2,    /* language modelling: the text of each sample without pictures, every token but the first
+                               supervised; a caption is BOS? caption EOS, a conversation goes through the template */
 } bif_loader_mode;
 
 typedef struct {
     const char *const *shards; /* paths; a path may be a folder (all *.h5 in it, sorted) */
     size_t shard_count;
     bif_loader_mode mode;
-    bif_chat chat;             /* tokenizer, template, limits; max_tokens must fit a micro-batch */
+    bif_chat chat; /* tokenizer, template, limits; max_tokens must fit a micro-batch */
     bif_preprocess preprocess;
     bif_image_limits image_limits;
     uint64_t seed;
     bool shuffle;
-    int64_t samples_per_step;  /* B, global; CAPTION: a multiple of world */
+    int64_t samples_per_step;    /* B, global; CAPTION: a multiple of world */
     int64_t micro_batch_samples; /* at most so many sequences a micro-batch; 0 = no limit */
-    int64_t max_tokens;        /* token budget of a micro-batch; CAPTION: ignored, a micro-batch holds micro_batch_samples pairs of any length */
-    int64_t max_images;        /* pictures a micro-batch; 0 = no limit; CAPTION: ignored */
+    int64_t max_tokens;          /* token budget of a micro-batch; CAPTION: ignored, only the pairs are counted */
+    int64_t max_images;          /* pictures a micro-batch; 0 = no limit; CAPTION: ignored */
     int rank, world;
-    int threads;               /* worker threads, >= 1 */
-    int prefetch;              /* steps prepared ahead, >= 1 */
+    int threads;  /* worker threads, >= 1 */
+    int prefetch; /* steps prepared ahead, >= 1 */
     int64_t start_step;
-    int64_t end_step;          /* -1 = endless; else bif_loader_next returns a NULL step instead of this one */
-    int64_t end_sample;        /* 0 = none; else positions of the endless order from this one on are left out, so that an evaluation
-                                  sees exactly so many; CAPTION: a multiple of B */
-    bool cache_pixels;         /* keep preprocessed u8 pictures, so that a small data set is decoded once: 3*S*S bytes each up to cache_bytes
-                                  in all, first come first kept, plus 8 bytes for every picture of the shards */
+    int64_t end_step;   /* -1 = endless; else bif_loader_next returns a NULL step instead of this one */
+    int64_t end_sample; /* 0 = none; else positions of the endless order from this one on are left out, so that an
+                           evaluation sees exactly so many; CAPTION: a multiple of B */
+    bool cache_pixels;  /* keep preprocessed u8 pictures, so that a small data set is decoded once: 3*S*S bytes each up
+                           to cache_bytes in all, first come first kept, plus 8 bytes for every picture of the shards */
     int64_t cache_bytes;
 } bif_loader_options;
 
 typedef struct bif_loader bif_loader;
 
-/* All micro-batches of this rank for one step. All ranks get the same `step`; the number of micro-batches may differ between ranks
- * (may be 0), the trainer's collectives do not depend on it. */
+/* All micro-batches of this rank for one step. All ranks get the same `step`; the number of micro-batches may differ
+ * between ranks (may be 0), the trainer's collectives do not depend on it. */
 typedef struct {
     int64_t step;
     int64_t batches;
-    bif_batch **batch;       /* [batches], owned by the loader until bif_loader_done */
-    int64_t global_tokens;   /* tokens of the whole step over all ranks, by the deal; CAPTION: of this rank, nobody needs the others' */
-    int64_t skipped;         /* samples of this step that could not be used: left out by all, and this rank's with a broken picture */
+    bif_batch **batch;     /* [batches], owned by the loader until bif_loader_done */
+    int64_t global_tokens; /* tokens of the step over all ranks, by the deal; CAPTION: of this rank alone */
+    int64_t skipped;       /* unusable samples of this step: those all leave out, and this rank's broken pictures */
 } bif_step;
 
-/* Opens and checks every shard and starts the threads. Paths are copied; the tokenizer and chat.system must outlive the loader.
+/* Opens and checks every shard and starts the threads. The tokenizer and chat.system must outlive the loader.
  * BIF_ERR_CONFIG: an option out of range. BIF_ERR_DATA: a bad shard, or no samples. BIF_ERR_IO: a missing one. */
 bif_status bif_loader_open(const bif_loader_options *options, bif_loader **out);
-int64_t bif_loader_samples(const bif_loader *loader);  /* N */
+int64_t bif_loader_samples(const bif_loader *loader);    /* N */
 const char *bif_loader_digest(const bif_loader *loader); /* 32 hex digits over the shards' payload digests, in order */
-/* Capacity of every micro-batch. Host memory: (prefetch + 1) steps of micro-batches of this size, touched only where used. */
+/* Capacity of every micro-batch. Host memory: (prefetch + 1) steps of such micro-batches, touched only where used. */
 bif_batch_limits bif_loader_limits(const bif_loader *loader);
-/* Waits for the next step. *step stays valid until bif_loader_done, which comes before the next bif_loader_next. NULL from end_step on.
- * After an error every further call returns it again. One thread at a time. */
+/* Waits for the next step. *step stays valid until bif_loader_done, which comes before the next bif_loader_next. NULL
+ * from end_step on. After an error every further call returns it again. One thread at a time. */
 bif_status bif_loader_next(bif_loader *loader, const bif_step **step);
 void bif_loader_done(bif_loader *loader, const bif_step *step); /* gives the buffers back */
-double bif_loader_wait_seconds(const bif_loader *loader); /* time bif_loader_next has waited so far */
-int64_t bif_loader_skipped(const bif_loader *loader);     /* the sum of `skipped` over the steps given out so far */
-void bif_loader_close(bif_loader *loader); /* at any time, also with a step not given back; waits for the pictures in work. NULL is allowed */
+double bif_loader_wait_seconds(const bif_loader *loader);       /* time bif_loader_next has waited so far */
+int64_t bif_loader_skipped(const bif_loader *loader); /* the sum of `skipped` over the steps given out so far */
+/* At any time, also with a step not given back; waits for the pictures in work. NULL is allowed. */
+void bif_loader_close(bif_loader *loader);

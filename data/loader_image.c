@@ -15,10 +15,11 @@ static void normalise(const bif_loader *loader, const uint8_t *rgb, float *out)
     }
 }
 
-/* Keeps a copy if there is room. Two workers may decode the same picture at the same time: the second copy is dropped. */
+/* Keeps a copy if there is room. Two workers may decode one picture at the same time: the second copy is dropped. */
 static void keep(bif_loader *loader, int64_t image, const uint8_t *rgb, size_t size)
 {
-    if (atomic_fetch_add_explicit(&loader->cached, (int64_t)size, memory_order_relaxed) + (int64_t)size > loader->options.cache_bytes) {
+    if (atomic_fetch_add_explicit(&loader->cached, (int64_t)size, memory_order_relaxed) + (int64_t)size >
+        loader->options.cache_bytes) {
         atomic_fetch_sub_explicit(&loader->cached, (int64_t)size, memory_order_relaxed);
         return;
     }
@@ -26,7 +27,8 @@ static void keep(bif_loader *loader, int64_t image, const uint8_t *rgb, size_t s
     uint8_t *nothing = NULL;
     if (copy != NULL) {
         memcpy(copy, rgb, size);
-        if (atomic_compare_exchange_strong_explicit(&loader->pixels[image], &nothing, copy, memory_order_release, memory_order_relaxed)) {
+        if (atomic_compare_exchange_strong_explicit(&loader->pixels[image], &nothing, copy, memory_order_release,
+                                                    memory_order_relaxed)) {
             return;
         }
         free(copy);

@@ -11,18 +11,18 @@ enum { BIF_LOADER_TRIES = 64 }; /* pairs looked at for one place of a CAPTION st
 
 /* One sample of a step. Between the stages it belongs to one thread. */
 typedef struct {
-    uint64_t sample;     /* global number; CAPTION: the one that was used in the end */
-    int64_t tokens;      /* 0: left out */
+    uint64_t sample; /* global number; CAPTION: the one that was used in the end */
+    int64_t tokens;  /* 0: left out */
     int64_t images;
-    bif_encoded encoded; /* kept from the lengths to the filling when it was computed; else empty */
+    bif_encoded encoded;  /* kept from the lengths to the filling when it was computed; else empty */
     int64_t batch, image; /* own samples: micro-batch, and the first of its pictures there */
-    int64_t skipped;     /* unusable samples met at this place */
+    int64_t skipped;      /* unusable samples met at this place */
 } bif_loader_item;
 
 typedef enum { BIF_SLOT_FREE = 0, BIF_SLOT_LENGTHS, BIF_SLOT_FILL, BIF_SLOT_READY, BIF_SLOT_HELD } bif_slot_stage;
 
-/* A step in work. Stage, next and done are guarded by the loader's mutex; the rest belongs to the items' workers while a stage
- * runs and to the last of them between two stages. */
+/* A step in work. Stage, next and done are guarded by the loader's mutex; the rest belongs to the items' workers while
+ * a stage runs and to the last of them between two stages. */
 typedef struct {
     bif_slot_stage stage;
     int64_t step;
@@ -31,12 +31,12 @@ typedef struct {
     int64_t items;            /* of this step */
     int64_t *own;             /* [items] indices of this rank's items, in order */
     int64_t owned;
-    bif_deal_item *deal;      /* [B] */
-    bif_deal_place *place;    /* [B] */
-    bif_batch **batch;        /* kept from step to step */
+    bif_deal_item *deal;   /* [B] */
+    bif_deal_place *place; /* [B] */
+    bif_batch **batch;     /* kept from step to step */
     int64_t batch_capacity;
     bif_step view;
-    bif_status status;        /* first failure, guarded by the mutex */
+    bif_status status; /* first failure, guarded by the mutex */
     char *message;
 } bif_loader_slot;
 
@@ -46,7 +46,7 @@ typedef struct {
     pthread_t thread;
     uint8_t *bytes; /* encoded picture */
     size_t capacity;
-    uint8_t *rgb;   /* [S, S, 3] */
+    uint8_t *rgb; /* [S, S, 3] */
 } bif_loader_worker;
 
 struct bif_loader {
@@ -55,24 +55,24 @@ struct bif_loader {
     int64_t shards;
     int64_t *first_sample, *first_image; /* [shards + 1] global numbers */
     int64_t samples, images;
-    int64_t pairs;       /* items of a step: B, CAPTION B / world */
+    int64_t pairs; /* items of a step: B, CAPTION B / world */
     bif_batch_limits limits;
     char digest[33];
     float level[3][256]; /* u8 -> normalised */
 
-    _Atomic(uint64_t) *length;   /* [samples] 0 unknown, UINT64_MAX unusable, else tokens and above bit 32 pictures */
-    _Atomic(uint8_t) *warned;    /* [samples] logged already */
-    _Atomic(uint8_t *) *pixels;  /* [images] cached [S, S, 3], or NULL without a cache */
-    _Atomic(int64_t) cached;     /* bytes */
+    _Atomic(uint64_t) *length;  /* [samples] 0 unknown, UINT64_MAX unusable, else tokens and above bit 32 pictures */
+    _Atomic(uint8_t) *warned;   /* [samples] logged already */
+    _Atomic(uint8_t *) *pixels; /* [images] cached [S, S, 3], or NULL without a cache */
+    _Atomic(int64_t) cached;    /* bytes */
 
     pthread_mutex_t mutex;
     pthread_cond_t work, ready;
-    bool stop;                   /* guarded by the mutex, as are the steps and stages */
+    bool stop;                    /* guarded by the mutex, as are the steps and stages */
     int64_t open_step, next_step; /* next to start; next to give out */
     bif_loader_slot *slot;
     int64_t slots;
     bif_loader_worker *worker;
-    int workers;                 /* started */
+    int workers; /* started */
     double waited;
     int64_t skipped;
 };
@@ -81,7 +81,7 @@ struct bif_loader {
 /* The shard of a global sample and its record. */
 bif_status bif_loader_sample(const bif_loader *loader, uint64_t sample, const bif_shard **shard, int64_t *first_image,
                              bif_shard_sample *out);
-/* Checks of everything that all ranks can see, then ids and labels as the mode wants them. BIF_ERR_DATA: cannot be used. */
+/* Checks of all that every rank can see, then ids and labels as the mode wants them. BIF_ERR_DATA: cannot be used. */
 bif_status bif_loader_encode(const bif_loader *loader, uint64_t sample, bif_encoded *out);
 /* "path:index" of a sample, cut if too long. */
 void bif_loader_where(const bif_loader *loader, uint64_t sample, char *text, size_t size);

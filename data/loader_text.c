@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "data/loader_parts.h"
 
-#define MOST_BYTES ((uint64_t)1 << 30) /* of one encoded picture: its buffer is sized by the shard, which is not trusted */
+#define MOST_BYTES ((uint64_t)1 << 30) /* of one encoded picture: the shard, which is not trusted, sizes its buffer */
 
 static int64_t shard_of(const bif_loader *loader, uint64_t sample)
 {
@@ -55,7 +55,8 @@ void bif_loader_warn(bif_loader *loader, uint64_t sample)
 }
 
 /* The record of every picture, without reading its bytes: all ranks come to the same answer. */
-static bif_status check_pictures(const bif_loader *loader, const char *where, const bif_shard *shard, const bif_shard_sample *sample)
+static bif_status check_pictures(const bif_loader *loader, const char *where, const bif_shard *shard,
+                                 const bif_shard_sample *sample)
 {
     const bif_image_limits *limits = &loader->options.image_limits;
     const uint64_t most_pixels = limits->max_pixels > 0 ? (uint64_t)limits->max_pixels : 178956970u;
@@ -66,12 +67,13 @@ static bif_status check_pictures(const bif_loader *loader, const char *where, co
         if (st != BIF_OK) {
             return st;
         }
-        if (image.format == BIF_IMAGE_UNKNOWN || image.size == 0 || image.size > MOST_BYTES || image.width == 0 || image.height == 0) {
+        if (image.format == BIF_IMAGE_UNKNOWN || image.size == 0 || image.size > MOST_BYTES || image.width == 0 ||
+            image.height == 0) {
             return bif_fail(BIF_ERR_DATA, "%s: image %" PRIu64 " has no usable record", where, sample->images[i]);
         }
         if (image.width > most_side || image.height > most_side || (uint64_t)image.width * image.height > most_pixels) {
-            return bif_fail(BIF_ERR_DATA, "%s: image %" PRIu64 " is %" PRIu32 " x %" PRIu32 ", above the limit", where, sample->images[i],
-                            image.width, image.height);
+            return bif_fail(BIF_ERR_DATA, "%s: image %" PRIu64 " is %" PRIu32 " x %" PRIu32 ", above the limit", where,
+                            sample->images[i], image.width, image.height);
         }
     }
     return BIF_OK;
@@ -106,9 +108,10 @@ static bif_status find_text(const char *where, const json_t *json, bool *caption
     return *size > 0 ? BIF_OK : bif_fail(BIF_ERR_DATA, "%s: empty caption", where);
 }
 
-/* BOS? text EOS. A text that is too long is cut; CLIP's rule keeps EOS, which the tower pools at, and a language model must
- * not learn to stop there. */
-static bif_status encode_plain(const bif_chat *chat, const char *where, const char *text, size_t size, bool keep_eos, bif_ids *ids)
+/* BOS? text EOS. A text that is too long is cut; CLIP's rule keeps EOS, which the tower pools at, and a language model
+ * must not learn to stop there. */
+static bif_status encode_plain(const bif_chat *chat, const char *where, const char *text, size_t size, bool keep_eos,
+                               bif_ids *ids)
 {
     if (chat->bos >= 0) {
         bif_ids_push(ids, chat->bos);
@@ -131,8 +134,10 @@ static bif_status encode_plain(const bif_chat *chat, const char *where, const ch
     return BIF_OK;
 }
 
-/* The conversation through the template, pictures taken out again; one row each, so that they hardly count for the limit. */
-static bif_status encode_without_pictures(const bif_chat *chat, const char *where, const bif_shard_sample *sample, bif_encoded *out)
+/* The conversation through the template, pictures taken out again; one row each, so that they hardly count for the
+ * limit. */
+static bif_status encode_without_pictures(const bif_chat *chat, const char *where, const bif_shard_sample *sample,
+                                          bif_encoded *out)
 {
     bif_chat narrow = *chat;
     narrow.image = 0; /* the tokenizer of a language model may have no image token; the rows are found by position */
@@ -167,7 +172,8 @@ static void set_labels(bif_encoded *out, bool supervise)
     out->supervised = supervise ? (int64_t)out->ids.count - 1 : 0;
 }
 
-static bif_status encode_text(const bif_loader *loader, const char *where, const bif_shard_sample *sample, bif_encoded *out)
+static bif_status encode_text(const bif_loader *loader, const char *where, const bif_shard_sample *sample,
+                              bif_encoded *out)
 {
     bif_status st = BIF_OK;
     const bif_chat *chat = &loader->options.chat;
@@ -218,8 +224,8 @@ bif_status bif_loader_encode(const bif_loader *loader, uint64_t sample, bif_enco
     if (mode == BIF_LOADER_CHAT) {
         BIF_TRY(bif_chat_encode(&loader->options.chat, where, record.text, record.text_size, record.image_count, out));
         if (out->images > loader->limits.images) {
-            st = bif_fail(BIF_ERR_DATA, "%s: sample has %" PRId64 " pictures, a micro-batch holds %" PRId64, where, out->images,
-                          loader->limits.images);
+            st = bif_fail(BIF_ERR_DATA, "%s: sample has %" PRId64 " pictures, a micro-batch holds %" PRId64, where,
+                          out->images, loader->limits.images);
         }
     } else {
         BIF_TRY(encode_text(loader, where, &record, out));

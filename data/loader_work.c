@@ -1,6 +1,7 @@
-/* The steps' way through the threads. Every slot of the ring holds one step: LENGTHS (one item a sample of the whole step), the
- * deal, FILL (one item an own sample: tokens if not kept, pictures), packing, READY. Workers take items of the oldest step first;
- * the one that finishes a stage's last item does the short serial part behind it, while the others go on with later steps. */
+/* The steps' way through the threads. Every slot of the ring holds one step: LENGTHS (one item a sample of the whole
+ * step), the deal, FILL (one item an own sample: tokens if not kept, pictures), packing, READY. Workers take items of
+ * the oldest step first; the one that finishes a stage's last item does the short serial part behind it, while the
+ * others go on with later steps. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -46,7 +47,7 @@ static bif_status measure(bif_loader *loader, bif_loader_item *item)
         item->skipped = 1;
     } else {
         item->tokens = (int64_t)(length & UINT32_MAX);
-        item->images = (int64_t)(length >> 32); /* truncation may cut pictures off, so the sample's own number would not do */
+        item->images = (int64_t)(length >> 32); /* not the sample's own number: truncation may cut pictures off */
     }
     return BIF_OK;
 }
@@ -77,7 +78,8 @@ static bif_status fill_pair(bif_loader_worker *worker, bif_loader_slot *slot, in
 {
     bif_loader *loader = worker->loader;
     bif_loader_item *item = &slot->item[index];
-    const int64_t position = slot->step * loader->options.samples_per_step + loader->options.rank * loader->pairs + index;
+    const int64_t position =
+        slot->step * loader->options.samples_per_step + loader->options.rank * loader->pairs + index;
     for (int64_t attempt = 0; attempt < BIF_LOADER_TRIES && attempt <= loader->samples; attempt++) {
         item->sample = sample_at(loader, position, attempt);
         bif_status st = bif_loader_encode(loader, item->sample, &item->encoded);
@@ -93,8 +95,10 @@ static bif_status fill_pair(bif_loader_worker *worker, bif_loader_slot *slot, in
         bif_encoded_free(&item->encoded);
         item->encoded = (bif_encoded){0};
     }
-    return bif_fail(BIF_ERR_DATA, "%" PRId64 " pairs in a row cannot be used; see the warnings above, and check the shards with "
-                    "'bifocal data verify'", item->skipped);
+    return bif_fail(BIF_ERR_DATA,
+                    "%" PRId64 " pairs in a row cannot be used; see the warnings above, and check the shards with "
+                    "'bifocal data verify'",
+                    item->skipped);
 }
 
 static bif_status run_item(bif_loader_worker *worker, bif_loader_slot *slot, bif_slot_stage stage, int64_t index)
@@ -167,9 +171,11 @@ static void pack(bif_loader *loader, bif_loader_slot *slot)
     for (int64_t i = 0; i < slot->owned; i++) {
         bif_loader_item *item = &slot->item[slot->own[i]];
         const bif_encoded *e = &item->encoded;
-        const struct bif_encoded_view view = {e->ids.ids, e->labels.ids, (int64_t)e->ids.count, e->image_start, e->images};
+        const struct bif_encoded_view view = {e->ids.ids, e->labels.ids, (int64_t)e->ids.count, e->image_start,
+                                              e->images};
         bool fits = bif_batch_add(slot->batch[item->batch], &loader->limits, &view, NULL, item->sample);
-        BIF_BUG_IF(!fits || e->images != item->images, "sample %" PRIu64 " does not fit where the deal put it", item->sample);
+        BIF_BUG_IF(!fits || e->images != item->images, "sample %" PRIu64 " does not fit where the deal put it",
+                   item->sample);
     }
 }
 
@@ -253,7 +259,8 @@ static bif_loader_slot *find_work(bif_loader *loader)
         }
     }
     bif_loader_slot *slot = &loader->slot[loader->open_step % loader->slots];
-    if (slot->stage == BIF_SLOT_FREE && (loader->options.end_step < 0 || loader->open_step < loader->options.end_step)) {
+    if (slot->stage == BIF_SLOT_FREE &&
+        (loader->options.end_step < 0 || loader->open_step < loader->options.end_step)) {
         open_slot(loader, slot);
         return slot;
     }

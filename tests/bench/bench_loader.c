@@ -53,9 +53,14 @@ int main(int argc, char **argv)
     bif_loader_options options = {
         .shards = (const char *const *)argv + 4,
         .shard_count = (size_t)(argc - 4),
-        .chat = {.tokenizer = tokenizer, .kind = BIF_TEMPLATE_VICUNA_V1, .bos = bif_tokenizer_special(tokenizer, "<s>"),
-                 .eos = bif_tokenizer_special(tokenizer, "</s>"), .image = bif_tokenizer_special(tokenizer, "<image>"),
-                 .image_tokens = 16, .max_tokens = 2048, .truncate = true},
+        .chat = {.tokenizer = tokenizer,
+                 .kind = BIF_TEMPLATE_VICUNA_V1,
+                 .bos = bif_tokenizer_special(tokenizer, "<s>"),
+                 .eos = bif_tokenizer_special(tokenizer, "</s>"),
+                 .image = bif_tokenizer_special(tokenizer, "<image>"),
+                 .image_tokens = 16,
+                 .max_tokens = 2048,
+                 .truncate = true},
         .preprocess = bif_preprocess_clip(size),
         .seed = 1,
         .shuffle = true,
@@ -80,9 +85,10 @@ int main(int argc, char **argv)
         start = s == 0 ? now() : start;
     }
     const double seconds = now() - start;
-    printf("%" PRId64 " samples, %" PRId64 " x %" PRId64 " pixels, %d threads: %.0f pictures/s, %.0f tokens/s, %.3f s, %" PRId64 " skipped\n",
-           bif_loader_samples(loader), size, size, options.threads, (double)images / seconds, (double)tokens / seconds, seconds,
-           bif_loader_skipped(loader));
+    printf("%" PRId64 " samples, %" PRId64 " x %" PRId64
+           " pixels, %d threads: %.0f pictures/s, %.0f tokens/s, %.3f s, %" PRId64 " skipped\n",
+           bif_loader_samples(loader), size, size, options.threads, (double)images / seconds, (double)tokens / seconds,
+           seconds, bif_loader_skipped(loader));
 done:
     if (st != BIF_OK) {
         fprintf(stderr, "bench_loader: %s\n", bif_error_message());

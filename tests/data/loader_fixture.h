@@ -52,11 +52,14 @@ static inline char *fix_text(int n, bool pairs, int bad_text)
         return bif_format("{\"caption\":\"a picture of number %d and %d\"}", n, n * n);
     }
     const char *pictures[] = {"", "<image>\\n", "<image><image>\\n"};
-    return bif_format("{\"conversations\":[{\"from\":\"human\",\"value\":\"%swhich number?\"},{\"from\":\"gpt\",\"value\":\"it is %d%s\"}]}",
-                      pictures[fix_pictures(n, pairs)], n, n % 3 == 0 ? ", which is a multiple of three, as everybody can see" : "");
+    return bif_format("{\"conversations\":[{\"from\":\"human\",\"value\":\"%swhich number?\"},"
+                      "{\"from\":\"gpt\",\"value\":\"it is %d%s\"}]}",
+                      pictures[fix_pictures(n, pairs)], n,
+                      n % 3 == 0 ? ", which is a multiple of three, as everybody can see" : "");
 }
 
-/* bad_text: the sample whose text cannot be used (-1: none); bad_picture: the picture whose bytes change after the shard is written. */
+/* bad_text: the sample whose text cannot be used (-1: none); bad_picture: the picture whose bytes change after the
+ * shard is written. */
 static inline fixture fix_make(bool pairs, int bad_text, int bad_picture)
 {
     fixture f = {.dir = "/tmp/bif-loader-XXXXXX"};
@@ -85,7 +88,8 @@ static inline fixture fix_make(bool pairs, int bad_text, int bad_picture)
                 }
             }
             char *text = fix_text(sample, pairs, bad_text);
-            cr_assert(bif_shard_add_sample(writer, text, strlen(text), "", "test", index, pictures) == BIF_OK, "%s", bif_error_message());
+            cr_assert(bif_shard_add_sample(writer, text, strlen(text), "", "test", index, pictures) == BIF_OK, "%s",
+                      bif_error_message());
             free(text);
         }
         cr_assert(bif_shard_writer_commit(writer) == BIF_OK, "%s", bif_error_message());
@@ -104,7 +108,8 @@ static inline fixture fix_make(bool pairs, int bad_text, int bad_picture)
     const char *texts[] = {"which number? it is a multiple of three, as everybody can see", "a picture of number"};
     const size_t sizes[] = {strlen(texts[0]), strlen(texts[1])};
     const char *specials[] = {"<s>", "</s>", "<image>"};
-    cr_assert(bif_tokenizer_train(texts, sizes, 2, 300, specials, 3, &f.tokenizer) == BIF_OK, "%s", bif_error_message());
+    cr_assert(bif_tokenizer_train(texts, sizes, 2, 300, specials, 3, &f.tokenizer) == BIF_OK, "%s",
+              bif_error_message());
     return f;
 }
 

@@ -3,7 +3,7 @@
 #include "loader_fixture.h"
 
 /* The numbers of sample n, made without the loader. */
-static void expect_chat(const fixture *f, const bif_loader_options *o, const bif_batch *b, int64_t sequence, int64_t *image)
+static void expect_chat(const bif_loader_options *o, const bif_batch *b, int64_t sequence, int64_t *image)
 {
     const int n = (int)b->sample[sequence];
     const int pictures = fix_pictures(n, false);
@@ -26,13 +26,13 @@ static void expect_chat(const fixture *f, const bif_loader_options *o, const bif
         float expected[3 * FIX_SIZE * FIX_SIZE];
         cr_assert(bif_image_decode("test", png, size, &o->image_limits, &decoded) == BIF_OK);
         cr_assert(bif_preprocess_run(&o->preprocess, &decoded, expected) == BIF_OK);
-        cr_assert(memcmp(b->pixels + *image * 3 * FIX_SIZE * FIX_SIZE, expected, sizeof expected) == 0, "pixels of sample %d", n);
+        cr_assert(memcmp(b->pixels + *image * 3 * FIX_SIZE * FIX_SIZE, expected, sizeof expected) == 0,
+                  "pixels of sample %d", n);
         bif_image_free(&decoded);
         free(png);
     }
     bif_encoded_free(&e);
     free(text);
-    (void)f;
 }
 
 Test(loader, an_epoch_holds_every_sample_once_as_the_shards_say)
@@ -56,7 +56,7 @@ Test(loader, an_epoch_holds_every_sample_once_as_the_shards_say)
             cr_assert(b->sequences >= 1 && b->sequences <= 5 && b->images <= 3 && b->tokens <= 256);
             for (int64_t q = 0; q < b->sequences; q++) {
                 seen[b->sample[q]]++;
-                expect_chat(&f, &o, b, q, &image);
+                expect_chat(&o, b, q, &image);
             }
             cr_assert(image == b->images);
             tokens += b->tokens;
@@ -90,7 +90,8 @@ Test(loader, shards_may_be_given_as_their_folder)
 }
 
 /* How often each sample is in step s, over all ranks. */
-static void step_samples(bif_loader_options o, int world, int64_t s, int seen[FIX_SAMPLES], int64_t *global_tokens, int64_t *sequences)
+static void step_samples(bif_loader_options o, int world, int64_t s, int seen[FIX_SAMPLES], int64_t *global_tokens,
+                         int64_t *sequences)
 {
     memset(seen, 0, FIX_SAMPLES * sizeof *seen);
     o.world = world;
@@ -214,7 +215,7 @@ Test(loader, cached_pictures_are_not_read_again)
     fix_free(&f);
 }
 
-/* Steps of both loaders: the same but for the picture's own sequence, which keeps its place, grey and without labels. */
+/* Steps of both loaders: the same but for the picture's own sequence, which keeps its place. */
 Test(loader, a_broken_picture_keeps_its_place_grey_and_without_labels)
 {
     enum { BAD = 10 };
@@ -396,7 +397,8 @@ Test(loader, text_drops_pictures_and_supervises_all_but_the_first_token)
                 for (int64_t t = from; t < to; t++) {
                     cr_assert(b->image_row[t] == -1 && b->labels[t] == (t == from ? -100 : b->ids[t]));
                 }
-                cr_assert(bif_tokenizer_decode(f.tokenizer, b->ids + from, (size_t)(to - from), false, &text, &size) == BIF_OK);
+                cr_assert(bif_tokenizer_decode(f.tokenizer, b->ids + from, (size_t)(to - from), false, &text, &size) ==
+                          BIF_OK);
                 char *answer = bif_format("it is %d", (int)b->sample[q]);
                 cr_assert(strstr(text, answer) != NULL && strstr(text, "which number?") != NULL, "%s", text);
                 free(answer);
@@ -434,7 +436,10 @@ Test(loader, options_out_of_range_are_refused_by_name)
 {
     fixture f = fix_make(true, -1, -1);
     bif_loader *loader = NULL;
-    struct { bif_loader_options o; const char *says; } cases[7];
+    struct {
+        bif_loader_options o;
+        const char *says;
+    } cases[7];
     for (int i = 0; i < 7; i++) {
         cases[i].o = fix_options(&f, BIF_LOADER_CHAT);
     }
