@@ -156,6 +156,7 @@ static bif_status clip_config(const bif_config *config, const bif_model_paths *p
         out->logit_scale_init = (float)config->clip.logit_scale_init;
     }
     out->logit_bias = config->clip.loss == BIF_CONTRASTIVE_SIGMOID;
+    out->logit_bias_init = (float)config->clip.logit_bias_init;
 done:
     return st;
 }
@@ -216,6 +217,15 @@ bif_status bif_build_config(const bif_config *config, const bif_model_paths *pat
         scratch_decoder(config, tokenizer, &out->decoder);
     }
     const int64_t vocab = out->kind == BIF_MODEL_CLIP ? out->text.vocab : out->decoder.vocab;
+    snprintf(out->template_name, sizeof out->template_name, "%s", config->data.template_);
+    snprintf(out->image_fit, sizeof out->image_fit, "%s", config->data.image_fit);
+    out->has_system = config->data.system != NULL;
+    if (out->has_system) {
+        if (strlen(config->data.system) >= sizeof out->system) {
+            BIF_TRY(bif_fail(BIF_ERR_CONFIG, "data.system: longer than %zu bytes", sizeof out->system - 1));
+        }
+        snprintf(out->system, sizeof out->system, "%s", config->data.system);
+    }
     if (bif_tokenizer_vocab(tokenizer) > vocab) {
         BIF_TRY(bif_fail(BIF_ERR_CONFIG, "data.tokenizer has %lld tokens, the model only %lld; use the tokenizer that belongs to it",
                          (long long)bif_tokenizer_vocab(tokenizer), (long long)vocab));

@@ -14,8 +14,8 @@ void bif_clip_declare(bif_clip *clip, const bif_model_config *config)
     bif_params *params = &clip->params;
     const int64_t e = config->projection, vision = config->vit.hidden, text = config->text.hidden;
     bif_params_add(params, "logit_scale", BIF_GROUP_JOINT, 0, NULL, false, BIF_INIT_CONSTANT, config->logit_scale_init);
-    if (config->logit_bias) { /* SigLIP starts at -10: nearly every pair of a batch is a negative */
-        bif_params_add(params, "logit_bias", BIF_GROUP_JOINT, 0, NULL, false, BIF_INIT_CONSTANT, -10.0f);
+    if (config->logit_bias) {
+        bif_params_add(params, "logit_bias", BIF_GROUP_JOINT, 0, NULL, false, BIF_INIT_CONSTANT, config->logit_bias_init);
     }
     bif_text_declare(params, &config->text, TEXT_PREFIX);
     bif_vit_declare(params, &config->vit, VISION_PREFIX);

@@ -457,6 +457,27 @@ done:
     return st;
 }
 
+/* How the model was trained to see its input; our own keys. */
+static bif_status read_habits(const char *where, const json_t *root, bif_model_config *out)
+{
+    bif_status st = BIF_OK;
+    const char *template_name = "", *fit = "", *system = NULL;
+    BIF_TRY(bif_json_string(where, root, "bifocal_template", false, &template_name));
+    BIF_TRY(bif_json_string(where, root, "bifocal_image_fit", false, &fit));
+    BIF_TRY(bif_json_string(where, root, "bifocal_system", false, &system));
+    if (strlen(template_name) >= sizeof out->template_name || strlen(fit) >= sizeof out->image_fit ||
+        (system != NULL && strlen(system) >= sizeof out->system)) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: a bifocal_ key is longer than it can be; remove it and name template and system on the command line",
+                         where));
+    }
+    snprintf(out->template_name, sizeof out->template_name, "%s", template_name);
+    snprintf(out->image_fit, sizeof out->image_fit, "%s", fit);
+    snprintf(out->system, sizeof out->system, "%s", system != NULL ? system : "");
+    out->has_system = system != NULL;
+done:
+    return st;
+}
+
 bif_status bif_hf_config_read(const char *folder, bif_model_config *out)
 {
     bif_status st = BIF_OK;
@@ -465,6 +486,7 @@ bif_status bif_hf_config_read(const char *folder, bif_model_config *out)
     char *path = bif_path_join(folder, "config.json");
     BIF_TRY(bif_json_load_file(path, CONFIG_CAP, &root));
     BIF_TRY(read_root(path, root, &config));
+    BIF_TRY(read_habits(path, root, &config));
     config.projector.in = config.vit.hidden;
     config.projector.out = config.decoder.hidden;
     bif_model_config checked = config;

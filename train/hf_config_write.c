@@ -156,6 +156,15 @@ bif_status bif_hf_config_write(const char *folder, const bif_model_config *confi
     }
     json_array_append_new(json_object_get(o, "architectures"), json_string(architecture));
     put(o, "torch_dtype", json_string("float32"));
+    if (config->template_name[0] != '\0') {
+        put(o, "bifocal_template", json_string(config->template_name));
+    }
+    if (config->image_fit[0] != '\0') {
+        put(o, "bifocal_image_fit", json_string(config->image_fit));
+    }
+    if (config->has_system) {
+        put(o, "bifocal_system", json_string(config->system));
+    }
     char *path = bif_path_join(folder, "config.json");
     st = bif_json_save_file(path, o);
     free(path);

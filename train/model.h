@@ -54,6 +54,7 @@ typedef struct {
     bool cls_patch;                 /* LLAVA: true = class token and patches ("full"), false = patches ("default") */
     int32_t image_token, pad_token; /* LLAVA; pad -1 = none */
     float logit_scale_init;         /* CLIP: log scale, ln(1/0.07) */
+    float logit_bias_init;          /* CLIP with logit_bias: -10 (nearly every pair of a batch is a negative) */
     bool logit_bias;                /* CLIP trained with the sigmoid loss has a bias besides the scale */
     /* How the model was trained to see its input: config.json keys "bifocal_template", "bifocal_image_fit", "bifocal_system". Empty (has_system
      * false) when unknown. With them an evaluation cannot pick another prompt than the training by mistake. */
