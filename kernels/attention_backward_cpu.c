@@ -66,9 +66,32 @@ static inline void row_gradient(float *p, float *ds, int64_t visible, int64_t co
     }
 }
 
+/* What the next unit will read. */
+typedef struct {
+    const bif_attention_backward_args *args; /* NULL = do not ask */
+    bif_attention_next next;
+    int64_t begin; /* row of the next unit that goes with row 0 of the tile */
+} ahead;
+
+__attribute__((always_inline)) static inline void prefetch_rows(const bif_attention_shape *shape, const ahead *ask,
+                                                                int64_t begin, int64_t end)
+{
+    const bif_attention_next *next = &ask->next;
+    begin += ask->begin;
+    end = bif_min(end + ask->begin, next->rows);
+    if (ask->args == NULL || begin >= end) {
+        return;
+    }
+    int64_t stride = shape->heads * shape->dim, width = shape->group * shape->dim;
+    int64_t at = (next->row + begin) * stride + next->kv * width;
+    bif_attention_prefetch(shape, bif_f32(ask->args->qkv), next, begin, end);
+    bif_prefetch(bif_f32(ask->args->out) + at, end - begin, stride, width);
+    bif_prefetch(bif_f32(ask->args->dout) + at, end - begin, stride, width);
+}
+
 /* One tile: `rows` query rows against `keys` keys. Row i sees the first keys_of_first + i keys of the block when causal. */
 static void run_tile(const bif_attention_shape *shape, const scratch *s, want wanted, int64_t rows, int64_t keys,
-                     int64_t keys_of_first)
+                     int64_t keys_of_first, const ahead *ask)
 {
     int64_t stride = bif_padded(keys), width = shape->width, parts = (rows + STEP - 1) / STEP;
     for (int64_t part = 0; part < parts; part++) {
@@ -77,6 +100,7 @@ static void run_tile(const bif_attention_shape *shape, const scratch *s, want wa
         /* dK and dV take STEP keys at a time, from the first row that sees one of them: such a row reads up to STEP - 1 columns
          * more than it sees. */
         int64_t computed = bif_padded(last), filled = bif_min(stride, bif_padded(last + STEP));
+        prefetch_rows(shape, ask, i, i + n);
         float *p = s->p + i * stride, *ds = s->ds + i * stride;
         BIF_CPU(tile)(n, computed, shape->dim, s->q + i * width, width, s->kt, stride, false, p, stride);
         BIF_CPU(tile)(n, computed, shape->dim, s->dout + i * width, width, s->vt, stride, false, ds, stride);
@@ -172,7 +196,9 @@ static void run_unit(const bif_attention_backward_args *args, const bif_attentio
             for (int64_t r = 0; r < row_cut.parts; r++) {
                 int64_t q0 = from + bif_cut_begin(&row_cut, r), q1 = from + bif_cut_begin(&row_cut, r + 1);
                 pack_queries(args, shape, s, head, start + q0, start + q1);
-                run_tile(shape, s, wanted, q1 - q0, keys, q0 + 1 - k0);
+                bool last = b + 1 == block_end && head % shape->group == 0;
+                ahead ask = {last ? args : NULL, bif_attention_next_of(shape, sequence, kv), q0 - from};
+                run_tile(shape, s, wanted, q1 - q0, keys, q0 + 1 - k0, &ask);
                 if (wanted & WANT_DQ) {
                     put_rows(shape, s->dq, q1 - q0, shape->scale, b > 0, dqkv + q0 * row + head * dim);
                 }

@@ -20,6 +20,8 @@ typedef struct {
     const float *k, *v; /* panels [dim, padded(keys)] and [keys, width] */
     int64_t keys;
     bool first;
+    const float *ahead; /* qkv, to ask for the rows of `next`; NULL = nothing to ask for */
+    bif_attention_next next;
 } key_block;
 
 /* Turns one row of scores into 2^(score - peak), 0 from `visible` on up to `computed` (a multiple of BIF_LANES), and brings
@@ -54,7 +56,7 @@ static inline bif_vec softmax_row(float *scores, int64_t visible, int64_t comput
 
 /* All rows against one block of keys. keys_of_first: how many keys of the block row 0 sees; each next row sees one more when
  * causal. `scores`: [STEP, padded(keys)]. */
-static void rows_against_keys(bif_attention_shape *shape, query_rows *rows, int64_t count, const key_block *block,
+static void rows_against_keys(const bif_attention_shape *shape, const query_rows *rows, int64_t count, const key_block *block,
                               int64_t keys_of_first, float *scores)
 {
     int64_t width = shape->width, stride = bif_padded(block->keys);
@@ -62,6 +64,9 @@ static void rows_against_keys(bif_attention_shape *shape, query_rows *rows, int6
     for (int64_t p = 0; p < parts; p++) {
         int64_t i = bif_part(count, parts, p), n = bif_part(count, parts, p + 1) - i;
         int64_t last = shape->causal ? bif_min(block->keys, keys_of_first + i + n - 1) : block->keys;
+        if (block->ahead != NULL) {
+            bif_attention_prefetch(shape, block->ahead, &block->next, i, i + n);
+        }
         if (last <= 0) {
             continue;
         }
@@ -139,7 +144,7 @@ static query_rows rows_of_head(const bif_attention_shape *shape, const query_row
                         all->sum + first * BIF_LANES};
 }
 
-static void run_unit(const bif_attention_args *args, bif_attention_shape *shape, scratch *s, int64_t sequence, int64_t kv,
+static void run_unit(const bif_attention_args *args, const bif_attention_shape *shape, const scratch *s, int64_t sequence, int64_t kv,
                      int64_t begin, int64_t end, int64_t chunk)
 {
     int64_t start = shape->bounds[sequence], t = shape->bounds[sequence + 1] - start;
@@ -162,8 +167,9 @@ static void run_unit(const bif_attention_args *args, bif_attention_shape *shape,
         const float *keys = first + k0 * shape->row + (shape->heads + kv) * dim;
         BIF_CPU(pack_columns)(k1 - k0, dim, keys, shape->row, s->k);
         BIF_CPU(pack_rows)(k1 - k0, dim, 1.0f, keys + shape->kv_heads * dim, shape->row, s->v);
-        key_block block = {s->k, s->v, k1 - k0, b == 0};
+        key_block block = {s->k, s->v, k1 - k0, b == 0, NULL, bif_attention_next_of(shape, sequence, kv)};
         for (int64_t h = 0; h < shape->group; h++) {
+            block.ahead = b == 0 && h == 0 ? bif_f32(args->qkv) : NULL;
             query_rows rows = rows_of_head(shape, &s->rows, h, chunk);
             rows_against_keys(shape, &rows, count, &block, begin + 1 - k0, s->scores);
         }
@@ -261,7 +267,7 @@ void BIF_CPU(attention_decode)(bif_device *device, const bif_attention_decode_ar
                 int64_t n = bif_min(keys, lens[b] - k0), from = (b * args->cap + k0) * stride + kv * dim;
                 BIF_CPU(pack_columns)(n, dim, bif_f32(args->k_cache) + from, stride, s.k);
                 BIF_CPU(pack_rows)(n, dim, 1.0f, bif_f32(args->v_cache) + from, stride, s.v);
-                key_block block = {s.k, s.v, n, k0 == 0};
+                key_block block = {s.k, s.v, n, k0 == 0, NULL, {0, 0, 0}};
                 rows_against_keys(&one, &s.rows, shape.group, &block, 0, s.scores);
             }
             finish_rows(&one, &s.rows, shape.group, bif_f32(args->out) + at, NULL);

@@ -16,6 +16,7 @@
 #endif
 
 typedef float bif_vec __attribute__((vector_size(BIF_LANES * 4)));
+typedef uint32_t bif_vecu __attribute__((vector_size(BIF_LANES * 4)));
 typedef int32_t bif_veci __attribute__((vector_size(BIF_LANES * 4)));
 typedef float bif_vec_any __attribute__((vector_size(BIF_LANES * 4), aligned(4), may_alias)); /* unaligned memory */
 
@@ -141,6 +142,6 @@ static inline bif_vec bif_vexp2(bif_vec x)
     p = p * r + 2.40222424e-1f;
     p = p * r + 6.93147004e-1f;
     p = p * r + 1.0f;
-    bif_vec power = (bif_vec)((bif_veci)p + ((bif_veci)shifted << 23));
+    bif_vec power = (bif_vec)((bif_vecu)p + ((bif_vecu)shifted << 23));
     return bif_zero_below(power, x, -126.0f);
 }
