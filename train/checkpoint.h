@@ -1,13 +1,14 @@
 /* Checkpoints of a run: OUTPUT/step_00000100/ is a Hugging Face folder plus trainer/.
  *
  *   config.json, model.safetensors, tokenizer.json, preprocessor_config.json   opens in transformers
- *   trainer/state.json                step, samples seen, seeds, world size, config digest, data digest, schedule, log offset
+ *   trainer/state.json                step, seed, world size, config digest, data digest, running loss, length of the metrics
  *   trainer/optimizer-RRRR-of-WWWW.safetensors   first and second moment of rank R's part, as tensors named m.NAME / v.NAME with an extent
  *                                     (metadata "NAME": "offset,count" in elements of the parameter), so that another world size can read them
  *   MANIFEST.json                     format version, step, every file's length and XXH3-128 digest, digest of the manifest's own body
  *
  * Commit: all files into OUTPUT/step_N.tmp-RUNID/ with fsync, ranks agree, rank 0 writes the manifest, fsyncs the folder, renames it to step_N, fsyncs
- * OUTPUT. Only then is it reported. A killed or failed save leaves no step_N; leftovers are removed at the next start. */
+ * OUTPUT. Only then is it reported. A killed save leaves no step_N, only its temporary folder, which the next save into OUTPUT removes (the caller
+ * holds OUTPUT's lock then; a search must not, because it also looks into the folders of other, perhaps running, jobs). */
 #pragma once
 #include "train/comm.h"
 #include "train/model.h"

@@ -127,7 +127,7 @@ done:
     return st;
 }
 
-static bif_status save_weights(const char *folder, const bif_params *params)
+bif_status bif_hf_save_weights(const char *folder, const bif_params *params, char digest[33], uint64_t *bytes)
 {
     static const char *const metadata[] = {"format", "pt", NULL}; /* transformers refuses a file without it */
     bif_st_out *out = bif_calloc((size_t)params->count + 1, sizeof(*out));
@@ -136,7 +136,7 @@ static bif_status save_weights(const char *folder, const bif_params *params)
         out[i] = (bif_st_out){params->items[i].name, params->items[i].value,
                               params->device->kind == BIF_DEVICE_CPU ? NULL : params->device};
     }
-    bif_status st = bif_safetensors_write(path, out, params->count, metadata, NULL, NULL);
+    bif_status st = bif_safetensors_write(path, out, params->count, metadata, digest, bytes);
     free(path);
     free(out);
     return st;
@@ -147,7 +147,7 @@ bif_status bif_hf_save(const char *folder, const bif_model_config *config, const
     bif_status st = BIF_OK;
     BIF_TRY(bif_hf_config_write(folder, config));
     BIF_TRY(bif_hf_side_files(folder, config, tokenizer_path));
-    BIF_TRY(save_weights(folder, params));
+    BIF_TRY(bif_hf_save_weights(folder, params, NULL, NULL));
 done:
     return st;
 }

@@ -12,6 +12,9 @@ bif_status bif_hf_load(const char *folder, bif_params *params, unsigned only);
 /* Writes config.json, model.safetensors (f32) and, when tokenizer != NULL, copies tokenizer.json from there, plus generation_config.json,
  * preprocessor_config.json and tokenizer_config.json where transformers needs them, into an existing folder. digests of the files are the caller's business. */
 bif_status bif_hf_save(const char *folder, const bif_model_config *config, const bif_params *params, const char *tokenizer_path);
-/* The small files beside the weights (train/hf_side.c): generation_config.json, preprocessor_config.json (fit "crop"), processor_config.json and the
- * tokenizer's files. tokenizer_path: tokenizer.json or a folder with it; a tokenizer_config.json beside it is copied, else one is made. */
+/* The parts of bif_hf_save: model.safetensors, with its digest (33 bytes) and length computed while writing (either may be NULL) ... */
+bif_status bif_hf_save_weights(const char *folder, const bif_params *params, char digest[33], uint64_t *bytes);
+/* ... and the small files beside config.json and the weights (train/hf_side.c): generation_config.json, preprocessor_config.json (fit "crop"),
+ * processor_config.json and the tokenizer's files. tokenizer_path: tokenizer.json or a folder with it; a tokenizer_config.json beside it is
+ * copied, else one is made. */
 bif_status bif_hf_side_files(const char *folder, const bif_model_config *config, const char *tokenizer_path);

@@ -1,0 +1,326 @@
+#include "train/checkpoint_parts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "train/safetensors.h"
+
+#define MANIFEST_CAP ((size_t)64 << 20)
+#define MANIFEST_FORMAT "bifocal checkpoint"
+#define MANIFEST_VERSION 1
+#define WORLD_CAP 1000000
+
+/* ---- moments ---- */
+
+char *bif_moments_name(int64_t rank, int64_t world)
+{
+    return bif_format("trainer/optimizer-%04" PRId64 "-of-%04" PRId64 ".safetensors", rank, world);
+}
+
+/* The part of parameter p that lies in [first, first + count) of the flat space, in elements of p. False if none does. */
+static bool extent_of(const bif_param *p, int64_t first, int64_t count, int64_t *begin, int64_t *length)
+{
+    if (!p->trainable) {
+        return false;
+    }
+    const int64_t end = p->offset + bif_numel(&p->value);
+    const int64_t from = p->offset > first ? p->offset : first, to = end < first + count ? end : first + count;
+    *begin = from - p->offset;
+    *length = to - from;
+    return to > from;
+}
+
+bif_status bif_moments_write(const char *folder, const char *name, bif_device *device, const bif_params *params,
+                             const bif_moments *moments, char digest[33], uint64_t *bytes)
+{
+    const size_t cap = (size_t)params->count;
+    bif_st_out *out = bif_calloc(2 * cap + 1, sizeof(*out));
+    char **names = bif_calloc(2 * cap + 1, sizeof(*names));
+    char **pairs = bif_calloc(2 * cap + 1, sizeof(*pairs));
+    size_t count = 0;
+    for (int64_t i = 0; i < params->count; i++) {
+        const bif_param *p = &params->items[i];
+        int64_t begin = 0, length = 0;
+        if (!extent_of(p, moments->offset, moments->count, &begin, &length)) {
+            continue;
+        }
+        const int64_t at = p->offset + begin - moments->offset;
+        bif_device *from = device->kind == BIF_DEVICE_CPU ? NULL : device;
+        pairs[count] = bif_strdup(p->name);
+        pairs[count + 1] = bif_format("%" PRId64 ",%" PRId64, begin, length);
+        names[count] = bif_format("m.%s", p->name);
+        names[count + 1] = bif_format("v.%s", p->name);
+        out[count] = (bif_st_out){names[count], bif_tensor1(moments->m + at, BIF_DTYPE_F32, length), from};
+        out[count + 1] = (bif_st_out){names[count + 1], bif_tensor1(moments->v + at, BIF_DTYPE_F32, length), from};
+        count += 2;
+    }
+    char *path = bif_path_join(folder, name);
+    bif_status st = bif_safetensors_write(path, out, (int64_t)count, (const char *const *)pairs, digest, bytes);
+    for (size_t i = 0; i < count; i++) {
+        free(names[i]);
+        free(pairs[i]);
+    }
+    free(path);
+    free(names);
+    free(pairs);
+    free(out);
+    return st;
+}
+
+/* Copies what this file has of [begin, begin + length) of parameter p, for both moments; *covered counts elements. */
+static bif_status read_extent(const bif_safetensors *set, const char *path, bif_device *device, const bif_param *p, int64_t begin,
+                              int64_t length, const bif_moments *moments, int64_t *covered)
+{
+    const char *text = bif_safetensors_metadata(set, p->name);
+    if (text == NULL) {
+        return BIF_OK;
+    }
+    int64_t from = 0, count = 0;
+    int used = 0;
+    if (sscanf(text, "%" SCNd64 ",%" SCNd64 "%n", &from, &count, &used) != 2 || text[used] != '\0' || from < 0 || count < 1 ||
+        count > bif_numel(&p->value) || from > bif_numel(&p->value) - count) {
+        return bif_fail(BIF_ERR_DATA, "%s: extent '%.40s' of %s does not fit the parameter", path, text, p->name);
+    }
+    const int64_t first = from > begin ? from : begin;
+    const int64_t last = from + count < begin + length ? from + count : begin + length;
+    for (int which = 0; which < 2; which++) {
+        char *name = bif_format("%c.%s", which == 0 ? 'm' : 'v', p->name);
+        const bif_st_entry *entry = bif_safetensors_find(set, name);
+        free(name);
+        if (entry == NULL || entry->dtype != BIF_DTYPE_F32 || entry->rank != 1 || entry->dim[0] != count) {
+            return bif_fail(BIF_ERR_DATA, "%s: moment %c of %s is missing or is not f32 [%" PRId64 "]", path, which == 0 ? 'm' : 'v', p->name,
+                            count);
+        }
+        if (last > first) {
+            float *to = (which == 0 ? moments->m : moments->v) + (p->offset + first - moments->offset);
+            device->copy_in(device, to, (const char *)entry->data + (size_t)(first - from) * sizeof(float),
+                            (size_t)(last - first) * sizeof(float));
+        }
+    }
+    *covered += last > first ? last - first : 0;
+    return BIF_OK;
+}
+
+bif_status bif_moments_read(const char *folder, int64_t world, bif_device *device, const bif_params *params, bif_moments *moments)
+{
+    bif_status st = BIF_OK;
+    int64_t *covered = bif_calloc((size_t)params->count + 1, sizeof(*covered));
+    bif_safetensors *set = NULL;
+    char *path = NULL;
+    if (moments->count > 0) { /* padding and what no file covers must not keep old values */
+        device->zero(device, moments->m, (size_t)moments->count * sizeof(float));
+        device->zero(device, moments->v, (size_t)moments->count * sizeof(float));
+    }
+    for (int64_t r = 0; r < world; r++) {
+        char *name = bif_moments_name(r, world);
+        path = bif_path_join(folder, name);
+        free(name);
+        BIF_TRY(bif_safetensors_open(path, &set));
+        for (int64_t i = 0; i < params->count; i++) {
+            int64_t begin = 0, length = 0;
+            if (extent_of(&params->items[i], moments->offset, moments->count, &begin, &length)) {
+                BIF_TRY(read_extent(set, path, device, &params->items[i], begin, length, moments, &covered[i]));
+            }
+        }
+        bif_safetensors_close(set);
+        set = NULL;
+        free(path);
+        path = NULL;
+    }
+    for (int64_t i = 0; i < params->count; i++) {
+        int64_t begin = 0, length = 0;
+        if (extent_of(&params->items[i], moments->offset, moments->count, &begin, &length) && covered[i] != length) {
+            st = bif_fail(BIF_ERR_DATA,
+                          "%s: moments of %s are there for %" PRId64 " of %" PRId64 " elements; was another part of the model trained?", folder,
+                          params->items[i].name, covered[i], length);
+            goto done;
+        }
+    }
+done:
+    bif_safetensors_close(set);
+    free(path);
+    free(covered);
+    return st;
+}
+
+/* ---- state ---- */
+
+bif_status bif_run_state_write(const char *folder, const bif_run_state *state, int world)
+{
+    char seed[24];
+    snprintf(seed, sizeof seed, "%" PRIu64, state->seed); /* as text: JSON readers elsewhere keep 53 bits */
+    json_t *o = json_pack("{s:i, s:I, s:s, s:i, s:s, s:s, s:I, s:I}", "version", 1, "step", (json_int_t)state->step, "seed", seed, "world", world,
+                          "config_digest", state->config_digest, "data_digest", state->data_digest, "metrics_bytes",
+                          (json_int_t)state->metrics_bytes, "skipped", (json_int_t)state->skipped);
+    BIF_BUG_IF(o == NULL, "state.json does not encode");
+    json_object_set_new(o, "loss_ema", isfinite(state->loss_ema) ? json_real(state->loss_ema) : json_null());
+    char *path = bif_path_join(folder, "trainer/state.json");
+    bif_status st = bif_json_save_file(path, o);
+    free(path);
+    json_decref(o);
+    return st;
+}
+
+static bif_status digest_text(const char *where, const json_t *o, const char *key, char out[33])
+{
+    const char *text = NULL;
+    bif_status st = bif_json_string(where, o, key, true, &text);
+    if (st == BIF_OK && strlen(text) > 32) {
+        st = bif_fail(BIF_ERR_DATA, "%s: '%s' is not a digest", where, key);
+    }
+    if (st == BIF_OK) {
+        snprintf(out, 33, "%s", text);
+    }
+    return st;
+}
+
+bif_status bif_run_state_read(const char *folder, bif_run_state *state, int64_t *world)
+{
+    bif_status st = BIF_OK;
+    json_t *o = NULL;
+    const char *seed = NULL;
+    char *end = NULL;
+    int64_t version = 0;
+    bif_run_state read = {.loss_ema = NAN};
+    char *path = bif_path_join(folder, "trainer/state.json");
+    BIF_TRY(bif_json_load_file(path, MANIFEST_CAP, &o));
+    BIF_TRY(bif_json_i64(path, o, "version", true, &version));
+    BIF_TRY(bif_json_i64(path, o, "step", true, &read.step));
+    BIF_TRY(bif_json_i64(path, o, "world", true, world));
+    BIF_TRY(bif_json_i64(path, o, "metrics_bytes", true, &read.metrics_bytes));
+    BIF_TRY(bif_json_i64(path, o, "skipped", true, &read.skipped));
+    BIF_TRY(bif_json_f64(path, o, "loss_ema", false, &read.loss_ema));
+    BIF_TRY(bif_json_string(path, o, "seed", true, &seed));
+    BIF_TRY(digest_text(path, o, "config_digest", read.config_digest));
+    BIF_TRY(digest_text(path, o, "data_digest", read.data_digest));
+    read.seed = strtoull(seed, &end, 10);
+    if (version != 1 || read.step < 0 || *world < 1 || *world > WORLD_CAP || read.metrics_bytes < 0 || *end != '\0' || end == seed) {
+        st = bif_fail(BIF_ERR_DATA, "%s: version, step, world, seed or metrics_bytes is impossible", path);
+        goto done;
+    }
+    *state = read;
+done:
+    json_decref(o);
+    free(path);
+    return st;
+}
+
+/* ---- manifest ---- */
+
+/* Digest of everything but the digest itself, in one agreed form. */
+static void body_digest(const json_t *manifest, char hex[33])
+{
+    char *text = json_dumps(manifest, JSON_COMPACT | JSON_SORT_KEYS);
+    BIF_BUG_IF(text == NULL, "a manifest does not encode");
+    bif_digest_bytes(text, strlen(text), hex);
+    free(text);
+}
+
+bif_status bif_manifest_write(const char *folder, int64_t step, json_t *files)
+{
+    char hex[33];
+    json_t *o = json_pack("{s:s, s:i, s:I, s:o}", "format", MANIFEST_FORMAT, "version", MANIFEST_VERSION, "step", (json_int_t)step, "files", files);
+    BIF_BUG_IF(o == NULL, "a manifest does not encode");
+    body_digest(o, hex);
+    json_object_set_new(o, "digest", json_string(hex));
+    char *path = bif_path_join(folder, "MANIFEST.json");
+    bif_status st = bif_json_save_file(path, o);
+    free(path);
+    json_decref(o);
+    return st;
+}
+
+static bif_status verify_file(int root, const char *folder, const json_t *entry)
+{
+    bif_status st = BIF_OK;
+    const char *name = NULL, *want = NULL;
+    int64_t bytes = 0;
+    int fd = -1;
+    size_t size = 0, got = 0;
+    char hex[33];
+    bif_digest *digest = NULL;
+    char *buffer = NULL;
+    BIF_TRY(bif_json_string(folder, entry, "name", true, &name));
+    BIF_TRY(bif_json_string(folder, entry, "digest", true, &want));
+    BIF_TRY(bif_json_i64(folder, entry, "bytes", true, &bytes));
+    BIF_TRY(bif_open_beneath(root, folder, name, &fd, &size));
+    if (bytes < 0 || size != (size_t)bytes) {
+        st = bif_fail(BIF_ERR_DATA, "%s/%s has %zu bytes, its manifest says %" PRId64, folder, name, size, bytes);
+        goto done;
+    }
+    buffer = bif_malloc((size_t)1 << 20);
+    digest = bif_digest_new();
+    do {
+        BIF_TRY(bif_read_some(fd, name, buffer, (size_t)1 << 20, &got));
+        bif_digest_update(digest, buffer, got);
+    } while (got > 0);
+    bif_digest_finish(digest, hex);
+    digest = NULL;
+    if (strcmp(hex, want) != 0) {
+        st = bif_fail(BIF_ERR_DATA, "%s/%s is damaged: its digest is %s, its manifest says %s", folder, name, hex, want);
+    }
+done:
+    if (digest != NULL) {
+        bif_digest_finish(digest, hex);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(buffer);
+    return st;
+}
+
+bif_status bif_checkpoint_verify(const char *path)
+{
+    bif_status st = BIF_OK;
+    json_t *o = NULL;
+    const char *format = "", *digest = NULL;
+    char hex[33], want[33] = "";
+    int64_t version = 0;
+    int root = -1;
+    char *file = bif_path_join(path, "MANIFEST.json");
+    BIF_TRY(bif_json_load_file(file, MANIFEST_CAP, &o));
+    BIF_TRY(bif_json_string(file, o, "format", true, &format));
+    BIF_TRY(bif_json_i64(file, o, "version", true, &version));
+    BIF_TRY(bif_json_string(file, o, "digest", true, &digest));
+    if (strcmp(format, MANIFEST_FORMAT) != 0 || version != MANIFEST_VERSION) {
+        st = bif_fail(BIF_ERR_DATA, "%s: format '%.40s' version %" PRId64 "; '%s' version %d is read", file, format, version, MANIFEST_FORMAT,
+                      MANIFEST_VERSION);
+        goto done;
+    }
+    snprintf(want, sizeof want, "%s", digest);
+    json_object_del(o, "digest");
+    body_digest(o, hex);
+    if (strcmp(hex, want) != 0) {
+        st = bif_fail(BIF_ERR_DATA, "%s is damaged: its own digest does not match", file);
+        goto done;
+    }
+    root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0) {
+        st = bif_fail(BIF_ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+        goto done;
+    }
+    const json_t *files = json_object_get(o, "files");
+    if (!json_is_array(files) || json_array_size(files) == 0) {
+        st = bif_fail(BIF_ERR_DATA, "%s: 'files' must be a list", file);
+        goto done;
+    }
+    for (size_t i = 0; i < json_array_size(files); i++) {
+        BIF_TRY(verify_file(root, path, json_array_get(files, i)));
+    }
+done:
+    if (root >= 0) {
+        close(root);
+    }
+    json_decref(o);
+    free(file);
+    return st;
+}
