@@ -319,7 +319,7 @@ static bif_status write_hdf5(bif_shard_writer *writer, bif_memory_file *memory, 
     hid_t file = H5Fcreate(writer->path, H5F_ACC_TRUNC, H5P_DEFAULT, fapl);
     H5Pclose(fapl);
     bool good = file >= 0 && put_string(file, "format", "bifocal-shard") && put_number(file, "version", 1) &&
-                put_string(file, "tool", "bifocal 0.1.0") && put_number(file, "samples", writer->samples) &&
+                put_string(file, "tool", "bifocal") && put_number(file, "samples", writer->samples) &&
                 put_number(file, "images", writer->images) && put_string(file, "payload_xxh3", hex);
     for (int which = 0; which < BIF_COLUMNS && good; which++) {
         good = put_column(writer, file, which, at);
