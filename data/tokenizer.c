@@ -282,6 +282,7 @@ void bif_tokenizer_free(bif_tokenizer *t)
         return;
     }
     for (size_t i = 0; i < t->added_count; i++) {
+        free(t->added[i].content);
         free(t->added[i].text);
     }
     for (size_t i = 0; i < t->steps; i++) {
@@ -312,8 +313,7 @@ int64_t bif_tokenizer_vocab(const bif_tokenizer *t)
 int32_t bif_tokenizer_special(const bif_tokenizer *t, const char *text)
 {
     for (size_t i = 0; i < t->added_count; i++) {
-        const bif_token *token = &t->token[t->added[i].id];
-        if (strcmp(t->pool + token->offset, text) == 0) {
+        if (strcmp(t->added[i].content, text) == 0) {
             return t->added[i].id;
         }
     }

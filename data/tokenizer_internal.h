@@ -39,7 +39,8 @@ typedef struct {
 typedef struct {
     int32_t id;
     bool special, normalized, lstrip, rstrip;
-    char *text; /* what is searched for: NFC if the token is `normalized` and the normalizer is NFC */
+    char *content; /* as in the file */
+    char *text;    /* what is searched for: NFC if the token is `normalized` and the normalizer is NFC */
     size_t size;
 } bif_added;
 

@@ -215,8 +215,9 @@ done:
     return st;
 }
 
-/* Puts a token at its id. With n tokens in all, n different ids below n are dense. */
-static bif_status place(bif_tokenizer *t, const char *where, const char *text, size_t size, const json_t *id, bool added)
+/* Puts a token at its id. With n tokens in all, n different ids below n are dense. A token of the model is written in the byte-level
+ * alphabet also when it is an added token ("é" there is the byte 0xe9), as HF decodes it. */
+static bif_status place(bif_tokenizer *t, const char *where, const char *text, size_t size, const json_t *id, bool model)
 {
     int64_t number = json_is_integer(id) ? (int64_t)json_integer_value(id) : -1;
     if (number < 0 || number >= t->vocab || t->token[number].set) {
@@ -228,9 +229,10 @@ static bif_status place(bif_tokenizer *t, const char *where, const char *text, s
     }
     char *bytes = bif_malloc(size);
     size_t decoded = 0;
-    bool raw = !bif_alphabet_decode(text, size, bytes, &decoded) || (added && (decoded != size || memcmp(bytes, text, size) != 0));
+    bool raw = !model || !bif_alphabet_decode(text, size, bytes, &decoded);
     bif_tokenizer_set(t, (int32_t)number, raw ? text : bytes, raw ? size : decoded);
     t->token[number].raw = raw;
+    t->token[number].model = model;
     free(bytes);
     return BIF_OK;
 }
@@ -286,8 +288,7 @@ static bif_status read_model(bif_tokenizer *t, const char *where, const json_t *
     for (void *it = json_object_iter(vocab); it != NULL; it = json_object_iter_next(vocab, it)) {
         const char *key = json_object_iter_key(it);
         const json_t *id = json_object_iter_value(it);
-        BIF_TRY(place(t, where, key, strlen(key), id, false));
-        t->token[json_integer_value(id)].model = true;
+        BIF_TRY(place(t, where, key, strlen(key), id, true));
     }
     BIF_TRY(bif_json_string(where, model, "unk_token", false, &unk));
     t->unk = unk == NULL ? NULL : bif_strdup(unk);
@@ -324,11 +325,14 @@ static bif_status read_added(bif_tokenizer *t, const char *where, const json_t *
     if (known != NULL && !json_equal(known, id)) {
         return bif_fail(BIF_ERR_DATA, "%s: added token '%s' has another id in model.vocab", where, text);
     }
-    if (known != NULL) {
-        t->token[json_integer_value(id)].set = false; /* now it is placed as an added token */
+    if (known == NULL) {
+        BIF_TRY(place(t, where, text, strlen(text), id, false));
     }
-    BIF_TRY(place(t, where, text, strlen(text), id, true));
     added.id = (int32_t)json_integer_value(id);
+    if (t->token[added.id].added) {
+        return bif_fail(BIF_ERR_DATA, "%s: added token '%s' appears twice", where, text);
+    }
+    added.content = bif_strdup(text);
     t->token[added.id].added = true;
     t->token[added.id].special = added.special;
     if (added.normalized && t->nfc) {

@@ -54,7 +54,7 @@ static json_t *added_json(const bif_tokenizer *t)
     for (size_t i = 0; i < t->added_count; i++) {
         const bif_added *added = &t->added[i];
         json_array_append_new(list, json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", added->id, "content",
-                                              t->pool + t->token[added->id].offset, "single_word", 0, "lstrip", added->lstrip,
+                                              added->content, "single_word", 0, "lstrip", added->lstrip,
                                               "rstrip", added->rstrip, "normalized", added->normalized, "special", added->special));
     }
     return list;

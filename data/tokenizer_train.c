@@ -325,7 +325,8 @@ static bif_tokenizer *assemble(const trainer *t, const char *const *specials, si
         size_t size = strlen(specials[i]);
         bif_tokenizer_set(k, id, specials[i], size);
         k->token[id].model = k->token[id].raw = k->token[id].added = k->token[id].special = true;
-        k->added[i] = (bif_added){.id = id, .special = true, .text = bif_strdup(specials[i]), .size = size};
+        k->added[i] = (bif_added){.id = id, .special = true, .content = bif_strdup(specials[i]),
+                                  .text = bif_strdup(specials[i]), .size = size};
     }
     return k;
 }
