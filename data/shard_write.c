@@ -269,6 +269,19 @@ static bool put_number(hid_t file, const char *name, int64_t value)
     return good;
 }
 
+static bool put_groups(hid_t file)
+{
+    static const char *const names[] = {"image", "sample", "sample/text", "sample/image", "sample/id", "source"};
+    hid_t plist = H5Pcreate(H5P_GROUP_CREATE);
+    bool good = H5Pset_obj_track_times(plist, false) >= 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names && good; i++) {
+        hid_t group = H5Gcreate2(file, names[i], H5P_DEFAULT, plist, H5P_DEFAULT);
+        good = group >= 0 && H5Gclose(group) >= 0;
+    }
+    H5Pclose(plist);
+    return good;
+}
+
 /* Creates one dataset and writes it; of /image/bytes only the space is taken, and *at tells where it is. */
 static bool put_column(const bif_shard_writer *writer, hid_t file, int which, int64_t *at)
 {
@@ -278,13 +291,12 @@ static bool put_column(const bif_shard_writer *writer, hid_t file, int which, in
     uint64_t rows = bytes ? writer->bytes : table->used / ((size_t)info->width * info->per_row);
     hid_t type = info->width == 8 ? H5T_STD_U64LE : info->width == 4 ? H5T_STD_U32LE : H5T_STD_U8LE;
     hid_t space = H5Screate_simple(info->per_row == 1 ? 1 : 2, (hsize_t[2]){rows, info->per_row}, NULL);
-    hid_t links = H5Pcreate(H5P_LINK_CREATE), plist = H5Pcreate(H5P_DATASET_CREATE);
-    H5Pset_create_intermediate_group(links, 1);
+    hid_t plist = H5Pcreate(H5P_DATASET_CREATE);
     H5Pset_layout(plist, H5D_CONTIGUOUS);
     H5Pset_alloc_time(plist, H5D_ALLOC_TIME_EARLY); /* H5Dget_offset is undefined before the space is taken */
-    H5Pset_obj_track_times(plist, false);           /* the same samples give the same file */
+    H5Pset_obj_track_times(plist, false);
     H5Pset_fill_time(plist, H5D_FILL_TIME_NEVER);   /* else every image byte would be written twice */
-    hid_t dataset = H5Dcreate2(file, info->path, type, space, links, plist, H5P_DEFAULT);
+    hid_t dataset = H5Dcreate2(file, info->path, type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
     bool good = dataset >= 0;
     if (good && rows > 0 && bytes) {
         haddr_t offset = H5Dget_offset(dataset);
@@ -297,7 +309,6 @@ static bool put_column(const bif_shard_writer *writer, hid_t file, int which, in
         H5Dclose(dataset);
     }
     H5Pclose(plist);
-    H5Pclose(links);
     H5Sclose(space);
     return good;
 }
@@ -316,11 +327,16 @@ static bif_status write_hdf5(bif_shard_writer *writer, bif_memory_file *memory, 
     H5Pset_driver(fapl, driver, &memory);
     H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG);
     H5Pset_alignment(fapl, BYTES_ALIGN, BYTES_ALIGN);
-    hid_t file = H5Fcreate(writer->path, H5F_ACC_TRUNC, H5P_DEFAULT, fapl);
+    /* Metadata of HDF5 1.8 has checksums: a flipped byte is an error, where the older layout makes HDF5 1.10.8 read freed memory. */
+    H5Pset_libver_bounds(fapl, H5F_LIBVER_V18, H5F_LIBVER_V18);
+    hid_t fcpl = H5Pcreate(H5P_FILE_CREATE);
+    H5Pset_obj_track_times(fcpl, false); /* no times anywhere: the same samples give the same file */
+    hid_t file = H5Fcreate(writer->path, H5F_ACC_TRUNC, fcpl, fapl);
+    H5Pclose(fcpl);
     H5Pclose(fapl);
     bool good = file >= 0 && put_string(file, "format", "bifocal-shard") && put_number(file, "version", 1) &&
                 put_string(file, "tool", "bifocal") && put_number(file, "samples", writer->samples) &&
-                put_number(file, "images", writer->images) && put_string(file, "payload_xxh3", hex);
+                put_number(file, "images", writer->images) && put_string(file, "payload_xxh3", hex) && put_groups(file);
     for (int which = 0; which < BIF_COLUMNS && good; which++) {
         good = put_column(writer, file, which, at);
     }

@@ -359,7 +359,7 @@ Test(pack, full_disk)
 {
     put("in.json", llava);
     bif_pack_options o = options("in.json");
-    struct rlimit limit = {9000, RLIM_INFINITY};
+    struct rlimit limit = {3000, RLIM_INFINITY};
     signal(SIGXFSZ, SIG_IGN);
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     failed(&o, BIF_ERR_IO, "ulimit");
