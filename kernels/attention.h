@@ -6,8 +6,9 @@
 /* A call in plain numbers. One row of qkv is H query heads | G key heads | G value heads. */
 typedef struct {
     const int32_t *bounds; /* cu_seqlens */
-    int64_t sequences, heads, kv_heads, group, dim, row; /* group = H / G query heads read one key head; row = (H + 2G) D */
-    int64_t width;                                       /* dim rounded up to whole vectors */
+    int64_t sequences, heads, kv_heads, group, dim,
+        row;       /* group = H / G query heads read one key head; row = (H + 2G) D */
+    int64_t width; /* dim rounded up to whole vectors */
     bool causal;
     float scale;
 } bif_attention_shape;
@@ -29,8 +30,8 @@ static inline bif_attention_shape bif_attention_shape_of(const bif_tensor *cu_se
     };
 }
 
-/* Keys one pass over a block takes. A block of K and of V is 16 KB each at D = 32 (first cache), 48 KB at D = 128 (second); twice
- * or half as many keys made no difference beyond the noise. */
+/* Keys one pass over a block takes. A block of K and of V is 16 KB each at D = 32 (first cache), 48 KB at D = 128
+ * (second); twice or half as many keys made no difference beyond the noise. */
 static inline int64_t bif_attention_keys(int64_t width)
 {
     return width <= 64 ? 128 : 96;
@@ -58,8 +59,8 @@ static inline double bif_attention_cost(bool causal, int64_t t, int64_t begin, i
     return (double)(end - begin) * (keys + 16);
 }
 
-/* The share (of `threads` equal ones) a unit of work belongs to: units follow each other and `before` is the cost of those
- * ahead, so a share is contiguous. A function of the shapes alone. */
+/* The share (of `threads` equal ones) a unit of work belongs to: units follow each other and `before` is the cost of
+ * those ahead, so a share is contiguous. A function of the shapes alone. */
 static inline int bif_attention_owner(double before, double cost, double total, int threads)
 {
     int owner = (int)((before + cost / 2) / total * threads);
@@ -74,9 +75,10 @@ static inline float *bif_attention_take(float **at, int64_t floats)
     return part;
 }
 
-/* The unit that follows (sequence, kv) in a share, as rows of the packed tensors: its lines are asked for while this one is
- * computed. Heads of 32 numbers lie 128 bytes wide in rows a kilobyte or more apart, which the hardware does not foresee: without this
- * a third of the time of a short sequence went into waiting for them. Long sequences do not need it (rows = 0). */
+/* The unit that follows (sequence, kv) in a share, as rows of the packed tensors: its lines are asked for while this
+ * one is computed. Heads of 32 numbers lie 128 bytes wide in rows a kilobyte or more apart, which the hardware does not
+ * foresee: without this a third of the time of a short sequence went into waiting for them. Long sequences do not need
+ * it (rows = 0). */
 typedef struct {
     int64_t row, rows, kv;
 } bif_attention_next;
@@ -91,9 +93,10 @@ static inline bif_attention_next bif_attention_next_of(const bif_attention_shape
     return (bif_attention_next){first, t <= 256 ? t : 0, (kv + 1) % shape->kv_heads};
 }
 
-/* Asks for columns [0, width) of `rows` rows. Always inlined, like its callers: GCC takes a function that only prefetches for one
- * without effect and drops the call. */
-__attribute__((always_inline)) static inline void bif_prefetch(const float *p, int64_t rows, int64_t stride, int64_t width)
+/* Asks for columns [0, width) of `rows` rows. Always inlined, like its callers: GCC takes a function that only
+ * prefetches for one without effect and drops the call. */
+__attribute__((always_inline)) static inline void bif_prefetch(const float *p, int64_t rows, int64_t stride,
+                                                               int64_t width)
 {
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < width; j += 16) {
@@ -103,7 +106,8 @@ __attribute__((always_inline)) static inline void bif_prefetch(const float *p, i
 }
 
 /* Rows [begin, end) of the following unit's q, k and v. */
-__attribute__((always_inline)) static inline void bif_attention_prefetch(const bif_attention_shape *shape, const float *qkv,
+__attribute__((always_inline)) static inline void bif_attention_prefetch(const bif_attention_shape *shape,
+                                                                         const float *qkv,
                                                                          const bif_attention_next *next, int64_t begin,
                                                                          int64_t end)
 {

@@ -1,10 +1,11 @@
 /* Attention backward, from the logsumexp the forward stored: p = 2^(s - lse), dp = dout v, ds = p (dp - delta) with
- * delta = rowsum(dout * out), dq = scale ds k, dk = scale ds^T q, dv = p^T dout; five small products a tile, nothing of T x T.
+ * delta = rowsum(dout * out), dq = scale ds k, dk = scale ds^T q, dv = p^T dout; five small products a tile, nothing of
+ * T x T.
  *
- * A unit of work is (sequence, key head): blocks of keys outside, their dK and dV stay in scratch while the query rows of all
- * heads of the group go past; dQ adds up in dqkv, in the order of the key blocks. When there are too few units for the
- * threads (one long sequence, many cores), dK/dV and dQ are made by two separate passes, cut by key blocks and by query rows: seven
- * products instead of five, but no two threads ever write the same element. */
+ * A unit of work is (sequence, key head): blocks of keys outside, their dK and dV stay in scratch while the query rows
+ * of all heads of the group go past; dQ adds up in dqkv, in the order of the key blocks. When there are too few units
+ * for the threads (one long sequence, many cores), dK/dV and dQ are made by two separate passes, cut by key blocks and
+ * by query rows: seven products instead of five, but no two threads ever write the same element. */
 #include <string.h>
 
 #include "kernels/attention.h"
@@ -15,20 +16,22 @@
 typedef enum { WANT_DQ = 1, WANT_DKV = 2 } want;
 
 typedef struct {
-    float *k, *kt, *vt;         /* a block of keys: panels [keys, width], [dim, padded(keys)] twice */
-    float *dk, *dv;             /* panels [keys, width] */
-    float *q, *dout, *dq;       /* a block of query rows: panels [rows, width] */
-    float *delta, *lse;         /* [rows]; lse in units of log 2 */
-    float *p, *ds;              /* [rows, padded(keys)] */
+    float *k, *kt, *vt;   /* a block of keys: panels [keys, width], [dim, padded(keys)] twice */
+    float *dk, *dv;       /* panels [keys, width] */
+    float *q, *dout, *dq; /* a block of query rows: panels [rows, width] */
+    float *delta, *lse;   /* [rows]; lse in units of log 2 */
+    float *p, *ds;        /* [rows, padded(keys)] */
 } scratch;
 
-/* Keys and query rows of a tile: both score tiles of one tile, 2 x 96 x 96 x 4 bytes, are 72 KB, well inside the second cache. */
+/* Keys and query rows of a tile: both score tiles of one tile, 2 x 96 x 96 x 4 bytes, are 72 KB, well inside the second
+ * cache. */
 #define TILE 96
 
 static scratch scratch_of(bif_device *device, const bif_attention_shape *shape, int64_t longest)
 {
     int64_t rows = bif_min(TILE, longest), keys = bif_padded(rows), width = shape->width;
-    size_t floats = (size_t)(3 * keys * width + 2 * shape->dim * keys + 3 * rows * width + 2 * rows + 2 * rows * keys + 12 * 16);
+    size_t floats =
+        (size_t)(3 * keys * width + 2 * shape->dim * keys + 3 * rows * width + 2 * rows + 2 * rows * keys + 12 * 16);
     float *at = bif_cpu_scratch(device, omp_get_thread_num(), floats * sizeof(float));
     scratch s;
     s.k = bif_attention_take(&at, keys * width);
@@ -47,8 +50,8 @@ static scratch scratch_of(bif_device *device, const bif_attention_shape *shape, 
 }
 
 /* One row: scores become p, dp becomes ds; both 0 from `visible` on up to `filled`, past the `computed` columns. */
-static inline void row_gradient(float *p, float *ds, int64_t visible, int64_t computed, int64_t filled, float factor, float lse,
-                                float delta)
+static inline void row_gradient(float *p, float *ds, int64_t visible, int64_t computed, int64_t filled, float factor,
+                                float lse, float delta)
 {
     for (int64_t j = 0; j < computed; j += BIF_LANES) {
         bif_vec weight = bif_vexp2(bif_load(p + j) * factor - lse);
@@ -89,7 +92,8 @@ __attribute__((always_inline)) static inline void prefetch_rows(const bif_attent
     bif_prefetch(bif_f32(ask->args->dout) + at, end - begin, stride, width);
 }
 
-/* One tile: `rows` query rows against `keys` keys. Row i sees the first keys_of_first + i keys of the block when causal. */
+/* One tile: `rows` query rows against `keys` keys. Row i sees the first keys_of_first + i keys of the block when
+ * causal. */
 static void run_tile(const bif_attention_shape *shape, const scratch *s, want wanted, int64_t rows, int64_t keys,
                      int64_t keys_of_first, const ahead *ask)
 {
@@ -97,8 +101,8 @@ static void run_tile(const bif_attention_shape *shape, const scratch *s, want wa
     for (int64_t part = 0; part < parts; part++) {
         int64_t i = bif_part(rows, parts, part), n = bif_part(rows, parts, part + 1) - i;
         int64_t last = shape->causal ? bif_min(keys, keys_of_first + i + n - 1) : keys;
-        /* dK and dV take STEP keys at a time, from the first row that sees one of them: such a row reads up to STEP - 1 columns
-         * more than it sees. */
+        /* dK and dV take STEP keys at a time, from the first row that sees one of them: such a row reads up to STEP - 1
+         * columns more than it sees. */
         int64_t computed = bif_padded(last), filled = bif_min(stride, bif_padded(last + STEP));
         prefetch_rows(shape, ask, i, i + n);
         float *p = s->p + i * stride, *ds = s->ds + i * stride;
@@ -122,15 +126,16 @@ static void run_tile(const bif_attention_shape *shape, const scratch *s, want wa
         if (i >= rows) {
             break;
         }
-        BIF_CPU(tile_t)(n, width, rows - i, s->p + i * stride + j, stride, s->dout + i * width, width, true, s->dv + j * width,
-                        width);
-        BIF_CPU(tile_t)(n, width, rows - i, s->ds + i * stride + j, stride, s->q + i * width, width, true, s->dk + j * width,
-                        width);
+        BIF_CPU(tile_t)
+        (n, width, rows - i, s->p + i * stride + j, stride, s->dout + i * width, width, true, s->dv + j * width, width);
+        BIF_CPU(tile_t)
+        (n, width, rows - i, s->ds + i * stride + j, stride, s->q + i * width, width, true, s->dk + j * width, width);
     }
 }
 
 /* to [rows, stride] = or += factor * panel [rows, width]. */
-static void put_rows(const bif_attention_shape *shape, const float *panel, int64_t rows, float factor, bool add, float *to)
+static void put_rows(const bif_attention_shape *shape, const float *panel, int64_t rows, float factor, bool add,
+                     float *to)
 {
     int64_t whole = shape->dim / BIF_LANES * BIF_LANES;
     for (int64_t i = 0; i < rows; i++, panel += shape->width, to += shape->row) {
@@ -145,8 +150,8 @@ static void put_rows(const bif_attention_shape *shape, const float *panel, int64
 }
 
 /* Packs query rows [begin, end) of a head, their dout, delta and lse. */
-static void pack_queries(const bif_attention_backward_args *args, const bif_attention_shape *shape, const scratch *s, int64_t head,
-                         int64_t begin, int64_t end)
+static void pack_queries(const bif_attention_backward_args *args, const bif_attention_shape *shape, const scratch *s,
+                         int64_t head, int64_t begin, int64_t end)
 {
     int64_t dim = shape->dim, stride = shape->heads * dim;
     const float *out = bif_f32(args->out) + begin * stride + head * dim;
@@ -168,12 +173,14 @@ static void pack_queries(const bif_attention_backward_args *args, const bif_atte
     }
 }
 
-/* All tiles of key blocks [block_begin, block_end) and query rows [begin, end) of one sequence and key head. A dQ pass must take
- * all blocks, a dK/dV pass all rows. */
-static void run_unit(const bif_attention_backward_args *args, const bif_attention_shape *shape, const scratch *s, want wanted,
-                     int64_t sequence, int64_t kv, int64_t block_begin, int64_t block_end, int64_t begin, int64_t end)
+/* All tiles of key blocks [block_begin, block_end) and query rows [begin, end) of one sequence and key head. A dQ pass
+ * must take all blocks, a dK/dV pass all rows. */
+static void run_unit(const bif_attention_backward_args *args, const bif_attention_shape *shape, const scratch *s,
+                     want wanted, int64_t sequence, int64_t kv, int64_t block_begin, int64_t block_end, int64_t begin,
+                     int64_t end)
 {
-    int64_t start = shape->bounds[sequence], t = shape->bounds[sequence + 1] - start, dim = shape->dim, row = shape->row;
+    int64_t start = shape->bounds[sequence], t = shape->bounds[sequence + 1] - start, dim = shape->dim,
+            row = shape->row;
     const float *qkv = bif_f32(args->qkv) + start * row;
     float *dqkv = bif_f32(args->dqkv) + start * row;
     bif_cut cut = bif_cut_of(t, TILE, BIF_LANES);
@@ -241,8 +248,8 @@ static double total_cost(const bif_attention_shape *shape)
 }
 
 /* One share of all units; with `s` NULL nothing is done but adding up its cost, which is returned. */
-static double run_share(const bif_attention_backward_args *args, const bif_attention_shape *shape, const scratch *s, sharing how,
-                        int share, int threads, double total)
+static double run_share(const bif_attention_backward_args *args, const bif_attention_shape *shape, const scratch *s,
+                        sharing how, int share, int threads, double total)
 {
     double before = 0, mine = 0;
     for (int64_t i = 0; i < shape->sequences; i++) {

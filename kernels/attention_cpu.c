@@ -1,8 +1,9 @@
 /* Attention forward: online softmax over blocks of keys, no T x T matrix.
  *
- * A unit of work is (sequence, key head, chunk of query rows). For each block of keys it packs K transposed (scores vectorise
- * over keys) and V (outputs vectorise over D), then takes the query rows a few at a time: scores, softmax and P V of these rows
- * stay in the first cache. Scores are in units of log 2, scale * log2(e) is folded into Q, so that exp is 2^x. */
+ * A unit of work is (sequence, key head, chunk of query rows). For each block of keys it packs K transposed (scores
+ * vectorise over keys) and V (outputs vectorise over D), then takes the query rows a few at a time: scores, softmax and
+ * P V of these rows stay in the first cache. Scores are in units of log 2, scale * log2(e) is folded into Q, so that
+ * exp is 2^x. */
 #include "kernels/attention.h"
 
 /* Query rows that share one tile of scores; also the granularity at which the upper triangle is skipped. */
@@ -24,8 +25,8 @@ typedef struct {
     bif_attention_next next;
 } key_block;
 
-/* Turns one row of scores into 2^(score - peak), 0 from `visible` on up to `computed` (a multiple of BIF_LANES), and brings
- * *peak and *sum up to date. Returns the factor that earlier results of this row must be multiplied with. */
+/* Turns one row of scores into 2^(score - peak), 0 from `visible` on up to `computed` (a multiple of BIF_LANES), and
+ * brings *peak and *sum up to date. Returns the factor that earlier results of this row must be multiplied with. */
 static inline bif_vec softmax_row(float *scores, int64_t visible, int64_t computed, bool first, float *peak, float *sum)
 {
     int64_t whole = visible / BIF_LANES * BIF_LANES;
@@ -54,10 +55,10 @@ static inline bif_vec softmax_row(float *scores, int64_t visible, int64_t comput
     return factor;
 }
 
-/* All rows against one block of keys. keys_of_first: how many keys of the block row 0 sees; each next row sees one more when
- * causal. `scores`: [STEP, padded(keys)]. */
-static void rows_against_keys(const bif_attention_shape *shape, const query_rows *rows, int64_t count, const key_block *block,
-                              int64_t keys_of_first, float *scores)
+/* All rows against one block of keys. keys_of_first: how many keys of the block row 0 sees; each next row sees one more
+ * when causal. `scores`: [STEP, padded(keys)]. */
+static void rows_against_keys(const bif_attention_shape *shape, const query_rows *rows, int64_t count,
+                              const key_block *block, int64_t keys_of_first, float *scores)
 {
     int64_t width = shape->width, stride = bif_padded(block->keys);
     int64_t parts = (count + STEP - 1) / STEP;
@@ -118,8 +119,8 @@ typedef struct {
 static size_t scratch_floats(const bif_attention_shape *shape, int64_t chunk, int64_t keys)
 {
     int64_t rows = shape->group * chunk;
-    return (size_t)(bif_padded(keys) * (shape->dim + STEP) + keys * shape->width + rows * (2 * shape->width + BIF_LANES + 1) +
-                    6 * 16);
+    return (size_t)(bif_padded(keys) * (shape->dim + STEP) + keys * shape->width +
+                    rows * (2 * shape->width + BIF_LANES + 1) + 6 * 16);
 }
 
 static scratch scratch_of(bif_device *device, int thread, const bif_attention_shape *shape, int64_t chunk, int64_t keys)
@@ -144,16 +145,17 @@ static query_rows rows_of_head(const bif_attention_shape *shape, const query_row
                         all->sum + first * BIF_LANES};
 }
 
-static void run_unit(const bif_attention_args *args, const bif_attention_shape *shape, const scratch *s, int64_t sequence, int64_t kv,
-                     int64_t begin, int64_t end, int64_t chunk)
+static void run_unit(const bif_attention_args *args, const bif_attention_shape *shape, const scratch *s,
+                     int64_t sequence, int64_t kv, int64_t begin, int64_t end, int64_t chunk)
 {
     int64_t start = shape->bounds[sequence], t = shape->bounds[sequence + 1] - start;
     int64_t count = end - begin, dim = shape->dim;
     const float *first = bif_f32(args->qkv) + start * shape->row;
     for (int64_t h = 0; h < shape->group; h++) {
         query_rows rows = rows_of_head(shape, &s->rows, h, chunk);
-        BIF_CPU(pack_rows)(count, dim, shape->scale * BIF_LOG2E, first + begin * shape->row + (kv * shape->group + h) * dim,
-                           shape->row, rows.q);
+        BIF_CPU(pack_rows)
+        (count, dim, shape->scale * BIF_LOG2E, first + begin * shape->row + (kv * shape->group + h) * dim, shape->row,
+         rows.q);
     }
     bif_cut cut = bif_cut_of(t, bif_attention_keys(shape->width), BIF_LANES);
     for (int64_t b = 0; b < cut.parts; b++) {
@@ -237,7 +239,8 @@ void BIF_CPU(attention)(bif_device *device, const bif_attention_args *args)
 void BIF_CPU(attention_decode)(bif_device *device, const bif_attention_decode_args *args)
 {
     bif_tensor none = bif_tensor1(NULL, BIF_DTYPE_I32, 1);
-    bif_attention_shape shape = bif_attention_shape_of(&none, args->heads, args->kv_heads, args->head_dim, false, args->scale);
+    bif_attention_shape shape =
+        bif_attention_shape_of(&none, args->heads, args->kv_heads, args->head_dim, false, args->scale);
     const int32_t *lens = bif_i32(args->lens);
     int64_t batch = args->q->dim[0], dim = shape.dim, stride = shape.kv_heads * dim;
     int64_t keys = bif_attention_keys(shape.width);

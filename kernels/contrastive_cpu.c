@@ -8,7 +8,7 @@
 #include "kernels/simd.h"
 
 /* A tile of similarities is 128 x 256 floats, 128 KB: in the second cache, and deep enough for the matrix product. */
-#define TILE_ROWS 128
+#define TILE_ROWS    128
 #define TILE_COLUMNS 256
 
 /* A call in plain numbers. Sums over all rows are kept per row tile (in double) and added up in order at the end. */
@@ -18,10 +18,10 @@ typedef struct {
     int64_t rows, columns, width, first;
     float scale, bias, weight;
     float *loss, *da, *db;
-    float *lse;               /* [rows], InfoNCE only */
-    double *dscale, *dbias;   /* [row_tiles] */
+    float *lse;             /* [rows], InfoNCE only */
+    double *dscale, *dbias; /* [row_tiles] */
     int64_t row_tiles, column_tiles;
-    size_t shared;            /* bytes at the head of thread 0's scratch that belong to all: lse, dscale, dbias */
+    size_t shared; /* bytes at the head of thread 0's scratch that belong to all: lse, dscale, dbias */
 } problem;
 
 static int64_t tiles_of(int64_t n, int64_t most, int threads)
@@ -42,7 +42,12 @@ static size_t tile_bytes(const problem *p)
 
 static problem problem_of(bif_device *device, int threads, const bif_tensor *a, const bif_tensor *b)
 {
-    problem p = {.device = device, .a = bif_f32(a), .b = bif_f32(b), .rows = a->dim[0], .columns = b->dim[0], .width = a->dim[1]};
+    problem p = {.device = device,
+                 .a = bif_f32(a),
+                 .b = bif_f32(b),
+                 .rows = a->dim[0],
+                 .columns = b->dim[0],
+                 .width = a->dim[1]};
     p.row_tiles = tiles_of(p.rows, TILE_ROWS, threads);
     p.column_tiles = tiles_of(p.columns, TILE_COLUMNS, threads);
     size_t sums = (size_t)p.row_tiles * sizeof(double), lse = round64((size_t)p.rows * sizeof(float));
@@ -64,15 +69,17 @@ static float *tile_of(const problem *p, int thread)
 /* s [m, TILE_COLUMNS] = a[row ..] b[column ..]^T, not yet scaled. */
 static void similarities(const problem *p, int thread, int64_t row, int64_t m, int64_t column, int64_t n, float *s)
 {
-    BIF_CPU(gemm)(p->device, thread, false, true, m, n, p->width, 1.0f, p->a + row * p->width, p->width,
-                  p->b + column * p->width, p->width, 0.0f, s, TILE_COLUMNS);
+    BIF_CPU(gemm)
+    (p->device, thread, false, true, m, n, p->width, 1.0f, p->a + row * p->width, p->width, p->b + column * p->width,
+     p->width, 0.0f, s, TILE_COLUMNS);
 }
 
 /* db[column ..] += weight * scale * g^T a[row ..]. */
 static void add_db(const problem *p, int thread, int64_t row, int64_t m, int64_t column, int64_t n, const float *g)
 {
-    BIF_CPU(gemm)(p->device, thread, true, false, n, p->width, m, p->weight * p->scale, g, TILE_COLUMNS, p->a + row * p->width,
-                  p->width, 1.0f, p->db + column * p->width, p->width);
+    BIF_CPU(gemm)
+    (p->device, thread, true, false, n, p->width, m, p->weight * p->scale, g, TILE_COLUMNS, p->a + row * p->width,
+     p->width, 1.0f, p->db + column * p->width, p->width);
 }
 
 /* Turns a tile of similarities into dloss/ds of the scaled ones, without the weight. */
@@ -162,8 +169,9 @@ static double infonce_rows(const problem *p, int thread, int64_t row, int64_t m)
             }
         }
         if (p->da != NULL) {
-            BIF_CPU(gemm)(p->device, thread, false, false, m, p->width, n, 1.0f, s, TILE_COLUMNS, p->b + column * p->width,
-                          p->width, tile > 0 ? 1.0f : 0.0f, mean, p->width);
+            BIF_CPU(gemm)
+            (p->device, thread, false, false, m, p->width, n, 1.0f, s, TILE_COLUMNS, p->b + column * p->width, p->width,
+             tile > 0 ? 1.0f : 0.0f, mean, p->width);
         }
     }
     for (int64_t i = 0; i < m; i++) {
@@ -222,7 +230,8 @@ void BIF_CPU(infonce)(bif_device *device, const bif_infonce_args *args)
 /* ---- SigLIP ---- */
 
 /* One row of a tile: s becomes dloss/ds = -z sigmoid(-z s); adds to the row's loss and to the sums of g s and g. */
-static void siglip_row(const problem *p, float *s, int64_t n, int64_t partner, double *loss, double *dscale, double *dbias)
+static void siglip_row(const problem *p, float *s, int64_t n, int64_t partner, double *loss, double *dscale,
+                       double *dbias)
 {
     float losses = 0, scales = 0, biases = 0;
 #pragma omp simd reduction(+ : losses, scales, biases)
@@ -254,8 +263,9 @@ static void siglip_rows(const problem *p, int thread, int64_t row, int64_t m, do
             siglip_row(p, s + i * TILE_COLUMNS, n, p->first + row + i - column, &loss[i], dscale, dbias);
         }
         if (p->da != NULL) {
-            BIF_CPU(gemm)(p->device, thread, false, false, m, p->width, n, p->weight * p->scale, s, TILE_COLUMNS,
-                          p->b + column * p->width, p->width, 1.0f, p->da + row * p->width, p->width);
+            BIF_CPU(gemm)
+            (p->device, thread, false, false, m, p->width, n, p->weight * p->scale, s, TILE_COLUMNS,
+             p->b + column * p->width, p->width, 1.0f, p->da + row * p->width, p->width);
         }
     }
     for (int64_t i = 0; i < m; i++) {
@@ -285,7 +295,8 @@ void BIF_CPU(siglip)(bif_device *device, const bif_siglip_args *args)
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t tile = 0; tile < p.row_tiles; tile++) {
         int64_t row = bif_part(p.rows, p.row_tiles, tile);
-        siglip_rows(&p, omp_get_thread_num(), row, bif_part(p.rows, p.row_tiles, tile + 1) - row, &p.dscale[tile], &p.dbias[tile]);
+        siglip_rows(&p, omp_get_thread_num(), row, bif_part(p.rows, p.row_tiles, tile + 1) - row, &p.dscale[tile],
+                    &p.dbias[tile]);
     }
     if (p.da != NULL) {
         column_pass(&p, threads, siglip_gradient);

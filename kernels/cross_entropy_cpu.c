@@ -1,5 +1,5 @@
-/* Softmax cross-entropy and argmax, one row at a time: a row of the usual vocabularies (32k to 152k: 128 to 600 KB) stays in the
- * second cache between its sweeps, so only the first one reads memory. */
+/* Softmax cross-entropy and argmax, one row at a time: a row of the usual vocabularies (32k to 152k: 128 to 600 KB)
+ * stays in the second cache between its sweeps, so only the first one reads memory. */
 #include "kernels/cpu.h"
 #include "kernels/vec.h"
 
@@ -12,8 +12,8 @@ static float row_max(const float *x, int64_t n)
     return bif_hmax(high);
 }
 
-/* Sum of exp(x - peak); p (NULL or x allowed) receives the terms. Summed by blocks of 4096 lanes, so that 10^5 terms do not pile
- * rounding on one float. */
+/* Sum of exp(x - peak); p (NULL or x allowed) receives the terms. Summed by blocks of 4096 lanes, so that 10^5 terms do
+ * not pile rounding on one float. */
 static float row_exp(const float *x, int64_t n, float peak, float *p)
 {
     bif_vec total = {0};
@@ -42,8 +42,8 @@ void BIF_CPU(cross_entropy)(bif_device *device, const bif_cross_entropy_args *ar
         const float *x = bif_f32(args->logits) + i * v;
         float *p = dlogits == NULL ? NULL : dlogits + i * v;
         int32_t target = bif_i32(args->targets)[i];
-        BIF_BUG_IF(target < 0 || target >= v, "cross_entropy: target %d of row %lld is not in [0, %lld)", target, (long long)i,
-                   (long long)v);
+        BIF_BUG_IF(target < 0 || target >= v, "cross_entropy: target %d of row %lld is not in [0, %lld)", target,
+                   (long long)i, (long long)v);
         float weight = weights == NULL ? 1.0f : weights[i];
         float peak = row_max(x, v);
         float below = x[target] - peak; /* before p, which may be x, is written */
@@ -65,7 +65,7 @@ void BIF_CPU(argmax)(bif_device *device, const bif_argmax_args *args)
 {
     int64_t rows = args->x->dim[0], v = args->x->dim[1];
     int32_t *index = (int32_t *)args->index->data;
-#pragma omp parallel for schedule(static) num_threads(bif_threads_for(device, rows * v))
+#pragma omp parallel for schedule(static) num_threads(bif_threads_for(device, rows *v))
     for (int64_t i = 0; i < rows; i++) {
         const float *x = bif_f32(args->x) + i * v;
         float peak = row_max(x, v); /* passes over NaN */

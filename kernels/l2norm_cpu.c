@@ -19,7 +19,7 @@ void BIF_CPU(l2norm)(bif_device *device, const bif_l2norm_args *args)
 {
     int64_t rows = args->x->dim[0], n = args->x->dim[1];
     float *inv = bif_f32(args->inv);
-#pragma omp parallel for schedule(static) num_threads(bif_threads_for(device, rows * n))
+#pragma omp parallel for schedule(static) num_threads(bif_threads_for(device, rows *n))
     for (int64_t i = 0; i < rows; i++) {
         const float *x = bif_f32(args->x) + i * n;
         float *y = bif_f32(args->y) + i * n;
@@ -34,11 +34,12 @@ void BIF_CPU(l2norm)(bif_device *device, const bif_l2norm_args *args)
     }
 }
 
-/* dx = (dy - y (y . dy)) inv; a row below the clamp was multiplied with a constant, so nothing is projected out there. */
+/* dx = (dy - y (y . dy)) inv; a row below the clamp was multiplied with a constant, so nothing is projected out there.
+ */
 void BIF_CPU(l2norm_backward)(bif_device *device, const bif_l2norm_backward_args *args)
 {
     int64_t rows = args->y->dim[0], n = args->y->dim[1];
-#pragma omp parallel for schedule(static) num_threads(bif_threads_for(device, rows * n))
+#pragma omp parallel for schedule(static) num_threads(bif_threads_for(device, rows *n))
     for (int64_t i = 0; i < rows; i++) {
         const float *y = bif_f32(args->y) + i * n, *dy = bif_f32(args->dy) + i * n;
         float *dx = bif_f32(args->dx) + i * n;

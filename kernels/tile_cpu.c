@@ -1,7 +1,7 @@
 #include "kernels/tile.h"
 
-/* Rows and vectors of one register block: ROWS * VECS sums, VECS of B and one broadcast fill the register file (32 vector
- * registers with AVX-512, 16 below). */
+/* Rows and vectors of one register block: ROWS * VECS sums, VECS of B and one broadcast fill the register file (32
+ * vector registers with AVX-512, 16 below). */
 #define ROWS BIF_TILE_ROWS
 #if BIF_LANES == 16
 #define VECS 3
@@ -10,9 +10,9 @@
 #endif
 
 /* One register block. Inlined with constant rows, vecs and transposed, so that `sum` lives in registers. */
-__attribute__((always_inline)) static inline void block(const int rows, const int vecs, const bool transposed, int64_t k,
-                                                        const float *a, int64_t lda, const float *b, int64_t ldb, bool add,
-                                                        float *c, int64_t ldc)
+__attribute__((always_inline)) static inline void block(const int rows, const int vecs, const bool transposed,
+                                                        int64_t k, const float *a, int64_t lda, const float *b,
+                                                        int64_t ldb, bool add, float *c, int64_t ldc)
 {
     bif_vec sum[ROWS][VECS];
 #pragma GCC unroll 8
@@ -47,17 +47,19 @@ __attribute__((always_inline)) static inline void block(const int rows, const in
     }
 }
 
-#define CASE(R, V) \
-    case (R) * 4 + (V): block(R, V, transposed, k, a, lda, b, ldb, add, c, ldc); break;
+#define CASE(R, V)                                                                                                     \
+    case (R)*4 + (V):                                                                                                  \
+        block(R, V, transposed, k, a, lda, b, ldb, add, c, ldc);                                                       \
+        break;
 #if VECS == 3
 #define CASES(R) CASE(R, 1) CASE(R, 2) CASE(R, 3)
 #else
 #define CASES(R) CASE(R, 1) CASE(R, 2)
 #endif
 
-__attribute__((always_inline)) static inline void any_block(int rows, int vecs, const bool transposed, int64_t k, const float *a,
-                                                            int64_t lda, const float *b, int64_t ldb, bool add, float *c,
-                                                            int64_t ldc)
+__attribute__((always_inline)) static inline void any_block(int rows, int vecs, const bool transposed, int64_t k,
+                                                            const float *a, int64_t lda, const float *b, int64_t ldb,
+                                                            bool add, float *c, int64_t ldc)
 {
     switch (rows * 4 + vecs) {
         CASES(1)
@@ -75,12 +77,12 @@ __attribute__((always_inline)) static inline void any_block(int rows, int vecs, 
     }
 }
 
-__attribute__((always_inline)) static inline void product(const bool transposed, int64_t m, int64_t n, int64_t k, const float *a,
-                                                          int64_t lda, const float *b, int64_t ldb, bool add, float *c,
-                                                          int64_t ldc)
+__attribute__((always_inline)) static inline void product(const bool transposed, int64_t m, int64_t n, int64_t k,
+                                                          const float *a, int64_t lda, const float *b, int64_t ldb,
+                                                          bool add, float *c, int64_t ldc)
 {
-    /* Even parts rather than full blocks and a small rest: 65 rows as 9 blocks of 7 or 8, not 8 of 8 and one of 1, whose few
-     * sums could not cover the latency of the multiply-add. */
+    /* Even parts rather than full blocks and a small rest: 65 rows as 9 blocks of 7 or 8, not 8 of 8 and one of 1,
+     * whose few sums could not cover the latency of the multiply-add. */
     int64_t row_parts = (m + ROWS - 1) / ROWS;
     int64_t vectors = n / BIF_LANES;
     int64_t column_parts = (vectors + VECS - 1) / VECS;
@@ -102,8 +104,8 @@ void BIF_CPU(tile)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
     product(false, m, n, k, a, lda, b, ldb, add, c, ldc);
 }
 
-void BIF_CPU(tile_t)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, bool add,
-                     float *c, int64_t ldc)
+void BIF_CPU(tile_t)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb,
+                     bool add, float *c, int64_t ldc)
 {
     product(true, m, n, k, a, lda, b, ldb, add, c, ldc);
 }
@@ -124,8 +126,8 @@ void BIF_CPU(pack_rows)(int64_t rows, int64_t columns, float factor, const float
     }
 }
 
-/* Transposes BIF_LANES vectors in registers: each round interleaves the first half of the rows with the second, lane by lane;
- * after log2(BIF_LANES) rounds row and lane have changed places. */
+/* Transposes BIF_LANES vectors in registers: each round interleaves the first half of the rows with the second, lane by
+ * lane; after log2(BIF_LANES) rounds row and lane have changed places. */
 static inline void transpose(bif_vec v[BIF_LANES])
 {
     bif_veci lane = bif_lane_index();

@@ -1,5 +1,5 @@
-/* Vectors of the instruction set a *_cpu.c file is compiled for, with GCC's vector extensions; intrinsics only where C has no
- * operator (maximum, choice by a comparison). Included by *_cpu.c only. */
+/* Vectors of the instruction set a *_cpu.c file is compiled for, with GCC's vector extensions; intrinsics only where C
+ * has no operator (maximum, choice by a comparison). Included by *_cpu.c only. */
 #pragma once
 #include <math.h>
 #include <stdint.h>
@@ -128,10 +128,11 @@ static inline float bif_hmax(bif_vec v)
 }
 
 #define BIF_LOG2E 1.44269504088896340736f
-#define BIF_LN2 0.69314718055994530942f
+#define BIF_LN2   0.69314718055994530942f
 
 /* 2^x, relative error below 2e-7 for x in [-126, 127]; exactly 0 below -126 (also for -Inf); NaN stays NaN.
- * x = n + r with n the nearest integer (the low bits of x + 1.5 * 2^23), |r| <= 1/2, and a polynomial of degree 5 in r. */
+ * x = n + r with n the nearest integer (the low bits of x + 1.5 * 2^23), |r| <= 1/2, and a polynomial of degree 5 in r.
+ */
 static inline bif_vec bif_vexp2(bif_vec x)
 {
     const float magic = 12582912.0f;

@@ -16,9 +16,12 @@ typedef struct {
 } shape;
 
 static const shape shapes[] = {
-    {"ViT tiny", 64, 65, 4, 4, 32, false},          {"decoder short", 32, 60, 4, 2, 32, true},
-    {"decoder", 32, 130, 4, 2, 32, true},           {"decoder long", 32, 250, 4, 4, 32, true},
-    {"D 64", 8, 257, 8, 8, 64, false},              {"D 128, 2048 tokens", 1, 2048, 4, 2, 128, true},
+    {"ViT tiny", 64, 65, 4, 4, 32, false},
+    {"decoder short", 32, 60, 4, 2, 32, true},
+    {"decoder", 32, 130, 4, 2, 32, true},
+    {"decoder long", 32, 250, 4, 4, 32, true},
+    {"D 64", 8, 257, 8, 8, 64, false},
+    {"D 128, 2048 tokens", 1, 2048, 4, 2, 128, true},
     {"D 64, 2048 tokens", 1, 2048, 4, 4, 64, false},
 };
 
@@ -76,7 +79,8 @@ int main(int argc, char **argv)
     for (size_t c = 0; c < sizeof(shapes) / sizeof(shapes[0]); c++) {
         const shape *s = &shapes[c];
         int64_t total = (int64_t)s->n * s->t, row = (s->h + 2 * s->g) * s->d;
-        bif_tensor qkv = make(device, total, row, 1), out = make(device, total, s->h * s->d, 0), lse = make(device, total, s->h, 0);
+        bif_tensor qkv = make(device, total, row, 1), out = make(device, total, s->h * s->d, 0),
+                   lse = make(device, total, s->h, 0);
         bif_tensor dout = make(device, total, s->h * s->d, 2), dqkv = make(device, total, row, 0);
         int32_t *bounds = malloc((size_t)(s->n + 1) * sizeof(int32_t));
         for (int i = 0; i <= s->n; i++) {
@@ -85,7 +89,8 @@ int main(int argc, char **argv)
         bif_tensor cu = bif_tensor1(bounds, BIF_DTYPE_I32, s->n + 1);
         float scale = 1 / sqrtf((float)s->d);
         bif_attention_args forward = {&qkv, &cu, s->h, s->g, s->d, s->causal, scale, &out, &lse};
-        bif_attention_backward_args backward = {&qkv, &cu, &out, &lse, &dout, s->h, s->g, s->d, s->causal, scale, &dqkv};
+        bif_attention_backward_args backward = {&qkv, &cu,  &out,      &lse,  &dout, s->h,
+                                                s->g, s->d, s->causal, scale, &dqkv};
         double best_forward = 1e9, best_backward = 1e9, stop = now() + 1.0;
         bif_attention(device, &forward);
         double error = error_of(s, qkv.data, out.data);
@@ -103,8 +108,9 @@ int main(int argc, char **argv)
             best_backward = fmin(best_backward, t2 - t1);
         }
         double pairs = (double)s->n * s->h * s->t * (s->causal ? (s->t + 1) / 2.0 : s->t);
-        printf("%-20s %10.0f %8.0f %10.0f %8.0f %10.0f\n", s->name, best_forward * 1e6, pairs * 4 * s->d / best_forward * 1e-9,
-               best_backward * 1e6, pairs * 10 * s->d / best_backward * 1e-9, (best_forward + best_backward) * 1e6);
+        printf("%-20s %10.0f %8.0f %10.0f %8.0f %10.0f\n", s->name, best_forward * 1e6,
+               pairs * 4 * s->d / best_forward * 1e-9, best_backward * 1e6, pairs * 10 * s->d / best_backward * 1e-9,
+               (best_forward + best_backward) * 1e6);
         bif_tensor *all[] = {&qkv, &out, &lse, &dout, &dqkv};
         for (int i = 0; i < 5; i++) {
             device->release(device, all[i]->data);

@@ -6,7 +6,7 @@ typedef struct {
     int64_t n, h, g, d;
     bool causal;
     double scale;
-    double *qkv;             /* [T, (H+2G) D] */
+    double *qkv;              /* [T, (H+2G) D] */
     double *out, *lse, *dqkv; /* dqkv may be NULL */
     const float *dout;
     uint64_t dout_seed;
@@ -110,9 +110,19 @@ static sample make_sample(const shape *c, bool gradient)
         }
     }
     s.dout = ref_f32(s.t, c->h * c->d, 12);
-    s.p = (problem){bounds, c->n, c->h, c->g, c->d, c->causal, 1 / sqrt((double)c->d), ref_double(&s.qkv),
-                    ref_zeros(s.t * c->h * c->d), ref_zeros(s.t * c->h), gradient ? ref_zeros(s.t * s.row) : NULL,
-                    s.dout.data, 12};
+    s.p = (problem){bounds,
+                    c->n,
+                    c->h,
+                    c->g,
+                    c->d,
+                    c->causal,
+                    1 / sqrt((double)c->d),
+                    ref_double(&s.qkv),
+                    ref_zeros(s.t * c->h * c->d),
+                    ref_zeros(s.t * c->h),
+                    gradient ? ref_zeros(s.t * s.row) : NULL,
+                    s.dout.data,
+                    12};
     reference(&s.p);
     return s;
 }
@@ -133,8 +143,8 @@ static void check_device(bif_device *device, const sample *s, double tolerance)
     args = forward_args(s, &alone, NULL);
     bif_attention(device, &args);
     cr_assert(memcmp(alone.data, out.data, bif_bytes(&out)) == 0, "out depends on whether lse is wanted");
-    bif_attention_backward_args back = {&s->qkv, &s->bounds, &out, &lse, &s->dout, s->p.h, s->p.g, s->p.d, s->p.causal,
-                                        (float)s->p.scale, &dqkv};
+    bif_attention_backward_args back = {&s->qkv,     &s->bounds,        &out, &lse, &s->dout, s->p.h, s->p.g, s->p.d,
+                                        s->p.causal, (float)s->p.scale, &dqkv};
     bif_attention_backward(device, &back);
     ref_close("dqkv", dqkv.data, s->p.dqkv, bif_numel(&dqkv), 5 * tolerance);
     bif_tensor again = ref_f32(s->t, s->row, 0);
@@ -154,7 +164,7 @@ static const shape shapes[] = {
     {2, 4, 2, 64, true, 1, {128, 65}},
     {1, 2, 1, 128, true, 1, {130}},
     {1, 2, 2, 128, false, 1, {33}},
-    {1, 1, 1, 32, true, 1, {517}},  /* one long sequence: fewer pairs than threads, cut by keys and by rows */
+    {1, 1, 1, 32, true, 1, {517}}, /* one long sequence: fewer pairs than threads, cut by keys and by rows */
     {1, 2, 1, 20, false, 1, {301}},
     {2, 4, 2, 32, true, 30, {65, 200}}, /* scores of several hundred: peaks move between blocks of keys */
     {1, 2, 2, 5, true, 1, {50}},
@@ -179,11 +189,12 @@ Test(attention, central_differences)
         REF_EACH_DEVICE(device)
         {
             sample s = make_sample(&small[i], false);
-            bif_tensor out = ref_f32(s.t, s.p.h * s.p.d, 0), lse = ref_f32(s.t, s.p.h, 0), dqkv = ref_f32(s.t, s.row, 0);
+            bif_tensor out = ref_f32(s.t, s.p.h * s.p.d, 0), lse = ref_f32(s.t, s.p.h, 0),
+                       dqkv = ref_f32(s.t, s.row, 0);
             bif_attention_args args = forward_args(&s, &out, &lse);
             bif_attention(device, &args);
-            bif_attention_backward_args back = {&s.qkv, &s.bounds, &out, &lse, &s.dout, s.p.h, s.p.g, s.p.d, s.p.causal,
-                                                (float)s.p.scale, &dqkv};
+            bif_attention_backward_args back = {&s.qkv,     &s.bounds,        &out, &lse, &s.dout, s.p.h, s.p.g, s.p.d,
+                                                s.p.causal, (float)s.p.scale, &dqkv};
             bif_attention_backward(device, &back);
             ref_gradient("dqkv", loss_of, &s.p, s.p.qkv, s.t * s.row, dqkv.data, NULL, 5e-6);
             ref_done();
@@ -230,8 +241,11 @@ Test(attention, decode)
     static const struct {
         int64_t batch, h, g, d, cap;
         int32_t lens[4];
-    } cases[] = {{1, 1, 1, 8, 1, {1}},          {3, 4, 2, 32, 65, {1, 65, 33}},  {2, 4, 1, 40, 300, {7, 300}},
-                 {4, 2, 2, 64, 130, {130, 31, 128, 2}}, {2, 24, 2, 128, 140, {139, 66}}};
+    } cases[] = {{1, 1, 1, 8, 1, {1}},
+                 {3, 4, 2, 32, 65, {1, 65, 33}},
+                 {2, 4, 1, 40, 300, {7, 300}},
+                 {4, 2, 2, 64, 130, {130, 31, 128, 2}},
+                 {2, 24, 2, 128, 140, {139, 66}}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         int64_t b = cases[i].batch, h = cases[i].h, g = cases[i].g, d = cases[i].d, cap = cases[i].cap;
         REF_EACH_DEVICE(device)

@@ -47,7 +47,8 @@ static double reference(void *context)
 }
 
 /* got = start + weight * wanted */
-static void close_added(const char *name, const bif_tensor *got, const bif_tensor *start, const double *wanted, double weight)
+static void close_added(const char *name, const bif_tensor *got, const bif_tensor *start, const double *wanted,
+                        double weight)
 {
     int64_t n = bif_numel(got);
     float *gained = malloc((size_t)n * sizeof(float));
@@ -58,7 +59,8 @@ static void close_added(const char *name, const bif_tensor *got, const bif_tenso
     free(gained);
 }
 
-static void run(bif_device *device, bool sigmoid, bif_tensor *a, bif_tensor *b, int64_t first, float weight, bif_tensor *out[5])
+static void run(bif_device *device, bool sigmoid, bif_tensor *a, bif_tensor *b, int64_t first, float weight,
+                bif_tensor *out[5])
 {
     if (sigmoid) {
         bif_siglip_args args = {a, b, first, 10.0f, -3.0f, weight, out[0], out[1], out[2], out[3], out[4]};
@@ -72,21 +74,33 @@ static void run(bif_device *device, bool sigmoid, bif_tensor *a, bif_tensor *b, 
 static void check(bif_device *device, bool sigmoid, int64_t rows, int64_t columns, int64_t width, int64_t first)
 {
     bif_tensor a = ref_f32(rows, width, 61), b = ref_f32(columns, width, 62);
-    for (int64_t i = 0; i < (rows + columns) * width; i++) { /* rows of length about one, as after L2 norm; partners alike */
+    for (int64_t i = 0; i < (rows + columns) * width;
+         i++) { /* rows of length about one, as after L2 norm; partners alike */
         float *x = i < rows * width ? (float *)a.data + i : (float *)b.data + i - rows * width;
         *x /= sqrtf((float)width);
     }
     for (int64_t i = 0; i < rows * width; i++) {
-        ((float *)b.data)[first * width + i] = 0.7f * ((float *)b.data)[first * width + i] + 0.7f * ((float *)a.data)[i];
+        ((float *)b.data)[first * width + i] =
+            0.7f * ((float *)b.data)[first * width + i] + 0.7f * ((float *)a.data)[i];
     }
-    problem p = {rows,          columns,         width,
-                 first,         ref_double(&a),  ref_double(&b),
-                 sigmoid ? 10.0 : (double)14.3f, sigmoid ? -3.0 : 0.0, sigmoid,
-                 ref_zeros(rows), ref_zeros(rows * width), ref_zeros(columns * width), ref_zeros(1), ref_zeros(1)};
+    problem p = {rows,
+                 columns,
+                 width,
+                 first,
+                 ref_double(&a),
+                 ref_double(&b),
+                 sigmoid ? 10.0 : (double)14.3f,
+                 sigmoid ? -3.0 : 0.0,
+                 sigmoid,
+                 ref_zeros(rows),
+                 ref_zeros(rows * width),
+                 ref_zeros(columns * width),
+                 ref_zeros(1),
+                 ref_zeros(1)};
     reference(&p);
     float weight = 0.5f;
-    bif_tensor start[5] = {ref_f32(rows, 0, 63), ref_f32(rows, width, 64), ref_f32(columns, width, 65), ref_f32(1, 0, 66),
-                           ref_f32(1, 0, 67)};
+    bif_tensor start[5] = {ref_f32(rows, 0, 63), ref_f32(rows, width, 64), ref_f32(columns, width, 65),
+                           ref_f32(1, 0, 66), ref_f32(1, 0, 67)};
     bif_tensor first_run[5], second_run[5], alone = ref_f32(rows, 0, 0);
     bif_tensor *one[5], *two[5], *forward[5] = {&alone, NULL, NULL, NULL, NULL};
     for (int i = 0; i < 5; i++) {
@@ -111,10 +125,12 @@ static void check(bif_device *device, bool sigmoid, int64_t rows, int64_t column
         close_added("dbias", &first_run[4], &start[4], p.dbias, weight);
     }
     for (int i = 0; i < 4 + sigmoid; i++) {
-        cr_assert(memcmp(first_run[i].data, second_run[i].data, bif_bytes(&start[i])) == 0, "two runs differ in output %d", i);
+        cr_assert(memcmp(first_run[i].data, second_run[i].data, bif_bytes(&start[i])) == 0,
+                  "two runs differ in output %d", i);
     }
     if (rows == 7) { /* the written-out gradient of the reference itself, by central differences */
-        float *da = malloc((size_t)(rows * width) * sizeof(float)), *db = malloc((size_t)(columns * width) * sizeof(float));
+        float *da = malloc((size_t)(rows * width) * sizeof(float)),
+              *db = malloc((size_t)(columns * width) * sizeof(float));
         for (int64_t i = 0; i < rows * width; i++) {
             da[i] = (float)p.da[i];
         }
@@ -136,8 +152,8 @@ static void check(bif_device *device, bool sigmoid, int64_t rows, int64_t column
 }
 
 static const int64_t shapes[][4] = {/* B, Gn, E, first */
-                                    {1, 1, 8, 0}, {7, 7, 33, 0}, {7, 21, 31, 14}, {33, 130, 65, 31}, {128, 256, 128, 128},
-                                    {130, 650, 64, 390}, {257, 257, 40, 0}};
+                                    {1, 1, 8, 0},         {7, 7, 33, 0},       {7, 21, 31, 14},  {33, 130, 65, 31},
+                                    {128, 256, 128, 128}, {130, 650, 64, 390}, {257, 257, 40, 0}};
 
 Test(contrastive, infonce)
 {

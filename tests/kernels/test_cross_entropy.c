@@ -76,7 +76,8 @@ Test(cross_entropy, large_logits_are_exact)
 {
     REF_EACH_DEVICE(device)
     {
-        bif_tensor x = ref_f32(2, 19, 0), targets = ref_i32(2, 0, 1, 1), loss = ref_f32(2, 0, 0), dx = ref_f32(2, 19, 0);
+        bif_tensor x = ref_f32(2, 19, 0), targets = ref_i32(2, 0, 1, 1), loss = ref_f32(2, 0, 0),
+                   dx = ref_f32(2, 19, 0);
         float *row = x.data;
         for (int j = 0; j < 19; j++) {
             row[j] = 1e6f;
@@ -153,7 +154,8 @@ Test(l2norm, forward_and_backward)
         REF_EACH_DEVICE(device)
         {
             int64_t rows = shapes[k][0], c = shapes[k][1];
-            bif_tensor x = ref_f32(rows, c, 51), y = ref_f32(rows, c, 0), inv = ref_f32(rows, 0, 0), dy = ref_f32(rows, c, 52);
+            bif_tensor x = ref_f32(rows, c, 51), y = ref_f32(rows, c, 0), inv = ref_f32(rows, 0, 0),
+                       dy = ref_f32(rows, c, 52);
             norm_problem p = {rows, c, ref_double(&x), ref_zeros(rows * c), 52};
             norm_loss(&p);
             bif_l2norm_args args = {&x, &y, &inv};
@@ -178,7 +180,8 @@ Test(l2norm, tiny_and_zero_rows_are_clamped)
 {
     REF_EACH_DEVICE(device)
     {
-        bif_tensor x = ref_f32(2, 8, 0), y = ref_f32(2, 8, 0), inv = ref_f32(2, 0, 0), dy = ref_f32(2, 8, 53), dx = ref_f32(2, 8, 0);
+        bif_tensor x = ref_f32(2, 8, 0), y = ref_f32(2, 8, 0), inv = ref_f32(2, 0, 0), dy = ref_f32(2, 8, 53),
+                   dx = ref_f32(2, 8, 0);
         for (int j = 0; j < 8; j++) {
             ((float *)x.data)[j] = 0;
             ((float *)x.data)[8 + j] = 1e-14f;
