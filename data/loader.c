@@ -115,7 +115,9 @@ static bif_status check_options(const bif_loader_options *o)
     BIF_TRY(in_range("threads", o->threads, 1, 1024));
     BIF_TRY(in_range("steps prepared ahead", o->prefetch, 1, 1024));
     BIF_TRY(in_range("the first step", o->start_step, 0, INT64_MAX / o->samples_per_step - 2048));
-    BIF_TRY(in_range("the picture size", o->preprocess.size, 1, 16384));
+    if (o->mode != BIF_LOADER_TEXT) {
+        BIF_TRY(in_range("the picture size", o->preprocess.size, 1, 16384));
+    }
     BIF_TRY(in_range("the end of the samples", o->end_sample, 0, INT64_MAX));
     BIF_TRY(in_range("bytes of the picture cache", o->cache_bytes, 0, INT64_MAX));
     if (!pairs) {

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "data/chat.h"
 #include "data/tokenizer.h"
 #include "launch/commands.h"
 #include "launch/open_shards.h"
@@ -20,8 +21,9 @@ static const char help[] =
     "  --vocab-size N    ids in all: 256 bytes, the special tokens, the rest learned; fewer if the texts have no more pairs\n"
     "  --out PATH        the file to write (*.json), or a folder for tokenizer.json\n"
     "  --special TOKEN   a special token (repeatable); given ones replace the default list\n"
-    "                    <s> </s> <image> <|im_start|> <|im_end|>. They get the last ids in this order.\n\n"
-    "Of a sample all values and captions count, without <image>; answers with a space in front, as template vicuna_v1 writes them.\n";
+    "                    <s> </s> <image> <|im_start|> <|im_end|>. They get the last ids in this order.\n"
+    "  --template NAME   the template that will frame the turns (vicuna_v1): its words are learned with them\n\n"
+    "Of a sample all values and captions count, without <image>, framed as the template writes them.\n";
 
 static const char *const default_specials[] = {"<s>", "</s>", "<image>", "<|im_start|>", "<|im_end|>"};
 
@@ -44,22 +46,30 @@ static void add_owned(texts *t, char *text, size_t size)
     t->bytes += size;
 }
 
-/* A value without its placeholders: each part is a text. */
-static void add_value(texts *t, const char *value, bool is_answer)
+/* What a template writes around a question and before an answer. */
+static const struct {
+    const char *before, *after, *answer;
+} frames[] = {[BIF_TEMPLATE_PLAIN] = {"", "", ""},
+              [BIF_TEMPLATE_VICUNA_V1] = {"USER: ", " ASSISTANT:", " "},
+              [BIF_TEMPLATE_CHATML] = {"user\n", "\nassistant\n", ""}};
+
+/* A value in its frame, without its placeholders: each part is a text. */
+static void add_value(texts *t, const char *before, const char *value, const char *after)
 {
     static const char placeholder[] = "<image>";
-    for (const char *p = value; p != NULL;) {
+    char *framed = bif_format("%s%s%s", before, value, after);
+    for (const char *p = framed; p != NULL;) {
         const char *next = strstr(p, placeholder);
         size_t size = next == NULL ? strlen(p) : (size_t)(next - p);
         if (size > 0) {
-            char *text = bif_format("%s%.*s", is_answer && p == value ? " " : "", (int)size, p);
-            add_owned(t, text, strlen(text));
+            add_owned(t, bif_format("%.*s", (int)size, p), size);
         }
         p = next == NULL ? NULL : next + sizeof placeholder - 1;
     }
+    free(framed);
 }
 
-static bif_status add_sample(texts *t, const char *where, const bif_shard_sample *sample)
+static bif_status add_sample(texts *t, bif_template_kind template, const char *where, const bif_shard_sample *sample)
 {
     json_t *value = NULL;
     if (sample->text_size > (size_t)1 << 30) {
@@ -71,21 +81,22 @@ static bif_status add_sample(texts *t, const char *where, const bif_shard_sample
     }
     const char *caption = json_string_value(json_object_get(value, "caption"));
     if (caption != NULL) {
-        add_value(t, caption, false);
+        add_value(t, "", caption, "");
     }
     const json_t *turns = json_object_get(value, "conversations");
     for (size_t i = 0; i < json_array_size(turns); i++) {
         const char *from = json_string_value(json_object_get(json_array_get(turns, i), "from"));
         const char *text = json_string_value(json_object_get(json_array_get(turns, i), "value"));
         if (text != NULL) {
-            add_value(t, text, from != NULL && strcmp(from, "gpt") == 0);
+            const bool answer = from != NULL && strcmp(from, "gpt") == 0;
+            add_value(t, answer ? frames[template].answer : frames[template].before, text, answer ? "" : frames[template].after);
         }
     }
     json_decref(value);
     return BIF_OK;
 }
 
-static bif_status add_shards(texts *t, const char *path)
+static bif_status add_shards(texts *t, bif_template_kind template, const char *path)
 {
     bif_status st = BIF_OK;
     bif_shard_list list = {0};
@@ -96,7 +107,7 @@ static bif_status add_shards(texts *t, const char *path)
             bif_shard_sample sample;
             BIF_TRY(bif_shard_get_sample(list.shard[s], i, &sample));
             char *where = bif_format("%s:%lld", bif_shard_path(list.shard[s]), (long long)i);
-            if (add_sample(t, where, &sample) != BIF_OK && skipped++ == 0) {
+            if (add_sample(t, template, where, &sample) != BIF_OK && skipped++ == 0) {
                 bif_warn("%s", bif_error_message());
             }
             free(where);
@@ -110,13 +121,13 @@ done:
     return st;
 }
 
-static bif_status add_input(texts *t, const char *path)
+static bif_status add_input(texts *t, bif_template_kind template, const char *path)
 {
     struct stat info;
     size_t length = strlen(path);
     bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
     if (folder || (length > 3 && strcmp(path + length - 3, ".h5") == 0)) {
-        return add_shards(t, path);
+        return add_shards(t, template, path);
     }
     char *text = NULL;
     size_t size = 0;
@@ -149,6 +160,7 @@ bif_status bif_cmd_data_tokenizer(int argc, char **argv)
     static const struct option options[] = {{"vocab-size", required_argument, NULL, 'v'},
                                             {"special", required_argument, NULL, 's'},
                                             {"out", required_argument, NULL, 'o'},
+                                            {"template", required_argument, NULL, 't'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     bif_status st = BIF_OK;
@@ -157,6 +169,7 @@ bif_status bif_cmd_data_tokenizer(int argc, char **argv)
     const char **special = bif_calloc((size_t)argc, sizeof *special);
     size_t specials = 0;
     const char *out = NULL;
+    bif_template_kind template = BIF_TEMPLATE_VICUNA_V1;
     char *written = NULL, *end = NULL;
     long long vocab = 0;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
@@ -170,6 +183,9 @@ bif_status bif_cmd_data_tokenizer(int argc, char **argv)
             break;
         case 's':
             special[specials++] = optarg;
+            break;
+        case 't':
+            BIF_TRY(bif_template_by_name(optarg, &template));
             break;
         case 'o':
             out = optarg;
@@ -185,7 +201,7 @@ bif_status bif_cmd_data_tokenizer(int argc, char **argv)
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data tokenizer: --vocab-size, --out and an input are needed; see bifocal data tokenizer --help"));
     }
     for (int i = optind; i < argc; i++) {
-        BIF_TRY(add_input(&all, argv[i]));
+        BIF_TRY(add_input(&all, template, argv[i]));
     }
     if (all.bytes == 0) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "data tokenizer: the inputs hold no text"));
