@@ -1,7 +1,8 @@
-/* The pre-LN transformer block of CLIP (x += attention(LN x); x += MLP(LN x)), a stack of them: the vision and the text tower share it.
+/* The pre-LN transformer block of CLIP (x += attention(LN x); x += MLP(LN x)), a stack of them: the vision and the text
+ * tower share it.
  *
- * A stack may be asked to finish only some rows: `rows` picks the rows of the last block's attention that go on through its output
- * projection and MLP (the pooled rows of a tower), because nobody reads the others.
+ * A stack may be asked to finish only some rows: `rows` picks the rows of the last block's attention that go on through
+ * its output projection and MLP (the pooled rows of a tower), because nobody reads the others.
  *
  * T tokens, R picked rows, C width, F inner width, H heads. */
 #pragma once
@@ -26,8 +27,8 @@ typedef struct {
 typedef enum { BIF_CLIP_INIT_TORCH = 0, BIF_CLIP_INIT_SCALED = 1 } bif_clip_init;
 
 /* Adds block `index` of `layers` under prefix + "encoder.layers.<index>.". */
-void bif_clip_block_declare(bif_params *params, bif_group group, const char *prefix, int64_t index, int64_t layers, int64_t hidden,
-                            int64_t inner, bif_clip_init init);
+void bif_clip_block_declare(bif_params *params, bif_group group, const char *prefix, int64_t index, int64_t layers,
+                            int64_t hidden, int64_t inner, bif_clip_init init);
 /* Takes the rows of the first stack->layers blocks; the other numbers of the stack are set by the caller. */
 void bif_clip_stack_bind(bif_clip_stack *stack, const bif_params *params, const char *prefix);
 void bif_clip_stack_unbind(bif_clip_stack *stack);
@@ -37,15 +38,16 @@ bool bif_clip_stack_trains(const bif_clip_stack *stack);
 typedef struct {
     int64_t tokens, rows; /* T, R (= T when nothing is picked) */
     bool keep, pick;
-    bif_tensor x;                                    /* * input of each block; then the output [R,C] */
+    bif_tensor x;                                     /* * input of each block; then the output [R,C] */
     bif_tensor mean1, rstd1, normed1, qkv, attn, lse; /* * */
-    bif_tensor picked_attn, picked_x;                /* [R,C] when pick; picked_x only without keep */
-    bif_tensor h, mean2, rstd2, normed2, pre, act;   /* *; h is x without keep */
-    bif_tensor dx, dpicked, dnormed, wide;           /* [T,C], [R,C], [T,C], [T, max(F, 4C)]: only with keep */
+    bif_tensor picked_attn, picked_x;                 /* [R,C] when pick; picked_x only without keep */
+    bif_tensor h, mean2, rstd2, normed2, pre, act;    /* *; h is x without keep */
+    bif_tensor dx, dpicked, dnormed, wide;            /* [T,C], [R,C], [T,C], [T, max(F, 4C)]: only with keep */
 } bif_clip_stack_acts;
 
 /* picked = R, or -1 for all rows. */
-bif_clip_stack_acts bif_clip_stack_plan(const bif_clip_stack *stack, bif_arena *arena, int64_t tokens, int64_t picked, bool keep);
+bif_clip_stack_acts bif_clip_stack_plan(const bif_clip_stack *stack, bif_arena *arena, int64_t tokens, int64_t picked,
+                                        bool keep);
 /* The first hidden state [T,C], filled by the caller. */
 bif_tensor bif_clip_stack_input(const bif_clip_stack_acts *acts);
 /* rows i32 [R] or NULL; gives a view of the output [R,C]. */

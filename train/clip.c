@@ -15,13 +15,15 @@ void bif_clip_declare(bif_clip *clip, const bif_model_config *config)
     const int64_t e = config->projection, vision = config->vit.hidden, text = config->text.hidden;
     bif_params_add(params, "logit_scale", BIF_GROUP_JOINT, 0, NULL, false, BIF_INIT_CONSTANT, config->logit_scale_init);
     if (config->logit_bias) {
-        bif_params_add(params, "logit_bias", BIF_GROUP_JOINT, 0, NULL, false, BIF_INIT_CONSTANT, config->logit_bias_init);
+        bif_params_add(params, "logit_bias", BIF_GROUP_JOINT, 0, NULL, false, BIF_INIT_CONSTANT,
+                       config->logit_bias_init);
     }
     bif_text_declare(params, &config->text, TEXT_PREFIX);
     bif_vit_declare(params, &config->vit, VISION_PREFIX);
     bif_declare(params, BIF_GROUP_JOINT, "", "visual_projection.weight", false, e, vision, true, BIF_INIT_NORMAL,
                 1.0f / sqrtf((float)vision));
-    bif_declare(params, BIF_GROUP_JOINT, "", "text_projection.weight", false, e, text, true, BIF_INIT_NORMAL, 1.0f / sqrtf((float)text));
+    bif_declare(params, BIF_GROUP_JOINT, "", "text_projection.weight", false, e, text, true, BIF_INIT_NORMAL,
+                1.0f / sqrtf((float)text));
     bif_text_bind(&clip->text, params, &config->text, TEXT_PREFIX);
     bif_vit_bind(&clip->vit, params, &config->vit, VISION_PREFIX, config->vit.layers, true);
     clip->logit_scale = bif_row(params, "", "logit_scale");
@@ -71,7 +73,8 @@ static side_acts side_plan(bif_arena *arena, int64_t n, int64_t e, bool keep)
     return s;
 }
 
-static bif_clip_acts clip_plan(const bif_clip *clip, const bif_device *device, bif_arena *arena, const clip_extent *extent)
+static bif_clip_acts clip_plan(const bif_clip *clip, const bif_device *device, bif_arena *arena,
+                               const clip_extent *extent)
 {
     const int64_t side = clip->config.vit.image, e = clip->config.projection;
     bif_clip_acts a = {.image_trains = extent->keep && bif_vit_trains(&clip->vit),
@@ -88,7 +91,8 @@ static bif_clip_acts clip_plan(const bif_clip *clip, const bif_device *device, b
 }
 
 /* What the backward takes besides: the gradients of one side's projection and pooled row. */
-static void side_backward_plan(bif_arena *arena, int64_t n, int64_t e, int64_t width, bif_tensor *djoint, bif_tensor *dpooled)
+static void side_backward_plan(bif_arena *arena, int64_t n, int64_t e, int64_t width, bif_tensor *djoint,
+                               bif_tensor *dpooled)
 {
     *djoint = bif_take2(arena, BIF_DTYPE_F32, n, e);
     *dpooled = bif_take2(arena, BIF_DTYPE_F32, n, width);
@@ -98,10 +102,11 @@ size_t bif_clip_measure(const bif_clip *clip, bif_device *device, const bif_batc
 {
     bif_arena arena = bif_arena_measure("activations");
     /* A sequence takes at least one token, so that is how many there may be. */
-    const int64_t sequences = limits->sequences > 0 && limits->sequences < limits->tokens ? limits->sequences : limits->tokens;
-    const bif_clip_acts a = clip_plan(clip, device, &arena,
-                                      &(clip_extent){.tokens = limits->tokens, .sequences = sequences, .images = limits->images,
-                                                     .keep = backward});
+    const int64_t sequences =
+        limits->sequences > 0 && limits->sequences < limits->tokens ? limits->sequences : limits->tokens;
+    const bif_clip_acts a = clip_plan(
+        clip, device, &arena,
+        &(clip_extent){.tokens = limits->tokens, .sequences = sequences, .images = limits->images, .keep = backward});
     (void)a;
     bif_tensor djoint, dpooled;
     const int64_t e = clip->config.projection, vision = clip->config.vit.hidden, text = clip->config.text.hidden;
@@ -129,8 +134,10 @@ bif_clip_acts *bif_clip_forward(bif_clip *clip, bif_device *device, bif_arena *a
         clip->acts = bif_malloc(sizeof *clip->acts);
     }
     bif_clip_acts *a = clip->acts;
-    const clip_extent extent = {.tokens = text != NULL ? batch->tokens : 0, .sequences = text != NULL ? batch->sequences : 0,
-                                .images = image != NULL ? batch->images : 0, .keep = keep};
+    const clip_extent extent = {.tokens = text != NULL ? batch->tokens : 0,
+                                .sequences = text != NULL ? batch->sequences : 0,
+                                .images = image != NULL ? batch->images : 0,
+                                .keep = keep};
     *a = clip_plan(clip, device, arena, &extent);
     if (image != NULL) {
         const int64_t side = clip->config.vit.image;
@@ -144,22 +151,24 @@ bif_clip_acts *bif_clip_forward(bif_clip *clip, bif_device *device, bif_arena *a
         a->pos = bif_bring(device, &a->pos, BIF_DTYPE_I32, batch->pos, batch->tokens);
         a->eot = bif_bring(device, &a->eot, BIF_DTYPE_I32, batch->eot, batch->sequences);
         a->cu_seqlens = bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1);
-        bif_text_forward(&clip->text, device, &a->text, &a->ids, &a->pos, &a->cu_seqlens, &a->eot, &a->text_side.pooled);
+        bif_text_forward(&clip->text, device, &a->text, &a->ids, &a->pos, &a->cu_seqlens, &a->eot,
+                         &a->text_side.pooled);
         side_forward(device, &a->text_side, clip->text_projection, keep, text);
     }
     return a;
 }
 
 /* Back to the pooled row, whose gradient is wanted when its tower trains. */
-static void side_backward(bif_device *device, const side_acts *s, bif_param *projection, const bif_tensor *dout, bif_tensor *djoint,
-                          bif_tensor *dpooled)
+static void side_backward(bif_device *device, const side_acts *s, bif_param *projection, const bif_tensor *dout,
+                          bif_tensor *djoint, bif_tensor *dpooled)
 {
     if (dpooled == NULL && projection->grad.data == NULL) {
         return;
     }
     bif_l2norm_backward(device, &(bif_l2norm_backward_args){.y = &s->normed, .inv = &s->inv, .dy = dout, .dx = djoint});
-    bif_linear_backward(device, &(bif_linear_backward_args){.x = &s->pooled, .w = &projection->value, .dy = djoint, .dx = dpooled,
-                                                            .dw = bif_grad(projection)});
+    bif_linear_backward(
+        device, &(bif_linear_backward_args){
+                    .x = &s->pooled, .w = &projection->value, .dy = djoint, .dx = dpooled, .dw = bif_grad(projection)});
 }
 
 void bif_clip_backward(bif_clip *clip, bif_device *device, bif_arena *arena, bif_clip_acts *a, const bif_tensor *dimage,
@@ -170,7 +179,8 @@ void bif_clip_backward(bif_clip *clip, bif_device *device, bif_arena *arena, bif
     bif_tensor djoint, dpooled;
     if (dimage != NULL) {
         side_backward_plan(arena, dimage->dim[0], e, clip->config.vit.hidden, &djoint, &dpooled);
-        side_backward(device, &a->image_side, clip->visual_projection, dimage, &djoint, a->image_trains ? &dpooled : NULL);
+        side_backward(device, &a->image_side, clip->visual_projection, dimage, &djoint,
+                      a->image_trains ? &dpooled : NULL);
         if (a->image_trains) {
             bif_vit_backward(&clip->vit, device, &a->vit, &dpooled);
         }

@@ -15,9 +15,11 @@ static int64_t packed_width(const bif_decoder_config *config)
     return (config->heads + 2 * config->kv_heads) * config->head_dim;
 }
 
-void bif_decoder_declare(bif_params *params, const bif_decoder_config *config, const char *prefix, const char *head_name)
+void bif_decoder_declare(bif_params *params, const bif_decoder_config *config, const char *prefix,
+                         const char *head_name)
 {
-    const int64_t c = config->hidden, f = config->inner, q = config->heads * config->head_dim, kv = config->kv_heads * config->head_dim;
+    const int64_t c = config->hidden, f = config->inner, q = config->heads * config->head_dim,
+                  kv = config->kv_heads * config->head_dim;
     const bif_group g = BIF_GROUP_DECODER;
     const bif_init normal = BIF_INIT_NORMAL, zero = BIF_INIT_ZERO, one = BIF_INIT_ONE;
     bif_declare(params, g, prefix, "embed_tokens.weight", false, config->vocab, c, true, normal, 0.02f);
@@ -52,8 +54,8 @@ void bif_decoder_declare(bif_params *params, const bif_decoder_config *config, c
     }
 }
 
-void bif_decoder_bind(bif_decoder *decoder, const bif_params *params, const bif_decoder_config *config, const char *prefix,
-                      const char *head_name)
+void bif_decoder_bind(bif_decoder *decoder, const bif_params *params, const bif_decoder_config *config,
+                      const char *prefix, const char *head_name)
 {
     *decoder = (bif_decoder){.config = *config};
     decoder->layer = bif_calloc((size_t)config->layers + 1, sizeof *decoder->layer);
@@ -85,7 +87,8 @@ void bif_decoder_unbind(bif_decoder *decoder)
 
 static bool layer_trains(const bif_decoder_layer *p)
 {
-    const bif_param *const rows[] = {p->norm1, p->qkv_w, p->qkv_b, p->q_norm, p->k_norm, p->o_w, p->o_b, p->norm2, p->gate_up, p->down};
+    const bif_param *const rows[] = {p->norm1, p->qkv_w, p->qkv_b, p->q_norm,  p->k_norm,
+                                     p->o_w,   p->o_b,   p->norm2, p->gate_up, p->down};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (rows[i] != NULL && rows[i]->trainable) {
             return true;
@@ -104,7 +107,8 @@ bool bif_decoder_trains(const bif_decoder *decoder)
     return decoder->embed->trainable || decoder->norm->trainable || (decoder->head != NULL && decoder->head->trainable);
 }
 
-bif_decoder_acts bif_decoder_plan(const bif_decoder *decoder, bif_arena *arena, int64_t tokens, int64_t picked, bool keep)
+bif_decoder_acts bif_decoder_plan(const bif_decoder *decoder, bif_arena *arena, int64_t tokens, int64_t picked,
+                                  bool keep)
 {
     const bif_decoder_config *config = &decoder->config;
     const int64_t c = config->hidden, f = config->inner, w = packed_width(config), q = config->heads * config->head_dim;
@@ -154,27 +158,41 @@ static bif_tensor of_layer(const bif_decoder_acts *a, const bif_tensor *t, bool 
 }
 
 /* q/k norm and rotation of the packed rows. With keep the un-normed rows stay in qkv_pre for the backward. */
-static void rotate(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, int64_t i, const bif_tensor *pos, bif_tensor *qkv)
+static void rotate(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, int64_t i,
+                   const bif_tensor *pos, bif_tensor *qkv)
 {
     const bif_decoder_config *config = &decoder->config;
     const bif_decoder_layer *p = &decoder->layer[i];
     if (config->qk_norm) {
         const int64_t kept = a->keep ? a->tokens : 0;
         bif_tensor pre = of_layer(a, &a->qkv_pre, a->keep, i, kept);
-        bif_tensor q_rstd = of_layer(a, &a->q_rstd, a->keep, i, kept), k_rstd = of_layer(a, &a->k_rstd, a->keep, i, kept);
+        bif_tensor q_rstd = of_layer(a, &a->q_rstd, a->keep, i, kept),
+                   k_rstd = of_layer(a, &a->k_rstd, a->keep, i, kept);
         if (a->keep) {
             device->copy(device, qkv->data, pre.data, bif_bytes(qkv));
         }
         const bif_tensor *from = a->keep ? &pre : qkv;
-        bif_head_rmsnorm(device, &(bif_head_rmsnorm_args){.x = from, .weight = &p->q_norm->value, .first = 0, .heads = config->heads,
-                                                          .head_dim = config->head_dim, .eps = config->eps, .y = qkv,
+        bif_head_rmsnorm(device, &(bif_head_rmsnorm_args){.x = from,
+                                                          .weight = &p->q_norm->value,
+                                                          .first = 0,
+                                                          .heads = config->heads,
+                                                          .head_dim = config->head_dim,
+                                                          .eps = config->eps,
+                                                          .y = qkv,
                                                           .rstd = a->keep ? &q_rstd : NULL});
-        bif_head_rmsnorm(device, &(bif_head_rmsnorm_args){.x = from, .weight = &p->k_norm->value,
-                                                          .first = config->heads * config->head_dim, .heads = config->kv_heads,
-                                                          .head_dim = config->head_dim, .eps = config->eps, .y = qkv,
+        bif_head_rmsnorm(device, &(bif_head_rmsnorm_args){.x = from,
+                                                          .weight = &p->k_norm->value,
+                                                          .first = config->heads * config->head_dim,
+                                                          .heads = config->kv_heads,
+                                                          .head_dim = config->head_dim,
+                                                          .eps = config->eps,
+                                                          .y = qkv,
                                                           .rstd = a->keep ? &k_rstd : NULL});
     }
-    bif_rope(device, &(bif_rope_args){.rows = qkv, .pos = pos, .heads = config->heads + config->kv_heads, .head_dim = config->head_dim,
+    bif_rope(device, &(bif_rope_args){.rows = qkv,
+                                      .pos = pos,
+                                      .heads = config->heads + config->kv_heads,
+                                      .head_dim = config->head_dim,
                                       .theta = config->rope_theta});
 }
 
@@ -189,21 +207,32 @@ void bif_decoder_forward(const bif_decoder *decoder, bif_device *device, bif_dec
         const bool pick = a->pick && i == config->layers - 1;
         const int64_t r = pick ? a->rows : tokens;
         bif_tensor rstd1 = of_layer(a, &a->rstd1, a->keep, i, a->keep ? tokens : 0);
-        bif_tensor normed1 = of_layer(a, &a->normed1, a->inputs, i, tokens), qkv = of_layer(a, &a->qkv, a->keep, i, tokens);
-        bif_tensor attn = of_layer(a, &a->attn, a->keep, i, tokens), lse = of_layer(a, &a->lse, a->keep, i, a->keep ? tokens : 0);
+        bif_tensor normed1 = of_layer(a, &a->normed1, a->inputs, i, tokens),
+                   qkv = of_layer(a, &a->qkv, a->keep, i, tokens);
+        bif_tensor attn = of_layer(a, &a->attn, a->keep, i, tokens),
+                   lse = of_layer(a, &a->lse, a->keep, i, a->keep ? tokens : 0);
         const bif_tensor qkv_w = bif_params_fused_value(p->qkv_w, 3);
         const bif_tensor qkv_b = p->qkv_b != NULL ? bif_params_fused_value(p->qkv_b, 3) : qkv_w;
         bif_tensor pre = config->qk_norm && a->keep ? of_layer(a, &a->qkv_pre, true, i, tokens) : qkv;
-        bif_rmsnorm(device, &(bif_rmsnorm_args){.x = &x, .weight = &p->norm1->value, .eps = config->eps, .y = &normed1,
+        bif_rmsnorm(device, &(bif_rmsnorm_args){.x = &x,
+                                                .weight = &p->norm1->value,
+                                                .eps = config->eps,
+                                                .y = &normed1,
                                                 .rstd = a->keep ? &rstd1 : NULL});
-        bif_linear(device, &(bif_linear_args){.x = &normed1, .w = &qkv_w, .b = p->qkv_b != NULL ? &qkv_b : NULL, .y = &pre});
+        bif_linear(device,
+                   &(bif_linear_args){.x = &normed1, .w = &qkv_w, .b = p->qkv_b != NULL ? &qkv_b : NULL, .y = &pre});
         rotate(decoder, device, a, i, pos, &qkv);
         if (cache != NULL) {
             bif_kv_cache_fill(decoder, device, cache, i, &qkv);
         }
-        bif_attention(device, &(bif_attention_args){.qkv = &qkv, .cu_seqlens = cu_seqlens, .heads = config->heads,
-                                                    .kv_heads = config->kv_heads, .head_dim = config->head_dim, .causal = true,
-                                                    .scale = 1.0f / sqrtf((float)config->head_dim), .out = &attn,
+        bif_attention(device, &(bif_attention_args){.qkv = &qkv,
+                                                    .cu_seqlens = cu_seqlens,
+                                                    .heads = config->heads,
+                                                    .kv_heads = config->kv_heads,
+                                                    .head_dim = config->head_dim,
+                                                    .causal = true,
+                                                    .scale = 1.0f / sqrtf((float)config->head_dim),
+                                                    .out = &attn,
                                                     .lse = a->keep ? &lse : NULL});
         bif_tensor h = !a->keep && pick ? a->picked_x : of_layer(a, &a->h, a->keep, i, r);
         const bif_tensor *residual = &x, *joined = &attn;
@@ -213,51 +242,78 @@ void bif_decoder_forward(const bif_decoder *decoder, bif_device *device, bif_dec
             residual = &h;
             joined = &a->picked_attn;
         }
-        bif_linear(device, &(bif_linear_args){.x = joined, .w = &p->o_w->value, .b = p->o_b != NULL ? &p->o_b->value : NULL,
-                                              .residual = residual, .y = &h});
+        bif_linear(device, &(bif_linear_args){.x = joined,
+                                              .w = &p->o_w->value,
+                                              .b = p->o_b != NULL ? &p->o_b->value : NULL,
+                                              .residual = residual,
+                                              .y = &h});
         const bif_tensor gate_up_w = bif_params_fused_value(p->gate_up, 2);
         bif_tensor rstd2 = of_layer(a, &a->rstd2, a->keep, i, a->keep ? r : 0);
-        bif_tensor normed2 = of_layer(a, &a->normed2, a->inputs, i, r), gate_up = of_layer(a, &a->gate_up, a->keep, i, r);
+        bif_tensor normed2 = of_layer(a, &a->normed2, a->inputs, i, r),
+                   gate_up = of_layer(a, &a->gate_up, a->keep, i, r);
         bif_tensor act = bif_rows(&a->act, 0, r), next = a->keep ? bif_rows(&a->x, (i + 1) * tokens, r) : h;
-        bif_rmsnorm(device, &(bif_rmsnorm_args){.x = &h, .weight = &p->norm2->value, .eps = config->eps, .y = &normed2,
+        bif_rmsnorm(device, &(bif_rmsnorm_args){.x = &h,
+                                                .weight = &p->norm2->value,
+                                                .eps = config->eps,
+                                                .y = &normed2,
                                                 .rstd = a->keep ? &rstd2 : NULL});
         bif_linear(device, &(bif_linear_args){.x = &normed2, .w = &gate_up_w, .y = &gate_up});
         bif_swiglu(device, &(bif_swiglu_args){.gu = &gate_up, .y = &act});
         bif_linear(device, &(bif_linear_args){.x = &act, .w = &p->down->value, .residual = &h, .y = &next});
         x = next;
     }
-    bif_rmsnorm(device, &(bif_rmsnorm_args){.x = &x, .weight = &decoder->norm->value, .eps = config->eps, .y = &a->final,
+    bif_rmsnorm(device, &(bif_rmsnorm_args){.x = &x,
+                                            .weight = &decoder->norm->value,
+                                            .eps = config->eps,
+                                            .y = &a->final,
                                             .rstd = a->keep ? &a->final_rstd : NULL});
     *hidden = a->final;
 }
 
 /* The gradient of the packed rows through rotation and q/k norm, in place. */
-static void rotate_back(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, int64_t i, const bif_tensor *pos,
-                        bif_tensor *dqkv)
+static void rotate_back(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, int64_t i,
+                        const bif_tensor *pos, bif_tensor *dqkv)
 {
     const bif_decoder_config *config = &decoder->config;
     const bif_decoder_layer *p = &decoder->layer[i];
-    bif_rope(device, &(bif_rope_args){.rows = dqkv, .pos = pos, .heads = config->heads + config->kv_heads,
-                                      .head_dim = config->head_dim, .theta = config->rope_theta, .inverse = true});
+    bif_rope(device, &(bif_rope_args){.rows = dqkv,
+                                      .pos = pos,
+                                      .heads = config->heads + config->kv_heads,
+                                      .head_dim = config->head_dim,
+                                      .theta = config->rope_theta,
+                                      .inverse = true});
     if (config->qk_norm) {
         const bif_tensor pre = of_layer(a, &a->qkv_pre, true, i, a->tokens);
-        const bif_tensor q_rstd = of_layer(a, &a->q_rstd, true, i, a->tokens), k_rstd = of_layer(a, &a->k_rstd, true, i, a->tokens);
-        bif_head_rmsnorm_backward(device, &(bif_head_rmsnorm_backward_args){.x = &pre, .weight = &p->q_norm->value, .rstd = &q_rstd,
-                                                                            .dy = dqkv, .first = 0, .heads = config->heads,
-                                                                            .head_dim = config->head_dim, .dx = dqkv,
+        const bif_tensor q_rstd = of_layer(a, &a->q_rstd, true, i, a->tokens),
+                         k_rstd = of_layer(a, &a->k_rstd, true, i, a->tokens);
+        bif_head_rmsnorm_backward(device, &(bif_head_rmsnorm_backward_args){.x = &pre,
+                                                                            .weight = &p->q_norm->value,
+                                                                            .rstd = &q_rstd,
+                                                                            .dy = dqkv,
+                                                                            .first = 0,
+                                                                            .heads = config->heads,
+                                                                            .head_dim = config->head_dim,
+                                                                            .dx = dqkv,
                                                                             .dweight = bif_grad(p->q_norm)});
-        bif_head_rmsnorm_backward(device, &(bif_head_rmsnorm_backward_args){.x = &pre, .weight = &p->k_norm->value, .rstd = &k_rstd,
-                                                                            .dy = dqkv, .first = config->heads * config->head_dim,
-                                                                            .heads = config->kv_heads, .head_dim = config->head_dim,
-                                                                            .dx = dqkv, .dweight = bif_grad(p->k_norm)});
+        bif_head_rmsnorm_backward(device, &(bif_head_rmsnorm_backward_args){.x = &pre,
+                                                                            .weight = &p->k_norm->value,
+                                                                            .rstd = &k_rstd,
+                                                                            .dy = dqkv,
+                                                                            .first = config->heads * config->head_dim,
+                                                                            .heads = config->kv_heads,
+                                                                            .head_dim = config->head_dim,
+                                                                            .dx = dqkv,
+                                                                            .dweight = bif_grad(p->k_norm)});
     }
 }
 
 /* The MLP half of layer i on its r rows: d becomes the gradient of h. */
-static void mlp_back(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, int64_t i, int64_t r, bif_tensor *d)
+static void mlp_back(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, int64_t i, int64_t r,
+                     bif_tensor *d)
 {
     const bif_decoder_layer *p = &decoder->layer[i];
-    bif_tensor gate_up = of_layer(a, &a->gate_up, a->keep, i, r), act = bif_rows(&a->act, 0, r), dnormed = bif_rows(&a->dnormed, 0, r);
+    bif_tensor gate_up = of_layer(a, &a->gate_up, a->keep, i, r), act = bif_rows(&a->act, 0, r),
+               dnormed = bif_rows(&a->dnormed, 0, r);
     bif_tensor dact = bif_tensor2(a->wide.data, BIF_DTYPE_F32, r, decoder->config.inner);
     const bif_tensor normed2 = of_layer(a, &a->normed2, a->inputs, i, r), h = of_layer(a, &a->h, true, i, r);
     const bif_tensor rstd2 = of_layer(a, &a->rstd2, true, i, r), gate_up_w = bif_params_fused_value(p->gate_up, 2);
@@ -265,20 +321,27 @@ static void mlp_back(const bif_decoder *decoder, bif_device *device, bif_decoder
     if (p->down->grad.data != NULL) { /* cheaper to make again than to keep: F floats a token and layer */
         bif_swiglu(device, &(bif_swiglu_args){.gu = &gate_up, .y = &act});
     }
-    bif_linear_backward(device, &(bif_linear_backward_args){.x = &act, .w = &p->down->value, .dy = d, .dx = &dact,
-                                                            .dw = bif_grad(p->down)});
+    bif_linear_backward(device, &(bif_linear_backward_args){
+                                    .x = &act, .w = &p->down->value, .dy = d, .dx = &dact, .dw = bif_grad(p->down)});
     bif_swiglu_backward(device, &(bif_swiglu_backward_args){.gu = &gate_up, .dy = &dact, .dgu = &gate_up});
-    bif_linear_backward(device, &(bif_linear_backward_args){.x = &normed2, .w = &gate_up_w, .dy = &gate_up, .dx = &dnormed,
-                                                            .dw = bif_wanted(&dgate_up_w)});
-    bif_rmsnorm_backward(device, &(bif_rmsnorm_backward_args){.x = &h, .weight = &p->norm2->value, .rstd = &rstd2, .dy = &dnormed,
-                                                              .dres = d, .dx = d, .dweight = bif_grad(p->norm2)});
+    bif_linear_backward(
+        device, &(bif_linear_backward_args){
+                    .x = &normed2, .w = &gate_up_w, .dy = &gate_up, .dx = &dnormed, .dw = bif_wanted(&dgate_up_w)});
+    bif_rmsnorm_backward(device, &(bif_rmsnorm_backward_args){.x = &h,
+                                                              .weight = &p->norm2->value,
+                                                              .rstd = &rstd2,
+                                                              .dy = &dnormed,
+                                                              .dres = d,
+                                                              .dx = d,
+                                                              .dweight = bif_grad(p->norm2)});
 }
 
 void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, const bif_tensor *pos,
                           const bif_tensor *cu_seqlens, const bif_tensor *rows, bool need_input, bif_tensor *dinput)
 {
     const bif_decoder_config *config = &decoder->config;
-    const int64_t tokens = a->tokens, layers = config->layers, q = config->heads * config->head_dim, w = packed_width(config);
+    const int64_t tokens = a->tokens, layers = config->layers, q = config->heads * config->head_dim,
+                  w = packed_width(config);
     int64_t lowest = 0; /* the first block somebody needs */
     while (!need_input && lowest < layers && !layer_trains(&decoder->layer[lowest])) {
         lowest++;
@@ -287,8 +350,12 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
     if (lowest < layers || decoder->norm->trainable) {
         bif_tensor d = bif_decoder_dhidden(a);
         const bif_tensor x = bif_rows(&a->x, layers * tokens, a->rows);
-        bif_rmsnorm_backward(device, &(bif_rmsnorm_backward_args){.x = &x, .weight = &decoder->norm->value, .rstd = &a->final_rstd,
-                                                                  .dy = &d, .dx = &d, .dweight = bif_grad(decoder->norm)});
+        bif_rmsnorm_backward(device, &(bif_rmsnorm_backward_args){.x = &x,
+                                                                  .weight = &decoder->norm->value,
+                                                                  .rstd = &a->final_rstd,
+                                                                  .dy = &d,
+                                                                  .dx = &d,
+                                                                  .dweight = bif_grad(decoder->norm)});
     }
     for (int64_t i = layers - 1; i >= lowest; i--) {
         const bif_decoder_layer *p = &decoder->layer[i];
@@ -300,9 +367,13 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
         bif_tensor dattn = bif_tensor2((float *)a->wide.data + tokens * w, BIF_DTYPE_F32, tokens, q);
         const bif_tensor x = of_layer(a, &a->x, true, i, tokens), rstd1 = of_layer(a, &a->rstd1, true, i, tokens);
         const bif_tensor qkv = of_layer(a, &a->qkv, true, i, tokens), attn = of_layer(a, &a->attn, true, i, tokens);
-        const bif_tensor lse = of_layer(a, &a->lse, true, i, tokens), normed1 = of_layer(a, &a->normed1, a->inputs, i, tokens);
-        bif_linear_backward(device, &(bif_linear_backward_args){.x = pick ? &a->picked_attn : &attn, .w = &p->o_w->value, .dy = &d,
-                                                                .dx = pick ? &a->dpicked_attn : &dattn, .dw = bif_grad(p->o_w),
+        const bif_tensor lse = of_layer(a, &a->lse, true, i, tokens),
+                         normed1 = of_layer(a, &a->normed1, a->inputs, i, tokens);
+        bif_linear_backward(device, &(bif_linear_backward_args){.x = pick ? &a->picked_attn : &attn,
+                                                                .w = &p->o_w->value,
+                                                                .dy = &d,
+                                                                .dx = pick ? &a->dpicked_attn : &dattn,
+                                                                .dw = bif_grad(p->o_w),
                                                                 .db = p->o_b != NULL ? bif_grad(p->o_b) : NULL});
         if (pick) { /* the rows nobody reads have no gradient */
             device->zero(device, dattn.data, bif_bytes(&dattn));
@@ -310,9 +381,14 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
             bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &a->dpicked_attn, .index = rows, .dst = &dattn});
             bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &d, .index = rows, .dst = &a->dx});
         }
-        bif_attention_backward(device, &(bif_attention_backward_args){.qkv = &qkv, .cu_seqlens = cu_seqlens, .out = &attn, .lse = &lse,
-                                                                      .dout = &dattn, .heads = config->heads,
-                                                                      .kv_heads = config->kv_heads, .head_dim = config->head_dim,
+        bif_attention_backward(device, &(bif_attention_backward_args){.qkv = &qkv,
+                                                                      .cu_seqlens = cu_seqlens,
+                                                                      .out = &attn,
+                                                                      .lse = &lse,
+                                                                      .dout = &dattn,
+                                                                      .heads = config->heads,
+                                                                      .kv_heads = config->kv_heads,
+                                                                      .head_dim = config->head_dim,
                                                                       .causal = true,
                                                                       .scale = 1.0f / sqrtf((float)config->head_dim),
                                                                       .dqkv = &dqkv});
@@ -321,11 +397,19 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
         bif_tensor dqkv_w = bif_params_fused_grad(p->qkv_w, 3);
         bif_tensor dqkv_b = p->qkv_b != NULL ? bif_params_fused_grad(p->qkv_b, 3) : (bif_tensor){0};
         const bool dnorm = below || p->norm1->grad.data != NULL;
-        bif_linear_backward(device, &(bif_linear_backward_args){.x = &normed1, .w = &qkv_w, .dy = &dqkv, .dx = dnorm ? &a->dnormed : NULL,
-                                                                .dw = bif_wanted(&dqkv_w), .db = bif_wanted(&dqkv_b)});
+        bif_linear_backward(device, &(bif_linear_backward_args){.x = &normed1,
+                                                                .w = &qkv_w,
+                                                                .dy = &dqkv,
+                                                                .dx = dnorm ? &a->dnormed : NULL,
+                                                                .dw = bif_wanted(&dqkv_w),
+                                                                .db = bif_wanted(&dqkv_b)});
         if (dnorm) {
-            bif_rmsnorm_backward(device, &(bif_rmsnorm_backward_args){.x = &x, .weight = &p->norm1->value, .rstd = &rstd1,
-                                                                      .dy = &a->dnormed, .dres = &a->dx, .dx = below ? &a->dx : NULL,
+            bif_rmsnorm_backward(device, &(bif_rmsnorm_backward_args){.x = &x,
+                                                                      .weight = &p->norm1->value,
+                                                                      .rstd = &rstd1,
+                                                                      .dy = &a->dnormed,
+                                                                      .dres = &a->dx,
+                                                                      .dx = below ? &a->dx : NULL,
                                                                       .dweight = bif_grad(p->norm1)});
         }
     }

@@ -5,8 +5,8 @@
 #include "train/networks.h"
 #include "train/rows.h"
 
-void bif_kv_cache_plan(const bif_decoder *decoder, bif_arena *arena, int64_t sequences, int64_t cap, int64_t prefill_tokens,
-                       bif_kv_cache *cache)
+void bif_kv_cache_plan(const bif_decoder *decoder, bif_arena *arena, int64_t sequences, int64_t cap,
+                       int64_t prefill_tokens, bif_kv_cache *cache)
 {
     const bif_decoder_config *config = &decoder->config;
     const int64_t rows = config->layers * sequences * cap, heads = config->heads + 2 * config->kv_heads;
@@ -34,12 +34,15 @@ void bif_kv_cache_free(bif_kv_cache *cache)
 static bif_tensor head_rows(const bif_decoder *decoder, const bif_kv_cache *cache, const bif_tensor *all, int64_t layer)
 {
     const bif_tensor of_layer = bif_rows(all, layer * cache->sequences * cache->cap, cache->sequences * cache->cap);
-    return bif_tensor2(of_layer.data, of_layer.dtype, of_layer.dim[0] * decoder->config.kv_heads, decoder->config.head_dim);
+    return bif_tensor2(of_layer.data, of_layer.dtype, of_layer.dim[0] * decoder->config.kv_heads,
+                       decoder->config.head_dim);
 }
 
-/* The packed rows seen as one row a head; from the first key head on, entry t * (H + 2G) + g of the index is the place of token t's
- * head g, and -1 skips what is not a key. The same index, from the first value head on, places the values. */
-void bif_kv_cache_fill(const bif_decoder *decoder, bif_device *device, bif_kv_cache *cache, int64_t layer, const bif_tensor *qkv)
+/* The packed rows seen as one row a head; from the first key head on, entry t * (H + 2G) + g of the index is the place
+ * of token t's head g, and -1 skips what is not a key. The same index, from the first value head on, places the values.
+ */
+void bif_kv_cache_fill(const bif_decoder *decoder, bif_device *device, bif_kv_cache *cache, int64_t layer,
+                       const bif_tensor *qkv)
 {
     const int64_t h = decoder->config.heads, g = decoder->config.kv_heads, d = decoder->config.head_dim;
     if (qkv->dim[0] == 0) {
@@ -59,11 +62,13 @@ void bif_decoder_prefill(const bif_decoder *decoder, bif_device *device, bif_dec
 {
     const int32_t *cu = cu_seqlens->data;
     const int64_t n = cu_seqlens->dim[0] - 1, g = decoder->config.kv_heads, step = decoder->config.heads + 2 * g;
-    BIF_BUG_IF(n > cache->sequences || acts->tokens * step > cache->index.dim[0], "%lld prompts of %lld tokens in a cache of %lld",
-               (long long)n, (long long)acts->tokens, (long long)cache->sequences);
+    BIF_BUG_IF(n > cache->sequences || acts->tokens * step > cache->index.dim[0],
+               "%lld prompts of %lld tokens in a cache of %lld", (long long)n, (long long)acts->tokens,
+               (long long)cache->sequences);
     for (int64_t i = 0; i < n; i++) {
         const int64_t length = cu[i + 1] - cu[i];
-        BIF_BUG_IF(length > cache->cap, "a prompt of %lld tokens in a cache of %lld", (long long)length, (long long)cache->cap);
+        BIF_BUG_IF(length > cache->cap, "a prompt of %lld tokens in a cache of %lld", (long long)length,
+                   (long long)cache->cap);
         for (int64_t t = 0; t < length; t++) {
             int32_t *entry = cache->host + (cu[i] + t) * step;
             for (int64_t j = 0; j < step; j++) {
@@ -77,8 +82,8 @@ void bif_decoder_prefill(const bif_decoder *decoder, bif_device *device, bif_dec
 }
 
 /* Attention of the B rows, one call for each run of neighbouring slots. */
-static void attend(const bif_decoder *decoder, bif_device *device, const int32_t *slots, int64_t count, bif_kv_cache *cache,
-                   int64_t layer, const bif_tensor *q, bif_tensor *out)
+static void attend(const bif_decoder *decoder, bif_device *device, const int32_t *slots, int64_t count,
+                   bif_kv_cache *cache, int64_t layer, const bif_tensor *q, bif_tensor *out)
 {
     const bif_decoder_config *config = &decoder->config;
     const int64_t base = layer * cache->sequences * cache->cap;
@@ -90,44 +95,58 @@ static void attend(const bif_decoder *decoder, bif_device *device, const int32_t
         const int64_t n = end - first;
         const bif_tensor k = bif_rows(&cache->k, base + slots[first] * cache->cap, n * cache->cap);
         const bif_tensor v = bif_rows(&cache->v, base + slots[first] * cache->cap, n * cache->cap);
-        const bif_tensor lens = bif_tensor1(cache->len + slots[first], BIF_DTYPE_I32, n), q_rows = bif_rows(q, first, n);
+        const bif_tensor lens = bif_tensor1(cache->len + slots[first], BIF_DTYPE_I32, n),
+                         q_rows = bif_rows(q, first, n);
         bif_tensor out_rows = bif_rows(out, first, n);
-        bif_attention_decode(device, &(bif_attention_decode_args){.q = &q_rows, .k_cache = &k, .v_cache = &v, .lens = &lens,
-                                                                  .heads = config->heads, .kv_heads = config->kv_heads,
-                                                                  .head_dim = config->head_dim, .cap = cache->cap,
+        bif_attention_decode(device, &(bif_attention_decode_args){.q = &q_rows,
+                                                                  .k_cache = &k,
+                                                                  .v_cache = &v,
+                                                                  .lens = &lens,
+                                                                  .heads = config->heads,
+                                                                  .kv_heads = config->kv_heads,
+                                                                  .head_dim = config->head_dim,
+                                                                  .cap = cache->cap,
                                                                   .scale = 1.0f / sqrtf((float)config->head_dim),
                                                                   .out = &out_rows});
     }
 }
 
 /* One of q, k, v as its own product (the packed row would have to be taken apart), normed and rotated. */
-static void project(const bif_decoder *decoder, bif_device *device, const bif_decoder_layer *p, int part, const bif_tensor *x,
-                    const bif_tensor *pos, bif_tensor *y)
+static void project(const bif_decoder *decoder, bif_device *device, const bif_decoder_layer *p, int part,
+                    const bif_tensor *x, const bif_tensor *pos, bif_tensor *y)
 {
     const bif_decoder_config *config = &decoder->config;
     const int64_t heads = part == 0 ? config->heads : config->kv_heads;
     const bif_param *norm = part == 0 ? p->q_norm : part == 1 ? p->k_norm : NULL;
-    bif_linear(device, &(bif_linear_args){.x = x, .w = &p->qkv_w[part].value, .b = p->qkv_b != NULL ? &p->qkv_b[part].value : NULL,
-                                          .y = y});
+    bif_linear(device,
+               &(bif_linear_args){
+                   .x = x, .w = &p->qkv_w[part].value, .b = p->qkv_b != NULL ? &p->qkv_b[part].value : NULL, .y = y});
     if (norm != NULL) {
-        bif_head_rmsnorm(device, &(bif_head_rmsnorm_args){.x = y, .weight = &norm->value, .heads = heads,
-                                                          .head_dim = config->head_dim, .eps = config->eps, .y = y});
+        bif_head_rmsnorm(device, &(bif_head_rmsnorm_args){.x = y,
+                                                          .weight = &norm->value,
+                                                          .heads = heads,
+                                                          .head_dim = config->head_dim,
+                                                          .eps = config->eps,
+                                                          .y = y});
     }
     if (part < 2) {
-        bif_rope(device, &(bif_rope_args){.rows = y, .pos = pos, .heads = heads, .head_dim = config->head_dim,
-                                          .theta = config->rope_theta});
+        bif_rope(device,
+                 &(bif_rope_args){
+                     .rows = y, .pos = pos, .heads = heads, .head_dim = config->head_dim, .theta = config->rope_theta});
     }
 }
 
-void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, const int32_t *slots, bif_kv_cache *cache,
-                      bif_tensor *hidden)
+void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, const int32_t *slots,
+                      bif_kv_cache *cache, bif_tensor *hidden)
 {
     const bif_decoder_config *config = &decoder->config;
-    const int64_t b = a->tokens, q_width = config->heads * config->head_dim, kv_width = config->kv_heads * config->head_dim;
-    BIF_BUG_IF(a->keep || a->pick || b > cache->sequences, "%lld rows step in a cache of %lld", (long long)b, (long long)cache->sequences);
+    const int64_t b = a->tokens, q_width = config->heads * config->head_dim,
+                  kv_width = config->kv_heads * config->head_dim;
+    BIF_BUG_IF(a->keep || a->pick || b > cache->sequences, "%lld rows step in a cache of %lld", (long long)b,
+               (long long)cache->sequences);
     for (int64_t i = 0; i < b; i++) {
-        BIF_BUG_IF(slots[i] < 0 || slots[i] >= cache->sequences || cache->len[slots[i]] >= cache->cap, "slot %d is not there or full",
-                   (int)slots[i]);
+        BIF_BUG_IF(slots[i] < 0 || slots[i] >= cache->sequences || cache->len[slots[i]] >= cache->cap,
+                   "slot %d is not there or full", (int)slots[i]);
         cache->host[i] = (int32_t)(slots[i] * cache->cap + cache->len[slots[i]]);
         cache->host[b + i] = cache->len[slots[i]]++;
     }
@@ -142,20 +161,26 @@ void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decode
         bif_tensor k_cache = bif_rows(&cache->k, i * cache->sequences * cache->cap, cache->sequences * cache->cap);
         bif_tensor v_cache = bif_rows(&cache->v, i * cache->sequences * cache->cap, cache->sequences * cache->cap);
         const bif_tensor gate_up_w = bif_params_fused_value(p->gate_up, 2);
-        bif_rmsnorm(device, &(bif_rmsnorm_args){.x = &x, .weight = &p->norm1->value, .eps = config->eps, .y = &a->normed1});
+        bif_rmsnorm(device,
+                    &(bif_rmsnorm_args){.x = &x, .weight = &p->norm1->value, .eps = config->eps, .y = &a->normed1});
         project(decoder, device, p, 0, &a->normed1, &pos, &q);
         project(decoder, device, p, 1, &a->normed1, &pos, &k);
         project(decoder, device, p, 2, &a->normed1, &pos, &v);
         bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &k, .index = &place, .dst = &k_cache});
         bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &v, .index = &place, .dst = &v_cache});
         attend(decoder, device, slots, b, cache, i, &q, &a->attn);
-        bif_linear(device, &(bif_linear_args){.x = &a->attn, .w = &p->o_w->value, .b = p->o_b != NULL ? &p->o_b->value : NULL,
-                                              .residual = &x, .y = &x});
-        bif_rmsnorm(device, &(bif_rmsnorm_args){.x = &x, .weight = &p->norm2->value, .eps = config->eps, .y = &a->normed2});
+        bif_linear(device, &(bif_linear_args){.x = &a->attn,
+                                              .w = &p->o_w->value,
+                                              .b = p->o_b != NULL ? &p->o_b->value : NULL,
+                                              .residual = &x,
+                                              .y = &x});
+        bif_rmsnorm(device,
+                    &(bif_rmsnorm_args){.x = &x, .weight = &p->norm2->value, .eps = config->eps, .y = &a->normed2});
         bif_linear(device, &(bif_linear_args){.x = &a->normed2, .w = &gate_up_w, .y = &a->gate_up});
         bif_swiglu(device, &(bif_swiglu_args){.gu = &a->gate_up, .y = &a->act});
         bif_linear(device, &(bif_linear_args){.x = &a->act, .w = &p->down->value, .residual = &x, .y = &x});
     }
-    bif_rmsnorm(device, &(bif_rmsnorm_args){.x = &x, .weight = &decoder->norm->value, .eps = config->eps, .y = &a->final});
+    bif_rmsnorm(device,
+                &(bif_rmsnorm_args){.x = &x, .weight = &decoder->norm->value, .eps = config->eps, .y = &a->final});
     *hidden = a->final;
 }

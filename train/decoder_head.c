@@ -1,5 +1,6 @@
-/* The head and its loss, on supervised rows only, in chunks: the logits of 32 sequences of 105 tokens at a vocabulary of 32,000 would be
- * 430 MB, a chunk is 4 MB on the CPU, which stays in a shared cache between its four passes (product, softmax, and two products back). */
+/* The head and its loss, on supervised rows only, in chunks: the logits of 32 sequences of 105 tokens at a vocabulary
+ * of 32,000 would be 430 MB, a chunk is 4 MB on the CPU, which stays in a shared cache between its four passes
+ * (product, softmax, and two products back). */
 #include "train/networks.h"
 #include "train/rows.h"
 
@@ -8,7 +9,8 @@
 #define CHUNK_MIN 128  /* rows that make reading a large head worth it: 256 multiply-adds a weight */
 #define CHUNK_MAX 4096 /* rows of the buffers on the stack */
 
-bif_head_acts bif_decoder_head_plan(const bif_decoder *decoder, const bif_device *device, bif_arena *arena, int64_t rows)
+bif_head_acts bif_decoder_head_plan(const bif_decoder *decoder, const bif_device *device, bif_arena *arena,
+                                    int64_t rows)
 {
     const int64_t v = decoder->config.vocab, row_bytes = v * (int64_t)sizeof(float);
     int64_t chunk = (device->kind == BIF_DEVICE_CPU ? CPU_CHUNK_BYTES : CUDA_CHUNK_BYTES) / row_bytes;
@@ -27,8 +29,8 @@ bif_tensor bif_decoder_dhidden(const bif_decoder_acts *acts)
     return acts->pick ? acts->dpicked : acts->dx;
 }
 
-double bif_decoder_loss(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, bif_head_acts *head, const bif_tensor *targets,
-                        float weight, bool backward, bool need_hidden)
+double bif_decoder_loss(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, bif_head_acts *head,
+                        const bif_tensor *targets, float weight, bool backward, bool need_hidden)
 {
     const int64_t rows = a->final.dim[0];
     BIF_BUG_IF(targets->dim[0] != rows, "%lld targets of %lld rows", (long long)targets->dim[0], (long long)rows);
@@ -45,15 +47,22 @@ double bif_decoder_loss(const bif_decoder *decoder, bif_device *device, bif_deco
     double sum = 0;
     for (int64_t first = 0; first < rows; first += head->chunk) {
         const int64_t n = rows - first < head->chunk ? rows - first : head->chunk;
-        const bif_tensor x = bif_rows(&a->final, first, n), target = bif_rows(targets, first, n), w = bif_rows(&head->weight, 0, n);
+        const bif_tensor x = bif_rows(&a->final, first, n), target = bif_rows(targets, first, n),
+                         w = bif_rows(&head->weight, 0, n);
         bif_tensor logits = bif_rows(&head->logits, 0, n), loss = bif_rows(&head->loss, 0, n);
         bif_linear(device, &(bif_linear_args){.x = &x, .w = &matrix->value, .y = &logits});
-        bif_cross_entropy(device, &(bif_cross_entropy_args){.logits = &logits, .targets = &target, .weight = backward ? &w : NULL,
-                                                            .loss = &loss, .dlogits = backward ? &logits : NULL});
+        bif_cross_entropy(device, &(bif_cross_entropy_args){.logits = &logits,
+                                                            .targets = &target,
+                                                            .weight = backward ? &w : NULL,
+                                                            .loss = &loss,
+                                                            .dlogits = backward ? &logits : NULL});
         if (backward && (need_hidden || matrix->grad.data != NULL)) {
             bif_tensor dx = need_hidden ? bif_rows(&dhidden, first, n) : dhidden;
-            bif_linear_backward(device, &(bif_linear_backward_args){.x = &x, .w = &matrix->value, .dy = &logits,
-                                                                    .dx = need_hidden ? &dx : NULL, .dw = bif_grad(matrix)});
+            bif_linear_backward(device, &(bif_linear_backward_args){.x = &x,
+                                                                    .w = &matrix->value,
+                                                                    .dy = &logits,
+                                                                    .dx = need_hidden ? &dx : NULL,
+                                                                    .dw = bif_grad(matrix)});
         }
         device->copy_out(device, host, loss.data, bif_bytes(&loss));
         for (int64_t i = 0; i < n; i++) {
@@ -63,7 +72,8 @@ double bif_decoder_loss(const bif_decoder *decoder, bif_device *device, bif_deco
     return backward ? sum / (double)weight : sum;
 }
 
-void bif_decoder_logits(const bif_decoder *decoder, bif_device *device, const bif_tensor *hidden_rows, bif_tensor *logits)
+void bif_decoder_logits(const bif_decoder *decoder, bif_device *device, const bif_tensor *hidden_rows,
+                        bif_tensor *logits)
 {
     const bif_param *matrix = decoder->head != NULL ? decoder->head : decoder->embed;
     bif_linear(device, &(bif_linear_args){.x = hidden_rows, .w = &matrix->value, .y = logits});

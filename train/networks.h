@@ -1,10 +1,12 @@
-/* The networks, each a short list of calls, forward and backward beside each other. One `declare` adds rows to the table with Hugging Face
- * names behind `prefix`; when all rows are declared, `bind` takes pointers to them (the memory behind them comes with
- * bif_params_allocate). Activations live in an arena: `plan` takes them and returns them by value (also from a measuring arena); with
- * keep = false only what a forward needs is taken, one layer's buffers being reused by the next.
+/* The networks, each a short list of calls, forward and backward beside each other. One `declare` adds rows to the
+ * table with Hugging Face names behind `prefix`; when all rows are declared, `bind` takes pointers to them (the memory
+ * behind them comes with bif_params_allocate). Activations live in an arena: `plan` takes them and returns them by
+ * value (also from a measuring arena); with keep = false only what a forward needs is taken, one layer's buffers being
+ * reused by the next.
  *
- * Freezing is nothing but trainable = false in the table, hence grad.data == NULL: a plan keeps only what a wanted gradient needs, and a
- * backward goes only as deep as somebody needs. One backward follows one forward; it spends some of the activations.
+ * Freezing is nothing but trainable = false in the table, hence grad.data == NULL: a plan keeps only what a wanted
+ * gradient needs, and a backward goes only as deep as somebody needs. One backward follows one forward; it spends some
+ * of the activations.
  *
  * T tokens, n sequences, I images, P patches, C width, R picked rows. */
 #pragma once
@@ -18,7 +20,8 @@ typedef struct {
     bif_vit_config config;
     bool pooled; /* post_layernorm of the class token is computed (CLIP) */
     bif_param *cls, *patch, *pos, *pre_w, *pre_b, *post_w, *post_b;
-    bif_clip_stack stack; /* the blocks computed; the table still holds all of them, and post_layernorm, so that a checkpoint is complete */
+    bif_clip_stack stack; /* the blocks computed; the table still holds all of them, and post_layernorm, so that a
+                             checkpoint is complete */
     int32_t *cu_seqlens, *class_rows; /* host, [bounds + 1]: i * (P + 1); grown by the forward */
     int64_t bounds;
 } bif_vit;
@@ -30,11 +33,13 @@ typedef struct {
     bif_tensor output, class_rows, pooled, post_mean, post_rstd;
 } bif_vit_acts;
 void bif_vit_declare(bif_params *params, const bif_vit_config *config, const char *prefix);
-void bif_vit_bind(bif_vit *vit, const bif_params *params, const bif_vit_config *config, const char *prefix, int64_t blocks, bool pooled);
+void bif_vit_bind(bif_vit *vit, const bif_params *params, const bif_vit_config *config, const char *prefix,
+                  int64_t blocks, bool pooled);
 void bif_vit_unbind(bif_vit *vit);
 bool bif_vit_trains(const bif_vit *vit);
 bif_vit_acts bif_vit_plan(const bif_vit *vit, bif_arena *arena, int64_t images, bool keep);
-/* pixels f32 [I,3,S,S] -> pooled [I, C] when vit->pooled, else hidden [I*(P+1), C]; views into acts, the other untouched (may be NULL). */
+/* pixels f32 [I,3,S,S] -> pooled [I, C] when vit->pooled, else hidden [I*(P+1), C]; views into acts, the other
+ * untouched (may be NULL). */
 void bif_vit_forward(bif_vit *vit, bif_device *device, bif_vit_acts *acts, const bif_tensor *pixels, bif_tensor *hidden,
                      bif_tensor *pooled);
 /* Where the caller puts the gradient of hidden [I*(P+1), C] (not pooled). */
@@ -58,11 +63,13 @@ void bif_text_bind(bif_text *text, const bif_params *params, const bif_text_conf
 void bif_text_unbind(bif_text *text);
 bool bif_text_trains(const bif_text *text);
 bif_text_acts bif_text_plan(const bif_text *text, bif_arena *arena, int64_t tokens, int64_t sequences, bool keep);
-/* ids, pos i32 [T], cu_seqlens i32 [n+1] (host), eot i32 [n] = row that is pooled -> pooled [n, C], a view into acts. */
-void bif_text_forward(const bif_text *text, bif_device *device, bif_text_acts *acts, const bif_tensor *ids, const bif_tensor *pos,
-                      const bif_tensor *cu_seqlens, const bif_tensor *eot, bif_tensor *pooled);
-void bif_text_backward(const bif_text *text, bif_device *device, bif_text_acts *acts, const bif_tensor *ids, const bif_tensor *pos,
-                       const bif_tensor *cu_seqlens, const bif_tensor *eot, const bif_tensor *dpooled);
+/* ids, pos i32 [T], cu_seqlens i32 [n+1] (host), eot i32 [n] = row that is pooled -> pooled [n, C], a view into acts.
+ */
+void bif_text_forward(const bif_text *text, bif_device *device, bif_text_acts *acts, const bif_tensor *ids,
+                      const bif_tensor *pos, const bif_tensor *cu_seqlens, const bif_tensor *eot, bif_tensor *pooled);
+void bif_text_backward(const bif_text *text, bif_device *device, bif_text_acts *acts, const bif_tensor *ids,
+                       const bif_tensor *pos, const bif_tensor *cu_seqlens, const bif_tensor *eot,
+                       const bif_tensor *dpooled);
 
 /* ---- projector (train/projector.c) ---- */
 #define BIF_PROJECTOR_DEPTH 8
@@ -76,15 +83,16 @@ typedef struct {
 } bif_projector_acts;
 /* Names: prefix + linear_1, linear_2, ... (weight, bias); init of torch.nn.Linear: U(+-1/sqrt(in)). */
 void bif_projector_declare(bif_params *params, const bif_projector_config *config, const char *prefix);
-void bif_projector_bind(bif_projector *projector, const bif_params *params, const bif_projector_config *config, const char *prefix);
+void bif_projector_bind(bif_projector *projector, const bif_params *params, const bif_projector_config *config,
+                        const char *prefix);
 bool bif_projector_trains(const bif_projector *projector);
 bif_projector_acts bif_projector_plan(const bif_projector *projector, bif_arena *arena, int64_t rows, bool keep);
 /* x [rows, in] -> y [rows, out] (view into acts). x must stay until the backward. */
-void bif_projector_forward(const bif_projector *projector, bif_device *device, bif_projector_acts *acts, const bif_tensor *x,
-                           bif_tensor *y);
+void bif_projector_forward(const bif_projector *projector, bif_device *device, bif_projector_acts *acts,
+                           const bif_tensor *x, bif_tensor *y);
 /* dy [rows, out]; dx [rows, in] or NULL (encoder frozen). */
-void bif_projector_backward(const bif_projector *projector, bif_device *device, bif_projector_acts *acts, const bif_tensor *dy,
-                            bif_tensor *dx);
+void bif_projector_backward(const bif_projector *projector, bif_device *device, bif_projector_acts *acts,
+                            const bif_tensor *dy, bif_tensor *dx);
 
 /* ---- Llama-family decoder (train/decoder.c, decoder_head.c) ---- */
 /* qkv_w, qkv_b and gate_up are the first of fused rows (q|k|v, gate|up); what the config lacks is NULL. */
@@ -93,21 +101,21 @@ typedef struct {
 } bif_decoder_layer;
 typedef struct {
     bif_decoder_config config;
-    bif_decoder_layer *layer; /* [layers], owned */
+    bif_decoder_layer *layer;       /* [layers], owned */
     bif_param *embed, *norm, *head; /* head is NULL when tied */
 } bif_decoder;
-/* Activations. With keep, tensors marked * hold every layer; those marked + only when the decoder trains (a frozen one needs no inputs of
- * its products). */
+/* Activations. With keep, tensors marked * hold every layer; those marked + only when the decoder trains (a frozen one
+ * needs no inputs of its products). */
 typedef struct {
     int64_t tokens, rows; /* T, R (= T when nothing is picked) */
     bool keep, pick, inputs;
-    bif_tensor x;                                                /* * input of each block; then the output [R,C] */
+    bif_tensor x; /* * input of each block; then the output [R,C] */
     bif_tensor rstd1, normed1, qkv_pre, q_rstd, k_rstd, qkv, attn, lse; /* *, normed1 + */
-    bif_tensor picked_attn, picked_x;                            /* [R, HD], [R,C] when pick; picked_x only without keep */
-    bif_tensor h, rstd2, normed2, gate_up;                       /* *, normed2 +; h is x without keep */
-    bif_tensor act;                                              /* [T,F], made again by the backward */
-    bif_tensor final, final_rstd;                                /* [R,C], [R] */
-    bif_tensor dx, dpicked, dpicked_attn, dnormed, wide;         /* only with keep */
+    bif_tensor picked_attn, picked_x;                    /* [R, HD], [R,C] when pick; picked_x only without keep */
+    bif_tensor h, rstd2, normed2, gate_up;               /* *, normed2 +; h is x without keep */
+    bif_tensor act;                                      /* [T,F], made again by the backward */
+    bif_tensor final, final_rstd;                        /* [R,C], [R] */
+    bif_tensor dx, dpicked, dpicked_attn, dnormed, wide; /* only with keep */
 } bif_decoder_acts;
 /* The loss works in chunks of rows; these are one chunk's. */
 typedef struct {
@@ -123,48 +131,56 @@ typedef struct {
     int32_t *host;    /* as index; owned */
 } bif_kv_cache;
 
-void bif_decoder_declare(bif_params *params, const bif_decoder_config *config, const char *prefix, const char *head_name);
-void bif_decoder_bind(bif_decoder *decoder, const bif_params *params, const bif_decoder_config *config, const char *prefix,
-                      const char *head_name);
+void bif_decoder_declare(bif_params *params, const bif_decoder_config *config, const char *prefix,
+                         const char *head_name);
+void bif_decoder_bind(bif_decoder *decoder, const bif_params *params, const bif_decoder_config *config,
+                      const char *prefix, const char *head_name);
 void bif_decoder_unbind(bif_decoder *decoder);
 bool bif_decoder_trains(const bif_decoder *decoder);
-/* picked: R rows whose hidden state is wanted, -1 = all. The last block's output projection, MLP and the final norm run only on these. */
-bif_decoder_acts bif_decoder_plan(const bif_decoder *decoder, bif_arena *arena, int64_t tokens, int64_t picked, bool keep);
+/* picked: R rows whose hidden state is wanted, -1 = all. The last block's output projection, MLP and the final norm run
+ * only on these. */
+bif_decoder_acts bif_decoder_plan(const bif_decoder *decoder, bif_arena *arena, int64_t tokens, int64_t picked,
+                                  bool keep);
 /* The first hidden state, to be filled by the caller (embedding + splice): [T, C]. */
 bif_tensor bif_decoder_input(const bif_decoder_acts *acts);
-/* Runs the blocks and the final norm: hidden [R, C] (view). pos i32 [T]; cu_seqlens i32 [n+1] on the host; rows i32 [R], distinct, NULL when
- * the plan picks none; cache NULL but from bif_decoder_prefill. */
+/* Runs the blocks and the final norm: hidden [R, C] (view). pos i32 [T]; cu_seqlens i32 [n+1] on the host; rows i32
+ * [R], distinct, NULL when the plan picks none; cache NULL but from bif_decoder_prefill. */
 void bif_decoder_forward(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, const bif_tensor *pos,
                          const bif_tensor *cu_seqlens, const bif_tensor *rows, bif_kv_cache *cache, bif_tensor *hidden);
-bif_head_acts bif_decoder_head_plan(const bif_decoder *decoder, const bif_device *device, bif_arena *arena, int64_t rows);
-/* Cross-entropy of the forward's rows against targets i32 [R]; returns the sum over rows. With backward = true also adds the head's
- * gradient of weight * sum (weight > 0) and, when need_hidden, leaves that of the hidden state in bif_decoder_dhidden. */
+bif_head_acts bif_decoder_head_plan(const bif_decoder *decoder, const bif_device *device, bif_arena *arena,
+                                    int64_t rows);
+/* Cross-entropy of the forward's rows against targets i32 [R]; returns the sum over rows. With backward = true also
+ * adds the head's gradient of weight * sum (weight > 0) and, when need_hidden, leaves that of the hidden state in
+ * bif_decoder_dhidden. */
 double bif_decoder_loss(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, bif_head_acts *head,
                         const bif_tensor *targets, float weight, bool backward, bool need_hidden);
 /* The gradient of the hidden state [R, C], filled by bif_decoder_loss or by the caller. */
 bif_tensor bif_decoder_dhidden(const bif_decoder_acts *acts);
-/* From there back to the input; dinput [T, C] is a view into the acts, meaningless unless need_input. Without need_input it stops at the
- * lowest block whose parameters train. */
+/* From there back to the input; dinput [T, C] is a view into the acts, meaningless unless need_input. Without
+ * need_input it stops at the lowest block whose parameters train. */
 void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, const bif_tensor *pos,
                           const bif_tensor *cu_seqlens, const bif_tensor *rows, bool need_input, bif_tensor *dinput);
 /* logits [R, V] of rows of a hidden state [R, C] (evaluation, generation, probe). */
-void bif_decoder_logits(const bif_decoder *decoder, bif_device *device, const bif_tensor *hidden_rows, bif_tensor *logits);
+void bif_decoder_logits(const bif_decoder *decoder, bif_device *device, const bif_tensor *hidden_rows,
+                        bif_tensor *logits);
 
 /* ---- generation (train/decoder_generate.c) ---- */
 /* prefill_tokens: the most tokens one prefill will pack. On a measuring arena nothing is owned. */
-void bif_kv_cache_plan(const bif_decoder *decoder, bif_arena *arena, int64_t sequences, int64_t cap, int64_t prefill_tokens,
-                       bif_kv_cache *cache);
+void bif_kv_cache_plan(const bif_decoder *decoder, bif_arena *arena, int64_t sequences, int64_t cap,
+                       int64_t prefill_tokens, bif_kv_cache *cache);
 void bif_kv_cache_free(bif_kv_cache *cache);
-/* Keys and values of packed rows [T, (H+2G)D] into a layer of the cache, where the prefill's index says. For bif_decoder_forward. */
-void bif_kv_cache_fill(const bif_decoder *decoder, bif_device *device, bif_kv_cache *cache, int64_t layer, const bif_tensor *qkv);
-/* acts planned with keep = false, its input filled for packed prompts; sequence i of cu_seqlens fills cache slot i from its first row.
- * hidden as from bif_decoder_forward (rows: usually the last row of each prompt). */
+/* Keys and values of packed rows [T, (H+2G)D] into a layer of the cache, where the prefill's index says. For
+ * bif_decoder_forward. */
+void bif_kv_cache_fill(const bif_decoder *decoder, bif_device *device, bif_kv_cache *cache, int64_t layer,
+                       const bif_tensor *qkv);
+/* acts planned with keep = false, its input filled for packed prompts; sequence i of cu_seqlens fills cache slot i from
+ * its first row. hidden as from bif_decoder_forward (rows: usually the last row of each prompt). */
 void bif_decoder_prefill(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, const bif_tensor *pos,
                          const bif_tensor *cu_seqlens, const bif_tensor *rows, bif_kv_cache *cache, bif_tensor *hidden);
-/* One token for each of the B sequences that acts (keep = false, nothing picked) were planned for, their embeddings in its input: row i
- * continues slot slots[i] (host, distinct; neighbouring slots in order are fastest). hidden [B, C]. */
-void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, const int32_t *slots, bif_kv_cache *cache,
-                      bif_tensor *hidden);
+/* One token for each of the B sequences that acts (keep = false, nothing picked) were planned for, their embeddings in
+ * its input: row i continues slot slots[i] (host, distinct; neighbouring slots in order are fastest). hidden [B, C]. */
+void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, const int32_t *slots,
+                      bif_kv_cache *cache, bif_tensor *hidden);
 
 /* ---- the assembled models (train/vlm.c, train/clip.c) ---- */
 /* LLaVA or a decoder alone (config.kind). Declares everything in checkpoint order: encoder, projector, decoder. */
@@ -187,17 +203,17 @@ typedef struct {
     double loss_sum;    /* over supervised rows */
     int64_t supervised; /* rows */
 } bif_loss;
-/* Bytes of activations one micro-batch within these limits needs for step, hidden or embed, by a measuring pass; needs no allocated
- * parameters. */
+/* Bytes of activations one micro-batch within these limits needs for step, hidden or embed, by a measuring pass; needs
+ * no allocated parameters. */
 size_t bif_vlm_measure(const bif_vlm *vlm, bif_device *device, const bif_batch_limits *limits, bool backward);
-/* Forward (and backward when `backward`): every supervised row's loss is weighted by `weight` in the gradient. Resets the arena. Adds into
- * the gradients of the table. Text-only batches (images == 0) skip encoder and projector. */
-void bif_vlm_step(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_batch *batch, float weight, bool backward,
-                  bif_loss *loss);
+/* Forward (and backward when `backward`): every supervised row's loss is weighted by `weight` in the gradient. Resets
+ * the arena. Adds into the gradients of the table. Text-only batches (images == 0) skip encoder and projector. */
+void bif_vlm_step(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_batch *batch, float weight,
+                  bool backward, bif_loss *loss);
 /* Normed hidden states of a batch [T, C] (probe): view into the arena. */
 void bif_vlm_hidden(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_batch *batch, bif_tensor *hidden);
-/* Input embeddings of a batch (embedding + splice) written to `input` [T, C]; activations of encoder and projector from the arena (released
- * again). For generation. */
+/* Input embeddings of a batch (embedding + splice) written to `input` [T, C]; activations of encoder and projector from
+ * the arena (released again). For generation. */
 void bif_vlm_embed(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_batch *batch, bif_tensor *input);
 
 /* CLIP pair of towers. */
@@ -208,17 +224,18 @@ typedef struct {
     bif_vit vit;
     bif_text text;
     bif_param *visual_projection, *text_projection, *logit_scale, *logit_bias; /* logit_bias NULL without one */
-    bif_clip_acts *acts; /* of the last forward */
+    bif_clip_acts *acts;                                                       /* of the last forward */
 } bif_clip;
 void bif_clip_declare(bif_clip *clip, const bif_model_config *config);
 bif_status bif_clip_allocate(bif_clip *clip, bif_device *device, int world);
 void bif_clip_free(bif_clip *clip);
 /* Activations of a tower pass are kept for the backward: bytes for a batch of these limits. */
 size_t bif_clip_measure(const bif_clip *clip, bif_device *device, const bif_batch_limits *limits, bool backward);
-/* Resets the arena and takes activations from it. Normalised embeddings image [n, E], text [n, E] (views into the arena); either output may be
- * NULL to skip that tower. keep = a backward will follow; it may read the batch again. The result is valid until the next forward. */
+/* Resets the arena and takes activations from it. Normalised embeddings image [n, E], text [n, E] (views into the
+ * arena); either output may be NULL to skip that tower. keep = a backward will follow; it may read the batch again. The
+ * result is valid until the next forward. */
 bif_clip_acts *bif_clip_forward(bif_clip *clip, bif_device *device, bif_arena *arena, const bif_batch *batch, bool keep,
                                 bif_tensor *image, bif_tensor *text);
 /* Gradients of the two embeddings [n, E] back through both towers into the table's gradients. */
-void bif_clip_backward(bif_clip *clip, bif_device *device, bif_arena *arena, bif_clip_acts *acts, const bif_tensor *dimage,
-                       const bif_tensor *dtext);
+void bif_clip_backward(bif_clip *clip, bif_device *device, bif_arena *arena, bif_clip_acts *acts,
+                       const bif_tensor *dimage, const bif_tensor *dtext);

@@ -28,8 +28,8 @@ static inline bif_param *bif_row(const bif_params *params, const char *prefix, c
 }
 
 /* Adds prefix + tail with one or two dimensions (d1 = 0: one). */
-static inline bif_param *bif_declare(bif_params *params, bif_group group, const char *prefix, const char *tail, bool fused, int64_t d0,
-                                     int64_t d1, bool decay, bif_init init, float scale)
+static inline bif_param *bif_declare(bif_params *params, bif_group group, const char *prefix, const char *tail,
+                                     bool fused, int64_t d0, int64_t d1, bool decay, bif_init init, float scale)
 {
     char name[sizeof params->items->name];
     const int length = snprintf(name, sizeof name, "%s%s", prefix, tail);
@@ -46,7 +46,8 @@ static inline bif_tensor bif_place(bif_arena *arena, const bif_device *device, b
     return bif_take1(arena, dtype, device->kind == BIF_DEVICE_CPU ? 0 : count);
 }
 
-static inline bif_tensor bif_bring(bif_device *device, const bif_tensor *room, bif_dtype dtype, void *host, int64_t count)
+static inline bif_tensor bif_bring(bif_device *device, const bif_tensor *room, bif_dtype dtype, void *host,
+                                   int64_t count)
 {
     bif_tensor view = bif_tensor1(host, dtype, count);
     if (device->kind != BIF_DEVICE_CPU) {

@@ -14,27 +14,35 @@ void bif_vit_declare(bif_params *params, const bif_vit_config *config, const cha
     const int64_t c = config->hidden, p = config->patch;
     const float spread = 1.0f / sqrtf((float)c);
     char name[sizeof params->items->name];
-    bif_declare(params, BIF_GROUP_ENCODER, prefix, "embeddings.class_embedding", false, c, 0, false, BIF_INIT_NORMAL, spread);
+    bif_declare(params, BIF_GROUP_ENCODER, prefix, "embeddings.class_embedding", false, c, 0, false, BIF_INIT_NORMAL,
+                spread);
     snprintf(name, sizeof name, "%sembeddings.patch_embedding.weight", prefix);
     bif_params_add(params, name, BIF_GROUP_ENCODER, 4, (const int64_t[]){c, 3, p, p}, true, BIF_INIT_UNIFORM,
                    1.0f / sqrtf(3.0f * (float)(p * p)));
-    bif_declare(params, BIF_GROUP_ENCODER, prefix, "embeddings.position_embedding.weight", false, patches_of(config) + 1, c, false,
-                BIF_INIT_NORMAL, spread);
+    bif_declare(params, BIF_GROUP_ENCODER, prefix, "embeddings.position_embedding.weight", false,
+                patches_of(config) + 1, c, false, BIF_INIT_NORMAL, spread);
     bif_declare(params, BIF_GROUP_ENCODER, prefix, "pre_layrnorm.weight", false, c, 0, false, BIF_INIT_ONE, 0);
     bif_declare(params, BIF_GROUP_ENCODER, prefix, "pre_layrnorm.bias", false, c, 0, false, BIF_INIT_ZERO, 0);
     for (int64_t i = 0; i < config->layers; i++) {
-        bif_clip_block_declare(params, BIF_GROUP_ENCODER, prefix, i, config->layers, c, config->inner, BIF_CLIP_INIT_TORCH);
+        bif_clip_block_declare(params, BIF_GROUP_ENCODER, prefix, i, config->layers, c, config->inner,
+                               BIF_CLIP_INIT_TORCH);
     }
     bif_declare(params, BIF_GROUP_ENCODER, prefix, "post_layernorm.weight", false, c, 0, false, BIF_INIT_ONE, 0);
     bif_declare(params, BIF_GROUP_ENCODER, prefix, "post_layernorm.bias", false, c, 0, false, BIF_INIT_ZERO, 0);
 }
 
-void bif_vit_bind(bif_vit *vit, const bif_params *params, const bif_vit_config *config, const char *prefix, int64_t blocks, bool pooled)
+void bif_vit_bind(bif_vit *vit, const bif_params *params, const bif_vit_config *config, const char *prefix,
+                  int64_t blocks, bool pooled)
 {
-    BIF_BUG_IF(blocks < 0 || blocks > config->layers, "%lld blocks of %lld", (long long)blocks, (long long)config->layers);
+    BIF_BUG_IF(blocks < 0 || blocks > config->layers, "%lld blocks of %lld", (long long)blocks,
+               (long long)config->layers);
     *vit = (bif_vit){.config = *config, .pooled = pooled};
-    vit->stack = (bif_clip_stack){.layers = blocks, .hidden = config->hidden, .heads = config->heads, .inner = config->inner,
-                                  .eps = config->eps, .act = config->act};
+    vit->stack = (bif_clip_stack){.layers = blocks,
+                                  .hidden = config->hidden,
+                                  .heads = config->heads,
+                                  .inner = config->inner,
+                                  .eps = config->eps,
+                                  .act = config->act};
     bif_clip_stack_bind(&vit->stack, params, prefix);
     vit->cls = bif_row(params, prefix, "embeddings.class_embedding");
     vit->patch = bif_row(params, prefix, "embeddings.patch_embedding.weight");
@@ -56,7 +64,8 @@ void bif_vit_unbind(bif_vit *vit)
 
 static bool embeddings_train(const bif_vit *vit)
 {
-    return vit->cls->trainable || vit->patch->trainable || vit->pos->trainable || vit->pre_w->trainable || vit->pre_b->trainable;
+    return vit->cls->trainable || vit->patch->trainable || vit->pos->trainable || vit->pre_w->trainable ||
+           vit->pre_b->trainable;
 }
 
 bool bif_vit_trains(const bif_vit *vit)
@@ -111,19 +120,31 @@ void bif_vit_forward(bif_vit *vit, bif_device *device, bif_vit_acts *a, const bi
     bif_tensor x = bif_clip_stack_input(&a->stack);
     bif_patchify(device, &(bif_patchify_args){.pixels = pixels, .patch = vit->config.patch, .rows = &a->patches});
     bif_linear(device, &(bif_linear_args){.x = &a->patches, .w = &patch, .y = &a->embedded});
-    bif_vit_embed(device, &(bif_vit_embed_args){.patches = &a->embedded, .cls = &vit->cls->value, .pos = &vit->pos->value,
-                                                .images = a->images, .x = &a->x});
-    bif_layernorm(device, &(bif_layernorm_args){.x = &a->x, .weight = &vit->pre_w->value, .bias = &vit->pre_b->value,
-                                                .eps = vit->config.eps, .y = &x, .mean = a->keep ? &a->mean : NULL,
+    bif_vit_embed(device, &(bif_vit_embed_args){.patches = &a->embedded,
+                                                .cls = &vit->cls->value,
+                                                .pos = &vit->pos->value,
+                                                .images = a->images,
+                                                .x = &a->x});
+    bif_layernorm(device, &(bif_layernorm_args){.x = &a->x,
+                                                .weight = &vit->pre_w->value,
+                                                .bias = &vit->pre_b->value,
+                                                .eps = vit->config.eps,
+                                                .y = &x,
+                                                .mean = a->keep ? &a->mean : NULL,
                                                 .rstd = a->keep ? &a->rstd : NULL});
     if (vit->pooled) {
         device->copy_in(device, a->class_rows.data, vit->class_rows, bif_bytes(&a->class_rows));
     }
-    a->output = bif_clip_stack_forward(&vit->stack, device, &a->stack, &cu_seqlens, vit->pooled ? &a->class_rows : NULL);
+    a->output =
+        bif_clip_stack_forward(&vit->stack, device, &a->stack, &cu_seqlens, vit->pooled ? &a->class_rows : NULL);
     if (vit->pooled) {
-        bif_layernorm(device, &(bif_layernorm_args){.x = &a->output, .weight = &vit->post_w->value, .bias = &vit->post_b->value,
-                                                    .eps = vit->config.eps, .y = &a->pooled,
-                                                    .mean = a->keep ? &a->post_mean : NULL, .rstd = a->keep ? &a->post_rstd : NULL});
+        bif_layernorm(device, &(bif_layernorm_args){.x = &a->output,
+                                                    .weight = &vit->post_w->value,
+                                                    .bias = &vit->post_b->value,
+                                                    .eps = vit->config.eps,
+                                                    .y = &a->pooled,
+                                                    .mean = a->keep ? &a->post_mean : NULL,
+                                                    .rstd = a->keep ? &a->post_rstd : NULL});
         *pooled = a->pooled;
     } else {
         *hidden = a->output;
@@ -141,22 +162,34 @@ void bif_vit_backward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, c
     const bool need_input = embeddings_train(vit);
     if (vit->pooled) {
         bif_tensor d = bif_clip_stack_doutput(&a->stack);
-        bif_layernorm_backward(device, &(bif_layernorm_backward_args){.x = &a->output, .weight = &vit->post_w->value,
-                                                                      .mean = &a->post_mean, .rstd = &a->post_rstd, .dy = dpooled,
-                                                                      .dx = &d, .dweight = bif_grad(vit->post_w),
+        bif_layernorm_backward(device, &(bif_layernorm_backward_args){.x = &a->output,
+                                                                      .weight = &vit->post_w->value,
+                                                                      .mean = &a->post_mean,
+                                                                      .rstd = &a->post_rstd,
+                                                                      .dy = dpooled,
+                                                                      .dx = &d,
+                                                                      .dweight = bif_grad(vit->post_w),
                                                                       .dbias = bif_grad(vit->post_b)});
     }
-    bif_tensor dx = bif_clip_stack_backward(&vit->stack, device, &a->stack, &cu_seqlens, vit->pooled ? &a->class_rows : NULL,
-                                            need_input);
+    bif_tensor dx = bif_clip_stack_backward(&vit->stack, device, &a->stack, &cu_seqlens,
+                                            vit->pooled ? &a->class_rows : NULL, need_input);
     if (!need_input) {
         return;
     }
-    bif_layernorm_backward(device, &(bif_layernorm_backward_args){.x = &a->x, .weight = &vit->pre_w->value, .mean = &a->mean,
-                                                                  .rstd = &a->rstd, .dy = &dx, .dx = &dx,
-                                                                  .dweight = bif_grad(vit->pre_w), .dbias = bif_grad(vit->pre_b)});
+    bif_layernorm_backward(device, &(bif_layernorm_backward_args){.x = &a->x,
+                                                                  .weight = &vit->pre_w->value,
+                                                                  .mean = &a->mean,
+                                                                  .rstd = &a->rstd,
+                                                                  .dy = &dx,
+                                                                  .dx = &dx,
+                                                                  .dweight = bif_grad(vit->pre_w),
+                                                                  .dbias = bif_grad(vit->pre_b)});
     bif_tensor dpatch = patch_matrix(&vit->patch->grad);
-    bif_vit_embed_backward(device, &(bif_vit_embed_backward_args){.dx = &dx, .images = a->images, .dpatches = &a->embedded,
-                                                                  .dcls = bif_grad(vit->cls), .dpos = bif_grad(vit->pos),
+    bif_vit_embed_backward(device, &(bif_vit_embed_backward_args){.dx = &dx,
+                                                                  .images = a->images,
+                                                                  .dpatches = &a->embedded,
+                                                                  .dcls = bif_grad(vit->cls),
+                                                                  .dpos = bif_grad(vit->pos),
                                                                   .has_cls = true});
     if (dpatch.data != NULL) {
         bif_linear_backward(device, &(bif_linear_backward_args){.x = &a->patches, .dy = &a->embedded, .dw = &dpatch});

@@ -19,7 +19,8 @@ static const char *head_name(const bif_model_config *config)
 
 void bif_vlm_declare(bif_vlm *vlm, const bif_model_config *config)
 {
-    BIF_BUG_IF(config->kind != BIF_MODEL_LLAVA && config->kind != BIF_MODEL_DECODER, "model kind %d", (int)config->kind);
+    BIF_BUG_IF(config->kind != BIF_MODEL_LLAVA && config->kind != BIF_MODEL_DECODER, "model kind %d",
+               (int)config->kind);
     *vlm = (bif_vlm){.config = *config};
     const bool llava = config->kind == BIF_MODEL_LLAVA;
     if (llava) {
@@ -53,9 +54,9 @@ void bif_vlm_free(bif_vlm *vlm)
 /* Everything a pass over one batch takes from the arena, in the order of its use. */
 typedef struct {
     bif_tensor ids, pos, image_row, rows, targets; /* i32 where the device reads them; views of the host on the CPU */
-    bif_tensor pixels, patch_rows;                 /* patch_rows i32 [features]: the encoder's row of each feature row */
-    bif_tensor features, dfeatures, dprojected;    /* [I*tpi, Cv], the same, [I*tpi, C] */
-    bool images, encoder, below; /* there are pictures; the encoder trains; encoder or projector train */
+    bif_tensor pixels, patch_rows;              /* patch_rows i32 [features]: the encoder's row of each feature row */
+    bif_tensor features, dfeatures, dprojected; /* [I*tpi, Cv], the same, [I*tpi, C] */
+    bool images, encoder, below;                /* there are pictures; the encoder trains; encoder or projector train */
     bif_vit_acts vit;
     bif_projector_acts projector;
     bif_decoder_acts decoder;
@@ -107,12 +108,16 @@ size_t bif_vlm_measure(const bif_vlm *vlm, bif_device *device, const bif_batch_l
 {
     bif_arena arena = bif_arena_measure("activations");
     vlm_plan(vlm, device, &arena,
-             &(vlm_extent){.tokens = limits->tokens, .images = limits->images, .rows = limits->tokens, .backward = backward, .decoder = true});
+             &(vlm_extent){.tokens = limits->tokens,
+                           .images = limits->images,
+                           .rows = limits->tokens,
+                           .backward = backward,
+                           .decoder = true});
     return arena.peak;
 }
 
-/* Index tensors of the batch. Text ids are masked to -1 where a picture's row goes, so that the image token's embedding is neither
- * read nor given a gradient. */
+/* Index tensors of the batch. Text ids are masked to -1 where a picture's row goes, so that the image token's embedding
+ * is neither read nor given a gradient. */
 static void bring_batch(bif_vlm *vlm, bif_device *device, vlm_acts *a, const bif_batch *batch)
 {
     const bif_model_config *config = &vlm->config;
@@ -157,7 +162,8 @@ static void embed(bif_vlm *vlm, bif_device *device, vlm_acts *a, bif_tensor *inp
 static void embed_backward(bif_vlm *vlm, bif_device *device, vlm_acts *a, const bif_tensor *dinput)
 {
     if (vlm->decoder.embed->grad.data != NULL) {
-        bif_embedding_backward(device, &(bif_embedding_backward_args){.ids = &a->ids, .dy = dinput, .dtable = &vlm->decoder.embed->grad});
+        bif_embedding_backward(
+            device, &(bif_embedding_backward_args){.ids = &a->ids, .dy = dinput, .dtable = &vlm->decoder.embed->grad});
     }
     if (!a->below) {
         return;
@@ -169,12 +175,14 @@ static void embed_backward(bif_vlm *vlm, bif_device *device, vlm_acts *a, const 
     if (a->encoder) {
         bif_tensor dhidden = bif_vit_dhidden(&a->vit);
         device->zero(device, dhidden.data, bif_bytes(&dhidden));
-        bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &a->dfeatures, .index = &a->patch_rows, .dst = &dhidden});
+        bif_scatter_rows(device,
+                         &(bif_scatter_rows_args){.src = &a->dfeatures, .index = &a->patch_rows, .dst = &dhidden});
         bif_vit_backward(&vlm->vit, device, &a->vit, NULL);
     }
 }
 
-void bif_vlm_step(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_batch *batch, float weight, bool backward, bif_loss *loss)
+void bif_vlm_step(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_batch *batch, float weight,
+                  bool backward, bif_loss *loss)
 {
     *loss = (bif_loss){.supervised = batch->supervised};
     bif_arena_release(arena, 0);
@@ -182,8 +190,11 @@ void bif_vlm_step(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_
         return;
     }
     vlm_acts a = vlm_plan(vlm, device, arena,
-                          &(vlm_extent){.tokens = batch->tokens, .images = batch->images, .rows = batch->supervised,
-                                        .backward = backward, .decoder = true});
+                          &(vlm_extent){.tokens = batch->tokens,
+                                        .images = batch->images,
+                                        .rows = batch->supervised,
+                                        .backward = backward,
+                                        .decoder = true});
     const bif_tensor cu_seqlens = bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1);
     bif_tensor input = bif_decoder_input(&a.decoder), hidden, dinput;
     bring_batch(vlm, device, &a, batch);
@@ -192,7 +203,8 @@ void bif_vlm_step(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_
     embed(vlm, device, &a, &input);
     bif_decoder_forward(&vlm->decoder, device, &a.decoder, &a.pos, &cu_seqlens, &a.rows, NULL, &hidden);
     const bool need_hidden = a.below || bif_decoder_trains(&vlm->decoder);
-    loss->loss_sum = bif_decoder_loss(&vlm->decoder, device, &a.decoder, &a.head, &a.targets, weight, backward, need_hidden);
+    loss->loss_sum =
+        bif_decoder_loss(&vlm->decoder, device, &a.decoder, &a.head, &a.targets, weight, backward, need_hidden);
     if (backward && need_hidden) {
         const bool need_input = a.below || vlm->decoder.embed->trainable;
         bif_decoder_backward(&vlm->decoder, device, &a.decoder, &a.pos, &cu_seqlens, &a.rows, need_input, &dinput);
@@ -217,7 +229,8 @@ void bif_vlm_hidden(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bi
 void bif_vlm_embed(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_batch *batch, bif_tensor *input)
 {
     const size_t mark = bif_arena_mark(arena);
-    vlm_acts a = vlm_plan(vlm, device, arena, &(vlm_extent){.tokens = batch->tokens, .images = batch->images, .rows = -1});
+    vlm_acts a =
+        vlm_plan(vlm, device, arena, &(vlm_extent){.tokens = batch->tokens, .images = batch->images, .rows = -1});
     bring_batch(vlm, device, &a, batch);
     embed(vlm, device, &a, input);
     bif_arena_release(arena, mark);

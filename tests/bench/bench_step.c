@@ -1,7 +1,7 @@
-/* bench_step [threads [device]]: one stage-2 step of the quickstart's size (frozen encoder), forward and backward, against the matrix product
- * of the same run. Prints milliseconds, GFLOP/s of useful work (products that the algorithm needs; attention counted causal) and their
- * share of the peak. Both are the best of several runs, taken in turn, so that other load on the machine hits both. Then the share of
- * each op in the mean of as many steps. */
+/* bench_step [threads [device]]: one stage-2 step of the quickstart's size (frozen encoder), forward and backward,
+ * against the matrix product of the same run. Prints milliseconds, GFLOP/s of useful work (products that the algorithm
+ * needs; attention counted causal) and their share of the peak. Both are the best of several runs, taken in turn, so
+ * that other load on the machine hits both. Then the share of each op in the mean of as many steps. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,14 +34,14 @@ enum {
 #undef X
         AT_COUNT
 };
-#define X(op)                                                        \
+#define X(op)                                                               \
     static void timed_##op(bif_device *device, const bif_##op##_args *args) \
-    {                                                                \
-        const double start = now();                                  \
-        inner->op(device, args);                                     \
-        device->sync(device);                                        \
-        spent[AT_##op].name = #op;                                   \
-        spent[AT_##op].seconds += now() - start;                     \
+    {                                                                       \
+        const double start = now();                                         \
+        inner->op(device, args);                                            \
+        device->sync(device);                                               \
+        spent[AT_##op].name = #op;                                          \
+        spent[AT_##op].seconds += now() - start;                            \
     }
 BIF_OPS(X)
 #undef X
@@ -66,16 +66,33 @@ static void die(bif_status st)
 
 static bif_model_config quickstart(void)
 {
-    return (bif_model_config){
-        .kind = BIF_MODEL_LLAVA,
-        .vit = {.hidden = 128, .layers = 4, .heads = 4, .inner = 512, .patch = 8, .image = 64, .eps = 1e-5f, .act = BIF_ACT_QUICK_GELU},
-        .decoder = {.hidden = 128, .layers = 4, .heads = 4, .kv_heads = 4, .head_dim = 32, .inner = 384, .vocab = 512,
-                    .positions = 512, .eps = 1e-5f, .rope_theta = 10000, .tied = true, .bos = -1, .eos = -1},
-        .projector = {.kind = BIF_PROJECTOR_MLP, .depth = 2, .in = 128, .out = 128},
-        .feature_layer = -1,
-        .cls_patch = true,
-        .image_token = 3,
-        .pad_token = -1};
+    return (bif_model_config){.kind = BIF_MODEL_LLAVA,
+                              .vit = {.hidden = 128,
+                                      .layers = 4,
+                                      .heads = 4,
+                                      .inner = 512,
+                                      .patch = 8,
+                                      .image = 64,
+                                      .eps = 1e-5f,
+                                      .act = BIF_ACT_QUICK_GELU},
+                              .decoder = {.hidden = 128,
+                                          .layers = 4,
+                                          .heads = 4,
+                                          .kv_heads = 4,
+                                          .head_dim = 32,
+                                          .inner = 384,
+                                          .vocab = 512,
+                                          .positions = 512,
+                                          .eps = 1e-5f,
+                                          .rope_theta = 10000,
+                                          .tied = true,
+                                          .bos = -1,
+                                          .eos = -1},
+                              .projector = {.kind = BIF_PROJECTOR_MLP, .depth = 2, .in = 128, .out = 128},
+                              .feature_layer = -1,
+                              .cls_patch = true,
+                              .image_token = 3,
+                              .pad_token = -1};
 }
 
 static bif_batch make_batch(const bif_model_config *config)
@@ -106,19 +123,22 @@ static bif_batch make_batch(const bif_model_config *config)
     return b;
 }
 
-/* GFLOP of the products of one step. Trained parts count three times (forward, two gradients); the last block's MLP and output
- * projection run on the supervised rows only. */
+/* GFLOP of the products of one step. Trained parts count three times (forward, two gradients); the last block's MLP and
+ * output projection run on the supervised rows only. */
 static double useful(const bif_model_config *config, const bif_batch *b)
 {
     const bif_vit_config *v = &config->vit;
     const bif_decoder_config *d = &config->decoder;
     const double patches = (double)(v->image / v->patch * (v->image / v->patch)), seen = (patches + 1) * SEQUENCES;
-    const double cv = (double)v->hidden, fv = (double)v->inner, c = (double)d->hidden, f = (double)d->inner, t = (double)b->tokens;
-    const double r = (double)b->supervised, length = t / SEQUENCES, w = (double)((d->heads + 2 * d->kv_heads) * d->head_dim);
+    const double cv = (double)v->hidden, fv = (double)v->inner, c = (double)d->hidden, f = (double)d->inner,
+                 t = (double)b->tokens;
+    const double r = (double)b->supervised, length = t / SEQUENCES,
+                 w = (double)((d->heads + 2 * d->kv_heads) * d->head_dim);
     const double q = (double)(d->heads * d->head_dim), layers = (double)d->layers;
     double mac = patches * SEQUENCES * 3 * (double)(v->patch * v->patch) * cv;
     mac += (double)bif_feature_blocks(config) * (seen * (4 * cv * cv + 2 * cv * fv) + 2 * seen * (patches + 1) * cv);
-    mac += (double)(SEQUENCES * bif_tokens_per_image(config)) * (2 * cv * c + 3 * c * c); /* no gradient of the features */
+    mac +=
+        (double)(SEQUENCES * bif_tokens_per_image(config)) * (2 * cv * c + 3 * c * c); /* no gradient of the features */
     mac += 3 * t * layers * c * w + 3 * (t * (layers - 1) + r) * (q * c + 3 * c * f) + 3 * r * c * (double)d->vocab;
     mac += layers * t * length / 2 * q * (2 + 5); /* scores, sum; backward: scores again, dv, dp, dq, dk */
     return 2e-9 * mac;
@@ -144,7 +164,8 @@ int main(int count, char **values)
     const int64_t side = 1024;
     die(device->alloc(device, (size_t)(3 * side * side) * sizeof(float), &matrices));
     float *const m = matrices;
-    bif_tensor x = bif_tensor2(m, BIF_DTYPE_F32, side, side), w = bif_tensor2(m + side * side, BIF_DTYPE_F32, side, side);
+    bif_tensor x = bif_tensor2(m, BIF_DTYPE_F32, side, side),
+               w = bif_tensor2(m + side * side, BIF_DTYPE_F32, side, side);
     bif_tensor y = bif_tensor2(m + 2 * side * side, BIF_DTYPE_F32, side, side);
 
     double step = 1e9, product = 1e9;
@@ -161,12 +182,13 @@ int main(int count, char **values)
     }
     const double mean = loss.loss_sum / (double)loss.supervised;
     if (!(fabs(mean - log((double)config.decoder.vocab)) < 0.5)) {
-        fprintf(stderr, "bench_step: the loss of a new model is %g, ln(vocab) is %g\n", mean, log((double)config.decoder.vocab));
+        fprintf(stderr, "bench_step: the loss of a new model is %g, ln(vocab) is %g\n", mean,
+                log((double)config.decoder.vocab));
         return BIF_ERR_BUG;
     }
     const double work = useful(&config, &batch), peak = 2e-9 * (double)(side * side * side) / product;
-    printf("%s: %lld tokens, %lld supervised, %d pictures, %.1f MB of activations\n", device->name, (long long)batch.tokens,
-           (long long)batch.supervised, SEQUENCES, 1e-6 * (double)size);
+    printf("%s: %lld tokens, %lld supervised, %d pictures, %.1f MB of activations\n", device->name,
+           (long long)batch.tokens, (long long)batch.supervised, SEQUENCES, 1e-6 * (double)size);
     printf("step %.2f ms, %.3f GFLOP, %.1f GFLOP/s, %.0f %% of the product's %.1f\n", 1e3 * step, work, work / step,
            100 * work / step / peak, peak);
     const bif_ops_table timed = timed_table(device->ops);

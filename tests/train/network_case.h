@@ -74,7 +74,8 @@ static inline bif_batch golden_batch(const bif_safetensors *file, int64_t image_
 
 static inline void batch_free(bif_batch *b)
 {
-    void *const parts[] = {b->ids, b->labels, b->image_row, b->cu_seqlens, b->pixels, b->pos, b->rows, b->targets, b->eot};
+    void *const parts[] = {b->ids, b->labels, b->image_row, b->cu_seqlens, b->pixels,
+                           b->pos, b->rows,   b->targets,   b->eot};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         free(parts[i]);
     }
@@ -82,7 +83,10 @@ static inline void batch_free(bif_batch *b)
 
 static inline bif_batch_limits limits_of(const bif_batch *b, const bif_model_config *config)
 {
-    return (bif_batch_limits){.tokens = b->tokens, .sequences = b->sequences, .images = b->images, .image_size = config->vit.image,
+    return (bif_batch_limits){.tokens = b->tokens,
+                              .sequences = b->sequences,
+                              .images = b->images,
+                              .image_size = config->vit.image,
                               .tokens_per_image = config->kind == BIF_MODEL_LLAVA ? bif_tokens_per_image(config) : 0};
 }
 
@@ -98,8 +102,10 @@ static inline void load_weights(bif_params *params, const bif_safetensors *file)
     }
 }
 
-/* ||a - b|| <= tolerance * ||b|| + floor * sqrt(count); NaN fails. The floor is for gradients that are 0 but for rounding (a key bias). */
-static inline void expect_close(const char *what, const float *a, const float *b, int64_t count, double tolerance, double floor)
+/* ||a - b|| <= tolerance * ||b|| + floor * sqrt(count); NaN fails. The floor is for gradients that are 0 but for
+ * rounding (a key bias). */
+static inline void expect_close(const char *what, const float *a, const float *b, int64_t count, double tolerance,
+                                double floor)
 {
     double difference = 0, size = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -107,8 +113,8 @@ static inline void expect_close(const char *what, const float *a, const float *b
         difference += d * d;
         size += (double)b[i] * (double)b[i];
     }
-    cr_expect(sqrt(difference) <= tolerance * sqrt(size) + floor * sqrt((double)count), "%s: relative L2 error %.3g of %.3g", what,
-              sqrt(difference / size), sqrt(size));
+    cr_expect(sqrt(difference) <= tolerance * sqrt(size) + floor * sqrt((double)count),
+              "%s: relative L2 error %.3g of %.3g", what, sqrt(difference / size), sqrt(size));
 }
 
 /* Every gradient of the table against the file; one the file lacks must be all zero. */
@@ -137,15 +143,40 @@ static inline bif_arena arena_of(bif_device *device, size_t size)
 /* The models of the golden files. */
 static inline bif_model_config case_config(const char *name)
 {
-    const bif_decoder_config decoder = {.hidden = 16, .layers = 2, .heads = 2, .kv_heads = 2, .head_dim = 8, .inner = 24, .vocab = 64,
-                                        .positions = 128, .eps = 1e-5f, .rope_theta = 10000, .bos = -1, .eos = -1};
-    const bif_vit_config vit = {.hidden = 16, .layers = 2, .heads = 2, .inner = 32, .patch = 4, .image = 16, .eps = 1e-5f,
+    const bif_decoder_config decoder = {.hidden = 16,
+                                        .layers = 2,
+                                        .heads = 2,
+                                        .kv_heads = 2,
+                                        .head_dim = 8,
+                                        .inner = 24,
+                                        .vocab = 64,
+                                        .positions = 128,
+                                        .eps = 1e-5f,
+                                        .rope_theta = 10000,
+                                        .bos = -1,
+                                        .eos = -1};
+    const bif_vit_config vit = {.hidden = 16,
+                                .layers = 2,
+                                .heads = 2,
+                                .inner = 32,
+                                .patch = 4,
+                                .image = 16,
+                                .eps = 1e-5f,
                                 .act = BIF_ACT_QUICK_GELU};
-    bif_model_config c = {.kind = BIF_MODEL_DECODER, .decoder = decoder, .vit = vit, .image_token = 60, .pad_token = -1};
+    bif_model_config c = {
+        .kind = BIF_MODEL_DECODER, .decoder = decoder, .vit = vit, .image_token = 60, .pad_token = -1};
     if (strcmp(name, "clip") == 0) {
         c.kind = BIF_MODEL_CLIP;
-        c.text = (bif_text_config){.hidden = 16, .layers = 2, .heads = 2, .inner = 24, .vocab = 64, .positions = 12, .eps = 1e-5f,
-                                   .act = BIF_ACT_QUICK_GELU, .bos = 62, .eos = 63};
+        c.text = (bif_text_config){.hidden = 16,
+                                   .layers = 2,
+                                   .heads = 2,
+                                   .inner = 24,
+                                   .vocab = 64,
+                                   .positions = 12,
+                                   .eps = 1e-5f,
+                                   .act = BIF_ACT_QUICK_GELU,
+                                   .bos = 62,
+                                   .eos = 63};
         c.projection = 12;
     } else if (strcmp(name, "llama_gqa") == 0) {
         c.decoder.heads = 4;

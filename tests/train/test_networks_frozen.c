@@ -37,7 +37,8 @@ ParameterizedTest(frozen_case *param, networks, frozen)
     bif_vlm_step(&whole.vlm, whole.device, &whole.arena, &whole.batch, weight, true, &loss);
     for (int i = 0; i < 2; i++) { /* twice into the same gradients */
         bif_vlm_step(&part.vlm, part.device, &part.arena, &part.batch, weight, true, &same);
-        cr_expect_float_eq(loss.loss_sum, same.loss_sum, 1e-6 * loss.loss_sum); /* a frozen part adds its residuals in place */
+        cr_expect_float_eq(loss.loss_sum, same.loss_sum,
+                           1e-6 * loss.loss_sum); /* a frozen part adds its residuals in place */
     }
     bif_params_digest(&part.vlm.params, false, after);
     cr_expect_str_eq(before, after);
@@ -56,7 +57,8 @@ ParameterizedTest(frozen_case *param, networks, frozen)
 
 ParameterizedTestParameters(networks, measured)
 {
-    static frozen_case cases[] = {{"llava_llama", 0}, {"llava_llama", ENCODER}, {"llava_qwen2", ENCODER | DECODER}, {"qwen3", 0}};
+    static frozen_case cases[] = {
+        {"llava_llama", 0}, {"llava_llama", ENCODER}, {"llava_qwen2", ENCODER | DECODER}, {"qwen3", 0}};
     return cr_make_param_array(frozen_case, cases, sizeof cases / sizeof cases[0]);
 }
 
@@ -88,7 +90,8 @@ ParameterizedTest(frozen_case *param, networks, measured)
     case_close(&c);
 }
 
-/* A text-only batch of a LLaVA model: the same loss as the picture sequences' neighbours give it, and no gradient above the decoder. */
+/* A text-only batch of a LLaVA model: the same loss as the picture sequences' neighbours give it, and no gradient above
+ * the decoder. */
 Test(networks, text_only)
 {
     network_case c = case_open("llava_llama", 0);

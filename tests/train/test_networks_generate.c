@@ -24,7 +24,8 @@ static int32_t stepped(int64_t sequence, int32_t length)
 static void expect_row(const bif_tensor *full, int64_t row, const bif_tensor *got, int64_t got_row)
 {
     const int64_t width = full->dim[1];
-    expect_close("hidden", (const float *)got->data + got_row * width, (const float *)full->data + row * width, width, 1e-5, 0);
+    expect_close("hidden", (const float *)got->data + got_row * width, (const float *)full->data + row * width, width,
+                 1e-5, 0);
 }
 
 ParameterizedTest(generate_case *param, networks, generate)
@@ -59,7 +60,8 @@ ParameterizedTest(generate_case *param, networks, generate)
     bif_kv_cache cache;
     bif_kv_cache_plan(decoder, &arena, n, 40, prompt.tokens, &cache);
     const bif_tensor pos = bif_tensor1(prompt.pos, BIF_DTYPE_I32, prompt.tokens);
-    const bif_tensor cu_seqlens = bif_tensor1(prompt.cu_seqlens, BIF_DTYPE_I32, n + 1), rows = bif_tensor1(last, BIF_DTYPE_I32, n);
+    const bif_tensor cu_seqlens = bif_tensor1(prompt.cu_seqlens, BIF_DTYPE_I32, n + 1),
+                     rows = bif_tensor1(last, BIF_DTYPE_I32, n);
     for (int picked = 0; picked < 2; picked++) { /* all rows, then only the last ones */
         bif_tensor hidden;
         bif_decoder_acts acts = bif_decoder_plan(decoder, &arena, prompt.tokens, picked ? n : -1, false);

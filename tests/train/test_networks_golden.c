@@ -1,4 +1,5 @@
-/* Logits, loss, embeddings and every parameter gradient of tiny models against transformers. Measured: below 3e-6 relative L2. */
+/* Logits, loss, embeddings and every parameter gradient of tiny models against transformers. Measured: below 3e-6
+ * relative L2. */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 
@@ -12,7 +13,8 @@ typedef struct {
 
 ParameterizedTestParameters(networks, vlm)
 {
-    static vlm_case cases[] = {{"llama"}, {"llama_gqa"}, {"mistral"}, {"qwen2"}, {"qwen3"}, {"llava_llama"}, {"llava_qwen2"}};
+    static vlm_case cases[] = {{"llama"}, {"llama_gqa"},   {"mistral"},    {"qwen2"},
+                               {"qwen3"}, {"llava_llama"}, {"llava_qwen2"}};
     return cr_make_param_array(vlm_case, cases, sizeof cases / sizeof cases[0]);
 }
 
@@ -20,7 +22,8 @@ ParameterizedTest(vlm_case *param, networks, vlm)
 {
     network_case c = case_open(param->name, 0);
     int64_t count = 0;
-    float *wanted_loss = golden_floats(c.file, "out.", "loss", &count), *wanted_logits = golden_floats(c.file, "out.", "logits", &count);
+    float *wanted_loss = golden_floats(c.file, "out.", "loss", &count),
+          *wanted_logits = golden_floats(c.file, "out.", "logits", &count);
     const int64_t vocab = c.vlm.config.decoder.vocab;
     cr_assert_eq(count, c.batch.tokens * vocab);
 
@@ -60,7 +63,8 @@ Test(networks, clip)
     bif_arena arena = arena_of(device, size);
     int64_t count = 0;
     float *dimage = golden_floats(file, "in.", "dimage", &count), *dtext = golden_floats(file, "in.", "dtext", &count);
-    float *wanted_image = golden_floats(file, "out.", "image", &count), *wanted_text = golden_floats(file, "out.", "text", &count);
+    float *wanted_image = golden_floats(file, "out.", "image", &count),
+          *wanted_text = golden_floats(file, "out.", "text", &count);
 
     bif_tensor image, text;
     for (int keep = 0; keep < 2; keep++) {
@@ -69,7 +73,8 @@ Test(networks, clip)
         expect_close("image", image.data, wanted_image, count, TOLERANCE, 0);
         expect_close("text", text.data, wanted_text, count, TOLERANCE, 0);
         if (keep == 1) {
-            const bif_tensor di = bif_tensor2(dimage, BIF_DTYPE_F32, 3, 12), dt = bif_tensor2(dtext, BIF_DTYPE_F32, 3, 12);
+            const bif_tensor di = bif_tensor2(dimage, BIF_DTYPE_F32, 3, 12),
+                             dt = bif_tensor2(dtext, BIF_DTYPE_F32, 3, 12);
             bif_clip_backward(&clip, device, &arena, acts, &di, &dt);
         }
     }
