@@ -1,12 +1,13 @@
 /* The head and its loss, on supervised rows only, in chunks: the logits of 32 sequences of 105 tokens at a vocabulary
- * of 32,000 would be 430 MB, a chunk is 4 MB on the CPU, which stays in a shared cache between its four passes
- * (product, softmax, and two products back). */
+ * of 32,000 would be 430 MB. On the CPU a chunk is 4 MB, which stays in a shared cache between its four passes
+ * (product, softmax, and two products back), or CHUNK_MIN rows where the vocabulary is so large that it would be less.
+ */
 #include "train/networks.h"
 #include "train/rows.h"
 
 #define CPU_CHUNK_BYTES ((int64_t)4 << 20)
 #define CUDA_CHUNK_BYTES ((int64_t)256 << 20) /* a GPU wants whole waves of tiles */
-#define CHUNK_MIN 128  /* rows that make reading a large head worth it: 256 multiply-adds a weight */
+#define CHUNK_MIN 128  /* so that each weight of a large head, read from memory, is used 128 times */
 #define CHUNK_MAX 4096 /* rows of the buffers on the stack */
 
 bif_head_acts bif_decoder_head_plan(const bif_decoder *decoder, const bif_device *device, bif_arena *arena,
