@@ -103,6 +103,12 @@ bif_status bif_hf_load(const char *folder, bif_params *params, unsigned only)
         whole = whole && wanted;
         name = bif_layout_name(&layout, p->name);
         const bif_st_entry *entry = name == NULL ? NULL : bif_safetensors_find(set, name);
+        if (wanted && entry == NULL && strcmp(p->name, "logit_bias") == 0) {
+            bif_info("%s: holds no logit_bias, as Hugging Face folders of CLIP do; it starts at its initial value", folder);
+            free(name);
+            name = NULL;
+            continue;
+        }
         if (wanted && entry == NULL) {
             st = bif_fail(BIF_ERR_DATA, "%s: no tensor for %s of the %s%s%s; give a folder that holds it, or leave the key out to start it "
                                         "at random",

@@ -6,7 +6,8 @@
 /* Fills table rows from a folder written by transformers or by us. Names: the table's own, or any of the layouts the reference lists (LLaVA native,
  * old and new Hugging Face LLaVA names, a bare CLIP or decoder folder read into a LLaVA table by prefix). `only` = a group mask
  * (1 << group) of rows wanted; rows outside are left alone. Every wanted row must be found with the right shape: a missing tensor or a wrong shape
- * is BIF_ERR_DATA naming file, tensor, both shapes and what to do. tied heads need no lm_head. Tensors of the file that the table does
+ * is BIF_ERR_DATA naming file, tensor, both shapes and what to do. tied heads need no lm_head, and logit_bias, which
+ * only we write, may be missing. Tensors of the file that the table does
  * not know are reported with bif_warn once as a count and the first three names (position_ids and rotary inv_freq are silently dropped). */
 bif_status bif_hf_load(const char *folder, bif_params *params, unsigned only);
 /* Writes config.json, model.safetensors (f32) and, when tokenizer != NULL, copies tokenizer.json from there, plus generation_config.json,

@@ -88,6 +88,8 @@ static void put_text(json_t *o, const char *key, const char *text)
     }
 }
 
+/* The generic class reads tokenizer.json as it is. (transformers 5 overrides it for model_type qwen2 alone: there a tokenizer that is not Qwen's must
+ * be opened with PreTrainedTokenizerFast.) */
 static bif_status make_tokenizer_config(const char *folder, const bif_model_config *c, const json_t *root)
 {
     const bool clip = c->kind == BIF_MODEL_CLIP;

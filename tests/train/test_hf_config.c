@@ -1,0 +1,240 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "train/model.h"
+
+static char folder[] = "/tmp/bif-hf-config-XXXXXX";
+static char path[96];
+static bif_model_config c;
+
+static void setup(void)
+{
+    cr_assert_not_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/config.json", folder);
+}
+
+static void teardown(void)
+{
+    bif_remove_tree(folder);
+}
+
+TestSuite(hf_config, .init = setup, .fini = teardown);
+
+static bif_status read_text(const char *json)
+{
+    cr_assert_eq(bif_file_write(path, json, strlen(json)), BIF_OK);
+    memset(&c, 0, sizeof c);
+    return bif_hf_config_read(folder, &c);
+}
+
+static void read_golden(const char *name)
+{
+    char file[512], *text = NULL;
+    snprintf(file, sizeof file, "%s/golden/hf/%s", getenv("BIFOCAL_TESTS"), name);
+    size_t size = 0;
+    cr_assert_eq(bif_file_read(file, 1 << 20, &text, &size), BIF_OK, "%s", bif_error_message());
+    cr_assert_eq(read_text(text), BIF_OK, "%s", bif_error_message());
+    free(text);
+}
+
+/* Writing and reading again changes nothing. */
+static void survives_writing(void)
+{
+    const bif_model_config before = c;
+    cr_assert_eq(bif_hf_config_write(folder, &before), BIF_OK, "%s", bif_error_message());
+    memset(&c, 0, sizeof c);
+    cr_assert_eq(bif_hf_config_read(folder, &c), BIF_OK, "%s", bif_error_message());
+    cr_expect_eq(c.kind, before.kind);
+    cr_expect_arr_eq(&c.vit, &before.vit, sizeof c.vit);
+    cr_expect_arr_eq(&c.text, &before.text, sizeof c.text);
+    cr_expect_eq(c.projection, before.projection);
+    const bif_decoder_config *a = &c.decoder, *b = &before.decoder;
+    cr_expect(a->hidden == b->hidden && a->layers == b->layers && a->heads == b->heads && a->kv_heads == b->kv_heads &&
+              a->head_dim == b->head_dim && a->inner == b->inner && a->vocab == b->vocab && a->positions == b->positions && a->eps == b->eps &&
+              a->rope_theta == b->rope_theta && a->qkv_bias == b->qkv_bias && a->o_bias == b->o_bias && a->qk_norm == b->qk_norm &&
+              a->tied == b->tied && a->bos == b->bos && a->eos == b->eos);
+    cr_expect(c.projector.kind == before.projector.kind && c.projector.depth == before.projector.depth);
+    cr_expect(c.feature_layer == before.feature_layer && c.cls_patch == before.cls_patch && c.image_token == before.image_token &&
+              c.pad_token == before.pad_token && c.logit_scale_init == before.logit_scale_init && c.logit_bias == before.logit_bias);
+}
+
+Test(hf_config, families_as_transformers_writes_them)
+{
+    read_golden("llama.json");
+    cr_expect(c.kind == BIF_MODEL_DECODER && c.decoder.hidden == 16 && c.decoder.kv_heads == 2 && c.decoder.head_dim == 4);
+    cr_expect(c.decoder.eps == 1e-5f && c.decoder.rope_theta == 5e5f, "rope theta lies in rope_parameters");
+    cr_expect(c.decoder.qkv_bias && c.decoder.o_bias && !c.decoder.qk_norm && !c.decoder.tied);
+    cr_expect(c.decoder.bos == 1 && c.decoder.eos == 2);
+    survives_writing();
+    read_golden("mistral.json");
+    cr_expect(c.decoder.head_dim == 6 && !c.decoder.qkv_bias);
+    cr_expect_eq(c.decoder.positions, 32, "limited to the sliding window");
+    survives_writing();
+    read_golden("qwen2.json");
+    cr_expect(c.decoder.qkv_bias && !c.decoder.o_bias && c.decoder.tied && c.decoder.bos == 3 && c.decoder.eos == 4);
+    cr_expect_eq(c.decoder.positions, 64, "its window is off");
+    survives_writing();
+    read_golden("qwen3.json");
+    cr_expect(c.decoder.qk_norm && !c.decoder.qkv_bias && c.decoder.head_dim == 10 && c.decoder.rope_theta == 1e6f && c.decoder.bos == -1);
+    survives_writing();
+    read_golden("clip.json");
+    cr_expect(c.kind == BIF_MODEL_CLIP && c.vit.patch == 8 && c.text.hidden == 12 && c.projection == 12 && c.text.eos == 23);
+    cr_expect_float_eq(c.logit_scale_init, 2.6592, 1e-6);
+    survives_writing();
+    read_golden("clip_vision/config.json");
+    cr_expect(c.kind == BIF_MODEL_CLIP && c.vit.hidden == 16 && c.vit.layers == 2 && c.text.hidden == 0);
+    cr_expect_eq(bif_model_check(&c, "here"), BIF_ERR_CONFIG, "a tower alone is only a source");
+    read_golden("llava/config.json");
+    cr_expect(c.kind == BIF_MODEL_LLAVA && c.vit.layers == 2 && c.decoder.hidden == 16 && c.image_token == 20 && c.cls_patch &&
+              c.feature_layer == -1 && c.projector.depth == 2 && c.projector.in == 16 && c.projector.out == 16);
+    cr_expect_eq(bif_feature_blocks(&c), 2);
+    cr_expect_eq(bif_tokens_per_image(&c), 5);
+    survives_writing();
+}
+
+Test(hf_config, partial_configs_get_the_family_defaults)
+{
+    /* The published config of LLaVA-1.5-7B names only what differs. */
+    cr_assert_eq(read_text("{\"architectures\":[\"LlavaForConditionalGeneration\"],\"image_token_index\":32000,\"model_type\":\"llava\","
+                           "\"pad_token_id\":32001,\"text_config\":{\"architectures\":[\"LlamaForCausalLM\"],\"max_position_embeddings\":4096,"
+                           "\"model_type\":\"llama\",\"rms_norm_eps\":1e-05,\"torch_dtype\":\"float16\",\"vocab_size\":32064},"
+                           "\"vision_config\":{\"hidden_size\":1024,\"image_size\":336,\"intermediate_size\":4096,\"model_type\":"
+                           "\"clip_vision_model\",\"num_attention_heads\":16,\"num_hidden_layers\":24,\"patch_size\":14,\"projection_dim\":768}}"),
+                 BIF_OK, "%s", bif_error_message());
+    cr_expect(c.decoder.hidden == 4096 && c.decoder.layers == 32 && c.decoder.kv_heads == 32 && c.decoder.inner == 11008 &&
+              c.decoder.head_dim == 128 && c.decoder.vocab == 32064 && c.decoder.rope_theta == 1e4f && c.pad_token == 32001);
+    cr_expect(c.feature_layer == -2 && !c.cls_patch && bif_tokens_per_image(&c) == 576 && bif_feature_blocks(&c) == 23);
+    survives_writing();
+    cr_assert_eq(read_text("{\"model_type\":\"llava\"}"), BIF_OK);
+    cr_expect(c.vit.image == 336 && c.vit.layers == 24 && c.image_token == 32000);
+    cr_assert_eq(read_text("{\"model_type\":\"clip\"}"), BIF_OK);
+    cr_expect(c.vit.patch == 32 && c.vit.image == 224 && c.text.positions == 77 && c.text.vocab == 49408 && c.text.eos == 49407);
+    cr_assert_eq(read_text("{\"model_type\":\"mistral\"}"), BIF_OK);
+    cr_expect(c.decoder.kv_heads == 8 && c.decoder.inner == 14336 && c.decoder.positions == 4096);
+    cr_assert_eq(read_text("{\"model_type\":\"mistral\",\"sliding_window\":null}"), BIF_OK);
+    cr_expect_eq(c.decoder.positions, 131072);
+    cr_assert_eq(read_text("{\"model_type\":\"qwen3\",\"num_attention_heads\":64,\"hidden_size\":5120,\"num_key_value_heads\":8}"), BIF_OK);
+    cr_expect_eq(c.decoder.head_dim, 128, "not hidden / heads");
+    cr_assert_eq(read_text("{\"model_type\":\"llama\",\"rope_theta\":500000.0,\"rope_scaling\":null,\"tie_word_embeddings\":true,"
+                           "\"eos_token_id\":[7,8],\"num_key_value_heads\":null}"),
+                 BIF_OK);
+    cr_expect(c.decoder.rope_theta == 5e5f && c.decoder.tied && c.decoder.eos == 7 && c.decoder.kv_heads == 32);
+    cr_assert_eq(read_text("{\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"max_window_layers\":28,\"sliding_window\":512}"), BIF_OK);
+    cr_expect_eq(c.decoder.positions, 512);
+    cr_assert_eq(read_text("{\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"max_window_layers\":32,\"sliding_window\":512}"), BIF_OK);
+    cr_expect_eq(c.decoder.positions, 32768, "no layer slides");
+}
+
+Test(hf_config, openai_clip_says_eos_2)
+{
+    cr_assert_eq(read_text("{\"architectures\":[\"CLIPModel\"],\"text_config\":{\"bos_token_id\":0,\"eos_token_id\":2},\"text_config_dict\":null,"
+                           "\"vision_config_dict\":{\"patch_size\":16},\"vision_config\":{\"patch_size\":14}}"),
+                 BIF_OK);
+    cr_expect(c.text.eos == 49407 && c.text.bos == 49406);
+    cr_expect_eq(c.vit.patch, 16, "the old *_dict wins, as in transformers");
+}
+
+Test(hf_config, layout_of_llavas_authors)
+{
+    cr_assert_eq(read_text("{\"architectures\":[\"LlavaLlamaForCausalLM\"],\"model_type\":\"llava_llama\",\"mm_vision_tower\":"
+                           "\"openai/clip-vit-large-patch14-336\",\"mm_projector_type\":\"mlp2x_gelu\",\"mm_vision_select_layer\":-2,"
+                           "\"mm_vision_select_feature\":\"patch\",\"pad_token_id\":0,\"vocab_size\":32000}"),
+                 BIF_OK, "%s", bif_error_message());
+    cr_expect(c.kind == BIF_MODEL_LLAVA && c.vit.image == 336 && c.projector.depth == 2 && c.image_token == -1 && c.pad_token == 0);
+}
+
+Test(hf_config, what_is_not_implemented_is_refused_by_name)
+{
+    static const struct {
+        const char *json, *name;
+    } cases[] = {
+        {"{\"architectures\":[\"GemmaForCausalLM\"],\"model_type\":\"gemma\"}", "GemmaForCausalLM"},
+        {"{\"model_type\":\"gemma\"}", "gemma"},
+        {"{}", "neither 'architectures' nor 'model_type'"},
+        {"{\"model_type\":\"llama\",\"mlp_bias\":true}", "mlp_bias"},
+        {"{\"model_type\":\"llama\",\"hidden_act\":\"gelu\"}", "hidden_act"},
+        {"{\"model_type\":\"llama\",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.0}}", "linear"},
+        {"{\"model_type\":\"llama\",\"rope_scaling\":{\"rope_type\":\"llama3\"}}", "llama3"},
+        {"{\"model_type\":\"llama\",\"rope_parameters\":{\"rope_type\":\"yarn\"}}", "yarn"},
+        {"{\"model_type\":\"llama\",\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1.0}}}", "per layer type"},
+        {"{\"model_type\":\"llama\",\"partial_rotary_factor\":0.5}", "partial_rotary_factor"},
+        {"{\"model_type\":\"llama\",\"quantization_config\":{\"bits\":4}}", "quantization_config"},
+        {"{\"model_type\":\"qwen3\",\"use_sliding_window\":true,\"layer_types\":[\"chunked_attention\"]}", "chunked_attention"},
+        {"{\"model_type\":\"llava\",\"vision_feature_layer\":[-2,-5]}", "vision_feature_layer"},
+        {"{\"model_type\":\"llava\",\"vision_feature_layer\":-26}", "feature layer"},
+        {"{\"model_type\":\"llava\",\"vision_feature_select_strategy\":\"cls\"}", "vision_feature_select_strategy"},
+        {"{\"model_type\":\"llava\",\"projector_hidden_act\":\"relu\"}", "projector_hidden_act"},
+        {"{\"model_type\":\"llava\",\"multimodal_projector_bias\":false}", "multimodal_projector_bias"},
+        {"{\"model_type\":\"llava\",\"bifocal_projector\":\"mlp9x_gelu\"}", "mlp9x_gelu"},
+        {"{\"model_type\":\"llava\",\"vision_config\":{\"model_type\":\"siglip_vision_model\"}}", "siglip_vision_model"},
+        {"{\"model_type\":\"llava\",\"text_config\":{\"model_type\":\"phi\"}}", "phi"},
+        {"{\"model_type\":\"clip\",\"vision_config\":{\"hidden_act\":\"relu\"}}", "relu"},
+        {"{\"model_type\":\"clip\",\"vision_config\":{\"num_channels\":1}}", "num_channels"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cr_expect_eq(read_text(cases[i].json), BIF_ERR_CONFIG, "%s", cases[i].json);
+        cr_expect_not_null(strstr(bif_error_message(), cases[i].name), "%s -> %s", cases[i].json, bif_error_message());
+        cr_expect_not_null(strstr(bif_error_message(), path), "%s", bif_error_message());
+    }
+}
+
+Test(hf_config, impossible_numbers_never_pass)
+{
+    static const char *const cases[] = {
+        "{\"model_type\":\"llama\",\"hidden_size\":0}",
+        "{\"model_type\":\"llama\",\"hidden_size\":-16}",
+        "{\"model_type\":\"llama\",\"hidden_size\":9223372036854775807}",
+        "{\"model_type\":\"llama\",\"num_attention_heads\":0}",
+        "{\"model_type\":\"llama\",\"num_key_value_heads\":5}",
+        "{\"model_type\":\"llama\",\"head_dim\":7}",
+        "{\"model_type\":\"llama\",\"vocab_size\":16777216,\"hidden_size\":1048576}",
+        "{\"model_type\":\"llama\",\"rms_norm_eps\":0}",
+        "{\"model_type\":\"llama\",\"rope_theta\":-1}",
+        "{\"model_type\":\"llama\",\"eos_token_id\":32000}",
+        "{\"model_type\":\"llama\",\"eos_token_id\":99999999999}",
+        "{\"model_type\":\"clip\",\"vision_config\":{\"patch_size\":0}}",
+        "{\"model_type\":\"clip\",\"vision_config\":{\"patch_size\":13}}",
+        "{\"model_type\":\"clip\",\"vision_config\":{\"num_attention_heads\":7}}",
+        "{\"model_type\":\"clip\",\"projection_dim\":0}",
+        "{\"model_type\":\"clip\",\"text_config\":{\"max_position_embeddings\":0}}",
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cr_expect_eq(read_text(cases[i]), BIF_ERR_CONFIG, "%s", cases[i]);
+    }
+    static const char *const wrong[] = {"", "[", "[]", "3", "{\"model_type\":5}", "{\"model_type\":\"llama\",\"hidden_size\":\"64\"}",
+                                        "{\"model_type\":\"llama\",\"hidden_size\":64.5}", "{\"model_type\":\"llama\",\"tie_word_embeddings\":1}",
+                                        "{\"model_type\":\"clip\",\"vision_config\":[]}", "{\"model_type\":\"llava\",\"text_config\":7}",
+                                        "{\"model_type\":\"llama\",\"model_type\":\"llama\"}"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        cr_expect_eq(read_text(wrong[i]), BIF_ERR_DATA, "%s", wrong[i]);
+    }
+    cr_expect_eq(bif_hf_config_read("/nowhere", &c), BIF_ERR_IO);
+}
+
+Test(hf_config, only_what_a_family_can_say_is_written)
+{
+    cr_assert_eq(read_text("{\"model_type\":\"qwen2\"}"), BIF_OK);
+    c.decoder.qk_norm = true;
+    cr_expect_eq(bif_hf_config_write(folder, &c), BIF_ERR_CONFIG);
+    cr_expect_not_null(strstr(bif_error_message(), "qk norm on"), "%s", bif_error_message());
+    c.decoder.o_bias = true;
+    cr_expect_eq(bif_hf_config_write(folder, &c), BIF_OK);
+    c.decoder.qkv_bias = c.decoder.qk_norm = false;
+    cr_expect_eq(bif_hf_config_write(folder, &c), BIF_ERR_CONFIG);
+}
+
+Test(hf_config, projectors_that_transformers_does_not_know)
+{
+    cr_assert_eq(read_text("{\"model_type\":\"llava\"}"), BIF_OK);
+    c.projector.depth = 3;
+    survives_writing();
+    c.projector.kind = BIF_PROJECTOR_LINEAR;
+    c.projector.depth = 1;
+    survives_writing();
+    cr_assert_eq(read_text("{\"model_type\":\"clip\"}"), BIF_OK);
+    c.logit_bias = true;
+    survives_writing();
+}

@@ -1,0 +1,233 @@
+#include <criterion/criterion.h>
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "train/hf_folder.h"
+#include "train/networks.h"
+#include "train/safetensors.h"
+#include "host_device.h"
+
+#define ALL ((1u << BIF_GROUPS) - 1)
+
+static char folder[] = "/tmp/bif-hf-folder-XXXXXX";
+static bif_device device;
+static bif_vlm vlm;
+static char golden[512];
+
+static void setup(void)
+{
+    cr_assert_not_null(mkdtemp(folder));
+    device = host_device();
+    snprintf(golden, sizeof golden, "%s/golden/hf/llava", getenv("BIFOCAL_TESTS"));
+    bif_model_config config = {0};
+    cr_assert_eq(bif_hf_config_read(golden, &config), BIF_OK, "%s", bif_error_message());
+    bif_vlm_declare(&vlm, &config);
+    cr_assert_eq(bif_vlm_allocate(&vlm, &device, 1), BIF_OK);
+}
+
+static void teardown(void)
+{
+    bif_vlm_free(&vlm);
+    bif_remove_tree(folder);
+}
+
+TestSuite(hf_folder, .init = setup, .fini = teardown);
+
+/* The value make_hf.py gave element 0: the sum of the characters of the last two words, the layer, "encoder". */
+static float start_of(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    const char *from = dot == NULL ? name : dot;
+    while (from > name && from[-1] != '.') {
+        from--;
+    }
+    float sum = strstr(name, "encoder.") != NULL ? 5000.0f : 0.0f;
+    for (const char *c = from; *c != '\0'; c++) {
+        sum += *c == '.' ? 0.0f : (float)*c;
+    }
+    const char *layer = strstr(name, "layers.");
+    return sum + (layer == NULL ? 0.0f : 1000.0f * (float)atoi(layer + 7));
+}
+
+static void expect_values(unsigned groups)
+{
+    for (int64_t i = 0; i < vlm.params.count; i++) {
+        const bif_param *p = &vlm.params.items[i];
+        const float *value = p->value.data;
+        const int64_t last = bif_numel(&p->value) - 1;
+        const bool loaded = (groups & 1u << p->group) != 0;
+        cr_expect_eq(value[0], loaded ? start_of(p->name) : 0.0f, "%s: %g", p->name, (double)value[0]);
+        cr_expect_eq(value[last], loaded ? start_of(p->name) + (float)last / 128 : 0.0f, "%s", p->name);
+    }
+}
+
+Test(hf_folder, llava_of_transformers_5)
+{
+    cr_assert_eq(bif_hf_load(golden, &vlm.params, ALL), BIF_OK, "%s", bif_error_message());
+    expect_values(ALL);
+}
+
+Test(hf_folder, only_the_groups_asked_for)
+{
+    cr_assert_eq(bif_hf_load(golden, &vlm.params, 1u << BIF_GROUP_PROJECTOR), BIF_OK);
+    expect_values(1u << BIF_GROUP_PROJECTOR);
+}
+
+Test(hf_folder, a_vision_tower_alone)
+{
+    char tower[512];
+    snprintf(tower, sizeof tower, "%s/golden/hf/clip_vision", getenv("BIFOCAL_TESTS"));
+    cr_assert_eq(bif_hf_load(tower, &vlm.params, 1u << BIF_GROUP_ENCODER), BIF_OK, "%s", bif_error_message());
+    expect_values(1u << BIF_GROUP_ENCODER);
+    cr_expect_eq(bif_hf_load(tower, &vlm.params, 1u << BIF_GROUP_DECODER), BIF_ERR_DATA);
+    cr_expect_not_null(strstr(bif_error_message(), "language_model.model.embed_tokens.weight of the decoder"), "%s", bif_error_message());
+}
+
+/* Writes the table's tensors under other names: each rule replaces a prefix. An empty replacement "-" drops the tensor. */
+static void write_renamed(const char *const rules[][2])
+{
+    bif_st_out *out = bif_calloc((size_t)vlm.params.count, sizeof *out);
+    int64_t count = 0;
+    for (int64_t i = 0; i < vlm.params.count; i++) {
+        const bif_param *p = &vlm.params.items[i];
+        char *name = bif_strdup(p->name);
+        for (int r = 0; rules[r][0] != NULL; r++) {
+            if (strncmp(name, rules[r][0], strlen(rules[r][0])) == 0) {
+                char *new_name = strcmp(rules[r][1], "-") == 0 ? NULL : bif_format("%s%s", rules[r][1], name + strlen(rules[r][0]));
+                free(name);
+                name = new_name;
+                break;
+            }
+        }
+        if (name != NULL) {
+            out[count++] = (bif_st_out){name, p->value, NULL};
+        }
+    }
+    char *path = bif_path_join(folder, "model.safetensors");
+    cr_assert_eq(bif_safetensors_write(path, out, count, NULL, NULL, NULL), BIF_OK);
+    for (int64_t i = 0; i < count; i++) {
+        free((char *)out[i].name);
+    }
+    free(path);
+    free(out);
+}
+
+Test(hf_folder, every_other_layout)
+{
+    static const char *const layouts[][6][2] = {
+        {{NULL, NULL}}, /* transformers 4: the table's own names */
+        {{"language_model.model.", "model.language_model."}, {"language_model.lm_head.", "lm_head."}, {"vision_tower.", "model.vision_tower."},
+         {"multi_modal_projector.", "model.multi_modal_projector."}, {NULL, NULL}},
+        {{"language_model.model.", "model.language_model."}, {"language_model.lm_head.", "lm_head."},
+         {"vision_tower.vision_model.", "model.vision_tower."}, {"multi_modal_projector.", "model.multi_modal_projector."}, {NULL, NULL}},
+        {{"language_model.model.", "model."}, {"language_model.lm_head.", "lm_head."}, {"vision_tower.", "model.vision_tower.vision_tower."},
+         {"multi_modal_projector.linear_1.", "model.mm_projector.0."}, {"multi_modal_projector.linear_2.", "model.mm_projector.2."}},
+    };
+    for (size_t i = 0; i < sizeof layouts / sizeof layouts[0]; i++) {
+        const char *rules[7][2] = {{NULL, NULL}};
+        memcpy(rules, layouts[i], sizeof layouts[i]);
+        if (i == 3) {
+            rules[5][0] = NULL;
+        }
+        cr_assert_eq(bif_hf_load(golden, &vlm.params, ALL), BIF_OK);
+        write_renamed(rules);
+        memset(vlm.params.values, 0, (size_t)vlm.params.flat * sizeof(float));
+        cr_expect_eq(bif_hf_load(folder, &vlm.params, ALL), BIF_OK, "layout %zu: %s", i, bif_error_message());
+        expect_values(ALL);
+    }
+}
+
+Test(hf_folder, parts_of_other_models)
+{
+    cr_assert_eq(bif_hf_load(golden, &vlm.params, ALL), BIF_OK);
+    /* A decoder alone, a CLIP model, and a projector as LLaVA's stage 1 saves it. */
+    static const struct {
+        const char *rules[5][2];
+        unsigned group;
+    } cases[] = {
+        {{{"language_model.model.", "model."}, {"language_model.lm_head.", "lm_head."}, {"vision", "-"}, {"multi", "-"}, {NULL, NULL}},
+         1u << BIF_GROUP_DECODER},
+        {{{"vision_tower.vision_model.", "vision_model."}, {"language", "-"}, {"multi", "-"}, {NULL, NULL}}, 1u << BIF_GROUP_ENCODER},
+        {{{"multi_modal_projector.linear_1.", "model.mm_projector.0."}, {"multi_modal_projector.linear_2.", "model.mm_projector.2."},
+          {"language", "-"}, {"vision", "-"}, {NULL, NULL}},
+         1u << BIF_GROUP_PROJECTOR},
+    };
+    for (size_t i = 0; i < 3; i++) {
+        cr_assert_eq(bif_hf_load(golden, &vlm.params, ALL), BIF_OK);
+        write_renamed(cases[i].rules);
+        memset(vlm.params.values, 0, (size_t)vlm.params.flat * sizeof(float));
+        cr_expect_eq(bif_hf_load(folder, &vlm.params, cases[i].group), BIF_OK, "%zu: %s", i, bif_error_message());
+        expect_values(cases[i].group);
+        cr_expect_eq(bif_hf_load(folder, &vlm.params, ALL), BIF_ERR_DATA, "the rest is not there");
+    }
+}
+
+Test(hf_folder, wrong_shapes_are_named)
+{
+    bif_model_config config = vlm.config;
+    config.decoder.inner = 23;
+    bif_vlm other = {0};
+    bif_vlm_declare(&other, &config);
+    cr_assert_eq(bif_vlm_allocate(&other, &device, 1), BIF_OK);
+    cr_expect_eq(bif_hf_load(golden, &other.params, ALL), BIF_ERR_DATA);
+    cr_expect_not_null(strstr(bif_error_message(), "f32 [24, 16]"), "%s", bif_error_message());
+    cr_expect_not_null(strstr(bif_error_message(), "f32 [23, 16]"), "%s", bif_error_message());
+    cr_expect_not_null(strstr(bif_error_message(), "model.safetensors"), "%s", bif_error_message());
+    bif_vlm_free(&other);
+}
+
+static bool in_folder(const char *name)
+{
+    char *path = bif_path_join(folder, name);
+    const bool there = bif_exists(path);
+    free(path);
+    return there;
+}
+
+static const char *text_of(const char *file, const char *key)
+{
+    static char text[64];
+    const char *found = "";
+    json_t *root = NULL;
+    char *path = bif_path_join(folder, file);
+    cr_assert_eq(bif_json_load_file(path, 1 << 20, &root), BIF_OK, "%s", bif_error_message());
+    bif_json_string(file, root, key, false, &found);
+    snprintf(text, sizeof text, "%s", found);
+    json_decref(root);
+    free(path);
+    return text;
+}
+
+Test(hf_folder, saving_and_the_small_files)
+{
+    cr_assert_eq(bif_hf_load(golden, &vlm.params, ALL), BIF_OK);
+    char *tokenizer = bif_format("%s/source/tokenizer.json", folder);
+    char *source = bif_path_parent(tokenizer);
+    cr_assert_eq(bif_make_dirs(source), BIF_OK);
+    const char json[] = "{\"added_tokens\":[{\"id\":20,\"content\":\"<image>\"}],\"model\":{\"vocab\":{\"<s>\":1,\"</s>\":2}}}";
+    cr_assert_eq(bif_file_write(tokenizer, json, sizeof json - 1), BIF_OK);
+    cr_assert_eq(bif_hf_save(folder, &vlm.config, &vlm.params, tokenizer), BIF_OK, "%s", bif_error_message());
+    static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json",
+                                        "preprocessor_config.json", "processor_config.json"};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        cr_expect(in_folder(files[i]), "%s", files[i]);
+    }
+    cr_expect_str_eq(text_of("tokenizer_config.json", "bos_token"), "<s>");
+    cr_expect_str_eq(text_of("tokenizer_config.json", "eos_token"), "</s>");
+    memset(vlm.params.values, 0, (size_t)vlm.params.flat * sizeof(float));
+    cr_assert_eq(bif_hf_load(folder, &vlm.params, ALL), BIF_OK, "%s", bif_error_message());
+    expect_values(ALL);
+
+    char *own = bif_path_join(source, "tokenizer_config.json"); /* a tokenizer that came with its config keeps it */
+    cr_assert_eq(bif_file_write(own, "{\"bos_token\":\"mine\"}", 20), BIF_OK);
+    cr_assert_eq(bif_hf_save(folder, &vlm.config, &vlm.params, source), BIF_OK, "%s", bif_error_message());
+    cr_expect_str_eq(text_of("tokenizer_config.json", "bos_token"), "mine");
+    cr_expect_eq(bif_hf_save(folder, &vlm.config, &vlm.params, "/nowhere/tokenizer.json"), BIF_ERR_IO);
+    free(own);
+    free(source);
+    free(tokenizer);
+}
