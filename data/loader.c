@@ -190,6 +190,9 @@ static bif_status set_limits(bif_loader *loader)
 static bif_status set_levels(bif_loader *loader)
 {
     uint8_t rgb[256 * 3];
+    if (loader->options.mode == BIF_LOADER_TEXT) {
+        return BIF_OK; /* no picture is ever prepared */
+    }
     for (size_t v = 0; v < 256; v++) {
         rgb[3 * v] = rgb[3 * v + 1] = rgb[3 * v + 2] = (uint8_t)v;
     }

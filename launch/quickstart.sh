@@ -38,7 +38,7 @@ pack() {
   build/bifocal data pack --input "$run/easy-vqa/validation.jsonl" --image-root "$images" --out "$run/shards/validation" --prefix easy-vqa --overwrite
   build/bifocal data verify "$run"/shards/*/*.h5
   build/bifocal data stats "$run"/shards/conversations/*.h5
-  build/bifocal data tokenizer --vocab-size 400 --out "$run/tokenizer.json" "$run"/shards/captions/*.h5 "$run"/shards/conversations/*.h5
+  build/bifocal data tokenizer --vocab-size 360 --out "$run/tokenizer.json" "$run"/shards/captions/*.h5 "$run"/shards/conversations/*.h5
   build/bifocal data show --tokenizer "$run/tokenizer.json" --template vicuna_v1 --system "" --image-tokens 65 --index 0 "$run"/shards/conversations/*.h5
 }
 train() { bifocal train "configs/quickstart/$1.yaml"; }
