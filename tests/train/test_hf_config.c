@@ -108,7 +108,14 @@ Test(hf_config, partial_configs_get_the_family_defaults)
               c.decoder.head_dim == 128 && c.decoder.vocab == 32064 && c.decoder.rope_theta == 1e4f && c.pad_token == 32001);
     cr_expect(c.feature_layer == -2 && !c.cls_patch && bif_tokens_per_image(&c) == 576 && bif_feature_blocks(&c) == 23);
     survives_writing();
+    cr_assert_eq(read_text("{\"model_type\":\"llava\",\"tie_word_embeddings\":true,\"text_config\":{\"rope_theta\":7.0,\"rope_parameters\":"
+                           "{\"rope_type\":\"default\"}}}"),
+                 BIF_OK);
+    cr_expect(c.decoder.tied && c.decoder.rope_theta == 7.0f, "tied at the upper level; theta at the old place");
+    cr_assert_eq(read_text("{\"model_type\":\"llava\",\"text_config\":{\"tie_word_embeddings\":true}}"), BIF_OK);
+    cr_expect(c.decoder.tied);
     cr_assert_eq(read_text("{\"model_type\":\"llava\"}"), BIF_OK);
+    cr_expect(!c.decoder.tied);
     cr_expect(c.vit.image == 336 && c.vit.layers == 24 && c.image_token == 32000);
     cr_assert_eq(read_text("{\"model_type\":\"clip\"}"), BIF_OK);
     cr_expect(c.vit.patch == 32 && c.vit.image == 224 && c.text.positions == 77 && c.text.vocab == 49408 && c.text.eos == 49407);
