@@ -216,7 +216,7 @@ static void build_merge_table(bif_tokenizer *t)
     }
     for (size_t rank = 0; rank < t->merges; rank++) {
         uint64_t pair = (uint64_t)t->merge[rank].left << 32 | (uint64_t)t->merge[rank].right;
-        size_t at = (size_t)XXH3_64bits(&pair, sizeof pair) & (t->slots - 1);
+        size_t at = bif_pair_slot(pair, t->slots);
         while (t->slot[at].pair != UINT64_MAX && t->slot[at].pair != pair) {
             at = (at + 1) & (t->slots - 1);
         }

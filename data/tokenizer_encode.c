@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
-#include <xxhash.h>
 
 #include "base/utf8.h"
 #include "data/tokenizer_internal.h"
@@ -66,7 +65,7 @@ static waiting heap_pop(encoder *e)
 static const bif_merge_slot *find_merge(const bif_tokenizer *t, int32_t left, int32_t right)
 {
     uint64_t pair = (uint64_t)left << 32 | (uint64_t)right;
-    size_t at = (size_t)XXH3_64bits(&pair, sizeof pair) & (t->slots - 1);
+    size_t at = bif_pair_slot(pair, t->slots);
     while (t->slot[at].pair != UINT64_MAX) {
         if (t->slot[at].pair == pair) {
             return &t->slot[at];

@@ -3,7 +3,6 @@
  * and for each pair the words where it stands. Ties go to the smaller pair of ids. */
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/utf8.h"
 #include "data/tokenizer_internal.h"
@@ -59,7 +58,7 @@ static bif_status count_word(void *user, const char *word, size_t size)
 
 static size_t pair_slot(const trainer *t, uint64_t pair)
 {
-    size_t at = (size_t)XXH3_64bits(&pair, sizeof pair) & (t->slots - 1);
+    size_t at = bif_pair_slot(pair, t->slots);
     while (t->slot[at] != 0 && t->pair[t->slot[at] - 1].pair != pair) {
         at = (at + 1) & (t->slots - 1);
     }
