@@ -13,7 +13,8 @@ static void *array(int64_t count, size_t size)
 static int64_t picture_floats(const bif_batch_limits *limits)
 {
     int64_t side = limits->image_size, floats = 0;
-    BIF_BUG_IF(!bif_mul_i64(side, side, &floats) || !bif_mul_i64(floats, 3, &floats), "pictures of side %lld", (long long)side);
+    BIF_BUG_IF(!bif_mul_i64(side, side, &floats) || !bif_mul_i64(floats, 3, &floats), "pictures of side %lld",
+               (long long)side);
     return floats;
 }
 
@@ -22,8 +23,10 @@ bif_batch *bif_batch_new(const bif_batch_limits *limits)
     bif_batch *b = bif_calloc(1, sizeof *b);
     int64_t features = 0, floats = 0;
     BIF_BUG_IF(!bif_mul_i64(limits->images, limits->tokens_per_image, &features) || features > INT32_MAX,
-               "a batch with %lld pictures of %lld rows", (long long)limits->images, (long long)limits->tokens_per_image);
-    BIF_BUG_IF(!bif_mul_i64(limits->images, picture_floats(limits), &floats), "a batch with %lld pictures", (long long)limits->images);
+               "a batch with %lld pictures of %lld rows", (long long)limits->images,
+               (long long)limits->tokens_per_image);
+    BIF_BUG_IF(!bif_mul_i64(limits->images, picture_floats(limits), &floats), "a batch with %lld pictures",
+               (long long)limits->images);
     b->ids = array(limits->tokens, sizeof *b->ids);
     b->pos = array(limits->tokens, sizeof *b->pos);
     b->labels = array(limits->tokens, sizeof *b->labels);
@@ -62,7 +65,8 @@ void bif_batch_clear(bif_batch *b)
     b->cu_seqlens[0] = 0;
 }
 
-bool bif_batch_add(bif_batch *b, const bif_batch_limits *limits, const struct bif_encoded_view *s, const float *pixels, uint64_t sample)
+bool bif_batch_add(bif_batch *b, const bif_batch_limits *limits, const struct bif_encoded_view *s, const float *pixels,
+                   uint64_t sample)
 {
     if (s->count < 1 || b->tokens + s->count > limits->tokens || b->sequences + 1 > limits->sequences ||
         b->images + s->images > limits->images) {

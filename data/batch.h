@@ -1,4 +1,5 @@
-/* A packed micro-batch: sequences end to end, no padding. Host memory; one batch is filled by the loader and read by one step. */
+/* A packed micro-batch: sequences end to end, no padding. Host memory; one batch is filled by the loader and read by
+ * one step. */
 #pragma once
 #include "base/status.h"
 
@@ -35,6 +36,7 @@ struct bif_encoded_view { /* what bif_batch_add needs of a bif_encoded (data/cha
     int64_t images;
 };
 /* Appends one sequence; its pictures' pixels ([images, 3, S, S]) are copied, or with pixels == NULL stand at
- * batch->pixels + batch->images * 3 * S * S already (the loader decodes in place). False (and nothing added) if it does not fit. */
-bool bif_batch_add(bif_batch *batch, const bif_batch_limits *limits, const struct bif_encoded_view *sequence, const float *pixels,
-                   uint64_t sample);
+ * batch->pixels + batch->images * 3 * S * S already (the loader decodes in place). False (and nothing added) if it does
+ * not fit. */
+bool bif_batch_add(bif_batch *batch, const bif_batch_limits *limits, const struct bif_encoded_view *sequence,
+                   const float *pixels, uint64_t sample);

@@ -1,5 +1,6 @@
-/* Conversations to ids and labels. The text is LLaVA's to the character (preprocess_plain, preprocess_v1, MPT style for chatml);
- * the cuts between segments are ours, so that a label never depends on tokenizing a substring a second time. */
+/* Conversations to ids and labels. The text is LLaVA's to the character (preprocess_plain, preprocess_v1, MPT style for
+ * chatml); the cuts between segments are ours, so that a label never depends on tokenizing a substring a second time.
+ */
 #include "data/chat.h"
 
 #include <stdlib.h>
@@ -12,7 +13,8 @@
 static const char placeholder[] = "<image>";
 #define PLACEHOLDER_SIZE (sizeof placeholder - 1)
 
-static const char *const names[] = {[BIF_TEMPLATE_PLAIN] = "plain", [BIF_TEMPLATE_VICUNA_V1] = "vicuna_v1", [BIF_TEMPLATE_CHATML] = "chatml"};
+static const char *const names[] = {
+    [BIF_TEMPLATE_PLAIN] = "plain", [BIF_TEMPLATE_VICUNA_V1] = "vicuna_v1", [BIF_TEMPLATE_CHATML] = "chatml"};
 
 static const char *const systems[] = {
     [BIF_TEMPLATE_PLAIN] = "",
@@ -95,7 +97,8 @@ static void put_text(builder *b, const char *text)
 static bif_status cut(builder *b, bool supervised)
 {
     b->scratch.count = 0;
-    bif_status st = b->used == 0 ? BIF_OK : bif_tokenizer_encode(b->chat->tokenizer, b->text, b->used, false, &b->scratch);
+    bif_status st =
+        b->used == 0 ? BIF_OK : bif_tokenizer_encode(b->chat->tokenizer, b->text, b->used, false, &b->scratch);
     b->used = 0;
     for (size_t i = 0; st == BIF_OK && i < b->scratch.count; i++) {
         put_id(b, b->scratch.ids[i], supervised);
@@ -172,8 +175,8 @@ static int64_t count_placeholders(const char *value)
     return count;
 }
 
-/* A human value: as it is without pictures; else `count` pictures, each with a newline behind it, then the rest of the value
- * without its placeholders, stripped (and no newline at the end when nothing is left). */
+/* A human value: as it is without pictures; else `count` pictures, each with a newline behind it, then the rest of the
+ * value without its placeholders, stripped (and no newline at the end when nothing is left). */
 static bif_status put_question(builder *b, const char *value, int64_t count)
 {
     bif_status st = BIF_OK;
@@ -326,7 +329,8 @@ static bif_status read_turns(const char *where, const json_t *list, turn **out, 
             continue;
         }
         if (strcmp(from, roles[used % 2]) != 0) {
-            st = bif_fail(BIF_ERR_DATA, "%s: turn %zu is from '%s', but '%s' is expected", where, i, from, roles[used % 2]);
+            st = bif_fail(BIF_ERR_DATA, "%s: turn %zu is from '%s', but '%s' is expected", where, i, from,
+                          roles[used % 2]);
             goto done;
         }
         if (used % 2 == 1 && is_blank(value)) {
@@ -356,12 +360,13 @@ static bif_status encode_turns(builder *b, const char *where, const turn *turns,
         placeholders += turns[i].images;
     }
     if (placeholders != images) {
-        return bif_fail(BIF_ERR_DATA, "%s: %lld %s placeholders but %lld pictures", where, (long long)placeholders, placeholder,
-                        (long long)images);
+        return bif_fail(BIF_ERR_DATA, "%s: %lld %s placeholders but %lld pictures", where, (long long)placeholders,
+                        placeholder, (long long)images);
     }
     if (b->chat->kind == BIF_TEMPLATE_PLAIN) {
         return count == 2 ? plain_caption(b, turns[1].value, images)
-                          : bif_fail(BIF_ERR_DATA, "%s: %zu turns; template plain takes one question and its caption", where, count);
+                          : bif_fail(BIF_ERR_DATA, "%s: %zu turns; template plain takes one question and its caption",
+                                     where, count);
     }
     BIF_TRY(begin(b));
     for (size_t i = 0; i < count; i++) {
@@ -397,15 +402,16 @@ static bif_status builder_open(builder *b, const bif_chat *chat, int64_t images,
             return bif_fail(BIF_ERR_CONFIG, "template chatml needs a tokenizer with <|im_start|> and <|im_end|>");
         }
     } else if (chat->bos >= vocab || chat->eos >= vocab || (chat->eos < 0 && chat->kind != BIF_TEMPLATE_PLAIN)) {
-        return bif_fail(BIF_ERR_CONFIG, "template %s: BOS id %d or EOS id %d is not in the tokenizer (%lld ids)", names[chat->kind],
-                        chat->bos, chat->eos, (long long)vocab);
+        return bif_fail(BIF_ERR_CONFIG, "template %s: BOS id %d or EOS id %d is not in the tokenizer (%lld ids)",
+                        names[chat->kind], chat->bos, chat->eos, (long long)vocab);
     }
     if (images > 0 && (chat->image < 0 || chat->image >= vocab || chat->image_tokens < 1)) {
-        return bif_fail(BIF_ERR_CONFIG, "pictures need an image token and image_tokens >= 1 (id %d of %lld, %lld rows)", chat->image,
-                        (long long)vocab, (long long)chat->image_tokens);
+        return bif_fail(BIF_ERR_CONFIG, "pictures need an image token and image_tokens >= 1 (id %d of %lld, %lld rows)",
+                        chat->image, (long long)vocab, (long long)chat->image_tokens);
     }
     if (!bif_mul_i64(images, images > 0 ? chat->image_tokens : 0, &rows) || rows > INT32_MAX) {
-        return bif_fail(BIF_ERR_DATA, "%lld pictures of %lld rows in one sample", (long long)images, (long long)chat->image_tokens);
+        return bif_fail(BIF_ERR_DATA, "%lld pictures of %lld rows in one sample", (long long)images,
+                        (long long)chat->image_tokens);
     }
     return BIF_OK;
 }
@@ -416,7 +422,8 @@ static bif_status builder_close(builder *b, const char *where, bool truncate, bi
     free(b->text);
     bif_ids_free(&b->scratch);
     if (st == BIF_OK && b->total > (int64_t)b->out->ids.count && !truncate) {
-        st = bif_fail(BIF_ERR_DATA, "%s: sample has %lld tokens, limit %lld", where, (long long)b->total, (long long)b->chat->max_tokens);
+        st = bif_fail(BIF_ERR_DATA, "%s: sample has %lld tokens, limit %lld", where, (long long)b->total,
+                      (long long)b->chat->max_tokens);
     }
     if (st != BIF_OK) {
         bif_encoded_free(b->out);
@@ -424,7 +431,8 @@ static bif_status builder_close(builder *b, const char *where, bool truncate, bi
     return st;
 }
 
-bif_status bif_chat_encode(const bif_chat *chat, const char *where, const char *json, size_t size, int64_t images, bif_encoded *out)
+bif_status bif_chat_encode(const bif_chat *chat, const char *where, const char *json, size_t size, int64_t images,
+                           bif_encoded *out)
 {
     bif_status st = BIF_OK;
     json_t *sample = NULL;
@@ -446,7 +454,8 @@ bif_status bif_chat_encode(const bif_chat *chat, const char *where, const char *
         goto done;
     }
     if (out->supervised == 0) {
-        st = bif_fail(BIF_ERR_DATA, "%s: nothing is supervised%s", where, b.total > (int64_t)out->ids.count ? " within the limit" : "");
+        st = bif_fail(BIF_ERR_DATA, "%s: nothing is supervised%s", where,
+                      b.total > (int64_t)out->ids.count ? " within the limit" : "");
     }
 done:
     free(turns);
@@ -461,7 +470,8 @@ bif_status bif_chat_prompt(const bif_chat *chat, const char *prompt, int64_t ima
     BIF_TRY(builder_open(&b, chat, images, out));
     int64_t own = count_placeholders(prompt);
     if (own != 0 && own != images) {
-        st = bif_fail(BIF_ERR_DATA, "prompt: %lld %s placeholders but %lld pictures", (long long)own, placeholder, (long long)images);
+        st = bif_fail(BIF_ERR_DATA, "prompt: %lld %s placeholders but %lld pictures", (long long)own, placeholder,
+                      (long long)images);
         goto done;
     }
     if (bif_utf8_check(prompt, strlen(prompt)) < strlen(prompt)) {

@@ -123,12 +123,18 @@ int bif_char_to_byte(uint32_t code)
     if (code < 256) {
         return stands_for_itself(code) ? (int)code : -1;
     }
-    return code <= 256 + 32 ? (int)code - 256 : code <= 256 + 66 ? (int)code - 256 - 33 + 127 : code == 256 + 67 ? 173 : -1;
+    return code <= 256 + 32   ? (int)code - 256
+           : code <= 256 + 66 ? (int)code - 256 - 33 + 127
+           : code == 256 + 67 ? 173
+                              : -1;
 }
 
 uint8_t bif_alphabet_byte(size_t k)
 {
-    uint32_t code = k < 94 ? 33 + (uint32_t)k : k < 106 ? 161 + (uint32_t)k - 94 : k < 188 ? 174 + (uint32_t)k - 106 : 256 + (uint32_t)k - 188;
+    uint32_t code = k < 94    ? 33 + (uint32_t)k
+                    : k < 106 ? 161 + (uint32_t)k - 94
+                    : k < 188 ? 174 + (uint32_t)k - 106
+                              : 256 + (uint32_t)k - 188;
     return (uint8_t)bif_char_to_byte(code);
 }
 
@@ -152,7 +158,8 @@ bool bif_alphabet_decode(const char *text, size_t size, char *out, size_t *out_s
 bool bif_is_space(uint32_t code)
 {
     return (code >= 9 && code <= 13) || code == 32 || code == 0x85 || code == 0xa0 || code == 0x1680 ||
-           (code >= 0x2000 && code <= 0x200a) || code == 0x2028 || code == 0x2029 || code == 0x202f || code == 0x205f || code == 0x3000;
+           (code >= 0x2000 && code <= 0x200a) || code == 0x2028 || code == 0x2029 || code == 0x202f || code == 0x205f ||
+           code == 0x3000;
 }
 
 /* ---- building ---- */
@@ -179,7 +186,8 @@ void bif_tokenizer_set(bif_tokenizer *t, int32_t id, const char *bytes, size_t s
     t->pool_size += size + 1;
 }
 
-/* The byte tokens. A vocabulary trained without the full alphabet may lack bytes; those become the unknown token, as in HF. */
+/* The byte tokens. A vocabulary trained without the full alphabet may lack bytes; those become the unknown token, as in
+ * HF. */
 static void find_bytes(bif_tokenizer *t)
 {
     int32_t unk = -1;
@@ -259,7 +267,8 @@ static bif_status build_matchers(bif_tokenizer *t, const char *where)
         qsort_r(t->order[k], t->matchers[k], sizeof *t->order[k], compare_added, t->added);
         for (size_t i = 1; i < t->matchers[k]; i++) {
             if (compare_added(&t->order[k][i - 1], &t->order[k][i], t->added) == 0) {
-                return bif_fail(BIF_ERR_DATA, "%s: added token '%s' appears twice", where, t->added[t->order[k][i]].text);
+                return bif_fail(BIF_ERR_DATA, "%s: added token '%s' appears twice", where,
+                                t->added[t->order[k][i]].text);
             }
         }
     }
@@ -330,7 +339,8 @@ const char *bif_tokenizer_token(const bif_tokenizer *t, int32_t id, size_t *size
     return t->pool + t->token[id].offset;
 }
 
-bif_status bif_tokenizer_decode(const bif_tokenizer *t, const int32_t *ids, size_t count, bool skip_special, char **out, size_t *size)
+bif_status bif_tokenizer_decode(const bif_tokenizer *t, const int32_t *ids, size_t count, bool skip_special, char **out,
+                                size_t *size)
 {
     size_t total = 0;
     for (size_t i = 0; i < count; i++) {

@@ -78,14 +78,15 @@ static const bif_merge_slot *find_merge(const bif_tokenizer *t, int32_t left, in
 static void push_pair(encoder *e, int32_t position)
 {
     int32_t next = e->symbol[position].next;
-    const bif_merge_slot *merge = next < 0 ? NULL : find_merge(e->tokenizer, e->symbol[position].id, e->symbol[next].id);
+    const bif_merge_slot *merge =
+        next < 0 ? NULL : find_merge(e->tokenizer, e->symbol[position].id, e->symbol[next].id);
     if (merge != NULL) {
         heap_push(e, (waiting){.order = (uint64_t)merge->rank << 32 | (uint64_t)position, .id = merge->id});
     }
 }
 
-/* n bytes take O(n log n): every merge removes a symbol and pushes at most two pairs. An entry is stale when its symbol is
- * gone or the pair there makes another token now; comparing the token and not the rank is what HF does. */
+/* n bytes take O(n log n): every merge removes a symbol and pushes at most two pairs. An entry is stale when its symbol
+ * is gone or the pair there makes another token now; comparing the token and not the rank is what HF does. */
 static void merge_symbols(encoder *e, int32_t count)
 {
     symbol *s = e->symbol;
@@ -135,7 +136,8 @@ static bif_status encode_word(void *user, const char *word, size_t size)
     for (size_t i = 0; i < size; i++) {
         int32_t id = t->byte_id[(uint8_t)word[i]];
         if (id < 0) {
-            return bif_fail(BIF_ERR_DATA, "the tokenizer's vocabulary has no token for the byte 0x%02x, and no unknown token",
+            return bif_fail(BIF_ERR_DATA,
+                            "the tokenizer's vocabulary has no token for the byte 0x%02x, and no unknown token",
                             (uint8_t)word[i]);
         }
         e->symbol[i] = (symbol){.id = id, .prev = (int32_t)i - 1, .next = i + 1 < size ? (int32_t)i + 1 : -1};
@@ -270,7 +272,8 @@ void bif_nfc(const char *text, size_t size, char **out, size_t *out_size)
         utf8proc_uint8_t *normal = NULL;
         utf8proc_ssize_t length = 0;
         if (run > 0) {
-            length = utf8proc_map((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)run, &normal, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+            length = utf8proc_map((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)run, &normal,
+                                  UTF8PROC_STABLE | UTF8PROC_COMPOSE);
             BIF_BUG_IF(length < 0, "utf8proc: %s", utf8proc_errmsg(length));
         }
         size_t piece = run > 0 ? (size_t)length : 1;
@@ -287,7 +290,8 @@ void bif_nfc(const char *text, size_t size, char **out, size_t *out_size)
     *out_size = used;
 }
 
-bif_status bif_tokenizer_encode(const bif_tokenizer *tokenizer, const char *text, size_t size, bool parse_special, bif_ids *out)
+bif_status bif_tokenizer_encode(const bif_tokenizer *tokenizer, const char *text, size_t size, bool parse_special,
+                                bif_ids *out)
 {
     if (size > BIF_TOKENIZER_MAX_TEXT) {
         return bif_fail(BIF_ERR_DATA, "a text of %zu bytes; one text may have %zu", size, BIF_TOKENIZER_MAX_TEXT);

@@ -1,4 +1,5 @@
-/* Shared by data/tokenizer*.c (and chat.c, which strips spaces): the struct behind bif_tokenizer, and the steps of encoding that training uses too. */
+/* Shared by data/tokenizer*.c (and chat.c, which strips spaces): the struct behind bif_tokenizer, and the steps of
+ * encoding that training uses too. */
 #pragma once
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -53,7 +54,8 @@ typedef struct {
     int32_t rank, id;
 } bif_merge_slot;
 
-/* Where to start looking for a pair in a table of `slots`. Fibonacci hashing: encoding takes 10 to 15 % less time than with XXH3 on 8 bytes. */
+/* Where to start looking for a pair in a table of `slots`. Fibonacci hashing: encoding takes 10 to 15 % less time than
+ * with XXH3 on 8 bytes. */
 static inline size_t bif_pair_slot(uint64_t pair, size_t slots)
 {
     uint64_t mixed = (pair ^ pair >> 29) * 0x9e3779b97f4a7c15u;
@@ -89,7 +91,8 @@ struct bif_tokenizer {
 
     bif_added *added; /* [added_count] in the order of the file */
     size_t added_count;
-    uint32_t *order[2];    /* [matchers[k]] indices into added, sorted by text; 0: searched in the raw text, 1: after normalizing */
+    uint32_t *order[2]; /* [matchers[k]] indices into added, sorted by text; 0: searched in the raw text, 1: after
+                           normalizing */
     size_t matchers[2];
 
     bool nfc;
@@ -101,20 +104,22 @@ struct bif_tokenizer {
 /* GPT-2's alphabet: every byte has a printable character. Both directions; -1 if the character is not in it. */
 uint32_t bif_byte_to_char(uint8_t byte);
 int bif_char_to_byte(uint32_t code);
-/* The byte of id k when the 256 bytes are numbered by the code points of their characters, as GPT-2 and HF's trainer do. */
+/* The byte of id k when the 256 bytes are numbered by the code points of their characters, as GPT-2 and HF's trainer
+ * do. */
 uint8_t bif_alphabet_byte(size_t k);
 /* Text in the alphabet -> bytes in `out` (at least `size`); false if a character is not in the alphabet. */
 bool bif_alphabet_decode(const char *text, size_t size, char *out, size_t *out_size);
 
 bif_tokenizer *bif_tokenizer_empty(int32_t vocab);
 void bif_tokenizer_set(bif_tokenizer *tokenizer, int32_t id, const char *bytes, size_t size);
-/* After tokens, merges, added tokens and steps are set: builds the tables that encoding uses. `where` is for messages. */
+/* After tokens, merges, added tokens and steps are set: builds the tables that encoding uses. `where` is for messages.
+ */
 bif_status bif_tokenizer_finish(bif_tokenizer *tokenizer, const char *where);
 
-/* Adds one step of the pre-tokenizer; `pattern` (SPLIT only) is translated from Oniguruma's syntax, and refused if it uses what
- * PCRE2 would read differently. */
-bif_status bif_step_add(bif_tokenizer *tokenizer, const char *where, bif_step_kind kind, const char *pattern, bool individual,
-                        bool prefix_space, bool use_regex);
+/* Adds one step of the pre-tokenizer; `pattern` (SPLIT only) is translated from Oniguruma's syntax, and refused if it
+ * uses what PCRE2 would read differently. */
+bif_status bif_step_add(bif_tokenizer *tokenizer, const char *where, bif_step_kind kind, const char *pattern,
+                        bool individual, bool prefix_space, bool use_regex);
 
 /* Cuts a text (any bytes) into words. Not for several threads at once; one per call of encode. */
 typedef bif_status (*bif_word_fn)(void *user, const char *word, size_t size);

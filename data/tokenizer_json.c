@@ -1,5 +1,6 @@
-/* Reading tokenizer.json. The file is untrusted: every id, merge and token is checked before it is used, ids are dense, and what
- * is not understood is refused by name, because a tokenizer that is nearly right gives ids that are silently wrong. */
+/* Reading tokenizer.json. The file is untrusted: every id, merge and token is checked before it is used, ids are dense,
+ * and what is not understood is refused by name, because a tokenizer that is nearly right gives ids that are silently
+ * wrong. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -95,7 +96,8 @@ static bif_status read_split(bif_tokenizer *t, const char *where, const json_t *
     BIF_TRY(bif_json_string(where, pattern, "Regex", true, &regex));
     BIF_TRY(bif_json_string(where, value, "behavior", true, &behavior));
     if (strcmp(behavior, "Isolated") != 0) {
-        st = bif_fail(BIF_ERR_DATA, "%s: pre_tokenizer Split with behavior '%s' is not supported (Isolated)", where, behavior);
+        st = bif_fail(BIF_ERR_DATA, "%s: pre_tokenizer Split with behavior '%s' is not supported (Isolated)", where,
+                      behavior);
         goto done;
     }
     BIF_TRY(bif_step_add(t, where, BIF_STEP_SPLIT, regex, false, false, true));
@@ -110,7 +112,8 @@ static bif_status read_step(bif_tokenizer *t, const char *where, const json_t *v
     BIF_TRY(type_of(where, "pre_tokenizer", value, &type));
     if (strcmp(type, "ByteLevel") == 0 && last) {
         bool prefix_space = true, use_regex = true; /* HF's defaults */
-        BIF_TRY(ONLY_KEYS(where, "pre_tokenizer ByteLevel", value, "type", "add_prefix_space", "trim_offsets", "use_regex"));
+        BIF_TRY(ONLY_KEYS(where, "pre_tokenizer ByteLevel", value, "type", "add_prefix_space", "trim_offsets",
+                          "use_regex"));
         BIF_TRY(read_bool(where, "pre_tokenizer ByteLevel", value, "add_prefix_space", &prefix_space));
         BIF_TRY(read_bool(where, "pre_tokenizer ByteLevel", value, "use_regex", &use_regex));
         BIF_TRY(bif_step_add(t, where, BIF_STEP_BYTE_LEVEL, NULL, false, prefix_space, use_regex));
@@ -122,7 +125,9 @@ static bif_status read_step(bif_tokenizer *t, const char *where, const json_t *v
         BIF_TRY(read_bool(where, "pre_tokenizer Digits", value, "individual_digits", &individual));
         BIF_TRY(bif_step_add(t, where, BIF_STEP_DIGITS, NULL, individual, false, true));
     } else {
-        st = bif_fail(BIF_ERR_DATA, "%s: pre_tokenizer '%s' is not supported here (ByteLevel, or a Sequence of Split or Digits that ends with ByteLevel)",
+        st = bif_fail(BIF_ERR_DATA,
+                      "%s: pre_tokenizer '%s' is not supported here (ByteLevel, or a Sequence of Split or Digits that "
+                      "ends with ByteLevel)",
                       where, type);
     }
 done:
@@ -175,7 +180,8 @@ static bif_status read_post_processor(bif_tokenizer *t, const char *where, const
             BIF_TRY(type_of(where, "a processor in the Sequence", json_array_get(list, i), &type));
         }
         if (strcmp(type, "ByteLevel") != 0 && strcmp(type, "TemplateProcessing") != 0) {
-            return bif_fail(BIF_ERR_DATA, "%s: post_processor '%s' is not supported (ByteLevel, TemplateProcessing)", where, type);
+            return bif_fail(BIF_ERR_DATA, "%s: post_processor '%s' is not supported (ByteLevel, TemplateProcessing)",
+                            where, type);
         }
     }
     t->post_processor = json_dumps(value, JSON_COMPACT);
@@ -196,8 +202,8 @@ static bif_status check_model(const char *where, const json_t *model)
     if (strcmp(type, "BPE") != 0) {
         return bif_fail(BIF_ERR_DATA, "%s: model '%s' is not supported (BPE)", where, type);
     }
-    BIF_TRY(ONLY_KEYS(where, "model", model, "type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
-                      "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"));
+    BIF_TRY(ONLY_KEYS(where, "model", model, "type", "dropout", "unk_token", "continuing_subword_prefix",
+                      "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"));
     BIF_TRY(bif_json_f64(where, model, "dropout", false, &dropout));
     BIF_TRY(bif_json_string(where, model, "continuing_subword_prefix", false, &prefix));
     BIF_TRY(bif_json_string(where, model, "end_of_word_suffix", false, &suffix));
@@ -206,7 +212,8 @@ static bif_status check_model(const char *where, const json_t *model)
     const char *bad = dropout != 0 ? "dropout" : *prefix ? "continuing_subword_prefix" : *suffix ? "end_of_word_suffix"
                       : fuse_unk ? "fuse_unk" : byte_fallback ? "byte_fallback" : NULL;
     if (bad != NULL) {
-        return bif_fail(BIF_ERR_DATA, "%s: model.%s is set, which is not supported (byte-level BPE has none)", where, bad);
+        return bif_fail(BIF_ERR_DATA, "%s: model.%s is set, which is not supported (byte-level BPE has none)", where,
+                        bad);
     }
     if (!json_is_object(json_object_get(model, "vocab")) || !json_is_array(json_object_get(model, "merges"))) {
         return bif_fail(BIF_ERR_DATA, "%s: model.vocab must be an object and model.merges a list", where);
@@ -215,9 +222,10 @@ done:
     return st;
 }
 
-/* Puts a token at its id. With n tokens in all, n different ids below n are dense. A token of the model is written in the byte-level
- * alphabet also when it is an added token ("é" there is the byte 0xe9), as HF decodes it. */
-static bif_status place(bif_tokenizer *t, const char *where, const char *text, size_t size, const json_t *id, bool model)
+/* Puts a token at its id. With n tokens in all, n different ids below n are dense. A token of the model is written in
+ * the byte-level alphabet also when it is an added token ("é" there is the byte 0xe9), as HF decodes it. */
+static bif_status place(bif_tokenizer *t, const char *where, const char *text, size_t size, const json_t *id,
+                        bool model)
 {
     int64_t number = json_is_integer(id) ? (int64_t)json_integer_value(id) : -1;
     if (number < 0 || number >= t->vocab || t->token[number].set) {
@@ -238,11 +246,13 @@ static bif_status place(bif_tokenizer *t, const char *where, const char *text, s
 }
 
 /* Id of a piece of a merge, which must be a token of the model. */
-static bif_status piece_id(const char *where, size_t rank, const json_t *vocab, const char *text, size_t size, int32_t *id)
+static bif_status piece_id(const char *where, size_t rank, const json_t *vocab, const char *text, size_t size,
+                           int32_t *id)
 {
     const json_t *value = json_object_getn(vocab, text, size);
     if (value == NULL || memchr(text, ' ', size) != NULL) {
-        return bif_fail(BIF_ERR_DATA, "%s: merge %zu: '%.*s' is not in the vocabulary", where, rank, (int)(size < 80 ? size : 80), text);
+        return bif_fail(BIF_ERR_DATA, "%s: merge %zu: '%.*s' is not in the vocabulary", where, rank,
+                        (int)(size < 80 ? size : 80), text);
     }
     *id = (int32_t)json_integer_value(value);
     return BIF_OK;
@@ -310,7 +320,8 @@ static bif_status read_added(bif_tokenizer *t, const char *where, const json_t *
     const char *text = NULL;
     bool single_word = false;
     bif_added added = {0};
-    BIF_TRY(ONLY_KEYS(where, "an added token", value, "id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"));
+    BIF_TRY(ONLY_KEYS(where, "an added token", value, "id", "content", "single_word", "lstrip", "rstrip", "normalized",
+                      "special"));
     BIF_TRY(bif_json_string(where, value, "content", true, &text));
     BIF_TRY(bif_json_bool(where, value, "special", false, &added.special));
     added.normalized = !added.special;
@@ -351,8 +362,8 @@ static bif_status read_tokenizer(const char *where, const json_t *root, bif_toke
 {
     bif_status st = BIF_OK;
     bif_tokenizer *t = NULL;
-    BIF_TRY(ONLY_KEYS(where, "the file", root, "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
-                      "post_processor", "decoder", "model"));
+    BIF_TRY(ONLY_KEYS(where, "the file", root, "version", "truncation", "padding", "added_tokens", "normalizer",
+                      "pre_tokenizer", "post_processor", "decoder", "model"));
     const json_t *model = json_object_get(root, "model"), *added = json_object_get(root, "added_tokens");
     BIF_TRY(check_model(where, model));
     const json_t *vocab = json_object_get(model, "vocab");
@@ -365,7 +376,8 @@ static bif_status read_tokenizer(const char *where, const json_t *root, bif_toke
         total += text == NULL || json_object_get(vocab, text) == NULL;
     }
     if (total == 0 || total > (size_t)BIF_TOKENIZER_MAX_VOCAB) {
-        return bif_fail(BIF_ERR_DATA, "%s: %zu tokens (1 to %lld are allowed)", where, total, (long long)BIF_TOKENIZER_MAX_VOCAB);
+        return bif_fail(BIF_ERR_DATA, "%s: %zu tokens (1 to %lld are allowed)", where, total,
+                        (long long)BIF_TOKENIZER_MAX_VOCAB);
     }
     t = bif_tokenizer_empty((int32_t)total);
     BIF_TRY(read_normalizer(t, where, json_object_get(root, "normalizer")));

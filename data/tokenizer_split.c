@@ -71,9 +71,9 @@ static size_t translate_escape(const char *p, bool in_class, buffer *out)
     return 0;
 }
 
-/* Tokenizer files are written for Oniguruma. Only what both engines read in the same way passes; \s is spelled out. Left out
- * because they differ: ^ and $ (always multi-line there), \w (no marks in PCRE2 10.42), {n,m}+ (not possessive there), {,n},
- * nested classes. */
+/* Tokenizer files are written for Oniguruma. Only what both engines read in the same way passes; \s is spelled out.
+ * Left out because they differ: ^ and $ (always multi-line there), \w (no marks in PCRE2 10.42), {n,m}+ (not possessive
+ * there), {,n}, nested classes. */
 static bif_status translate(const char *where, const char *pattern, buffer *out)
 {
     bool in_class = false;
@@ -82,7 +82,8 @@ static bif_status translate(const char *where, const char *pattern, buffer *out)
         if (*p == '\\') {
             take = translate_escape(p, in_class, out);
             if (take == 0) {
-                return bif_fail(BIF_ERR_DATA, "%s: pattern '%s': escape '\\%.1s' is not supported", where, pattern, p + 1);
+                return bif_fail(BIF_ERR_DATA, "%s: pattern '%s': escape '\\%.1s' is not supported", where, pattern,
+                                p + 1);
             }
             p += take;
             continue;
@@ -102,7 +103,8 @@ static bif_status translate(const char *where, const char *pattern, buffer *out)
             bad = *p == '^' || *p == '$' || (p[0] == '}' && p[1] == '+') || (p[0] == '{' && p[1] == ',');
         }
         if (bad) {
-            return bif_fail(BIF_ERR_DATA, "%s: pattern '%s': '%.8s' at %td is not supported", where, pattern, p, p - pattern);
+            return bif_fail(BIF_ERR_DATA, "%s: pattern '%s': '%.8s' at %td is not supported", where, pattern, p,
+                            p - pattern);
         }
         append(out, p, take);
         p += take;
@@ -121,13 +123,15 @@ static bif_status compile(const char *where, const char *pattern, pcre2_code **o
     pcre2_compile_context *context = NULL;
     size_t length = strlen(pattern);
     if (length == 0 || length > BIF_TOKENIZER_MAX_PATTERN) {
-        return bif_fail(BIF_ERR_DATA, "%s: a pattern of %zu bytes (1 to %d are allowed)", where, length, BIF_TOKENIZER_MAX_PATTERN);
+        return bif_fail(BIF_ERR_DATA, "%s: a pattern of %zu bytes (1 to %d are allowed)", where, length,
+                        BIF_TOKENIZER_MAX_PATTERN);
     }
     BIF_TRY(translate(where, pattern, &text));
     context = pcre2_compile_context_create(NULL);
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     pcre2_set_parens_nest_limit(context, 50);
-    code = pcre2_compile((PCRE2_SPTR)text.text, text.size, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &at, context);
+    code = pcre2_compile((PCRE2_SPTR)text.text, text.size, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &at,
+                         context);
     if (code == NULL) {
         PCRE2_UCHAR message[256];
         pcre2_get_error_message(error, message, sizeof message);
@@ -136,7 +140,8 @@ static bif_status compile(const char *where, const char *pattern, pcre2_code **o
     }
     pcre2_pattern_info(code, PCRE2_INFO_MATCHEMPTY, &matches_empty);
     if (matches_empty != 0) {
-        st = bif_fail(BIF_ERR_DATA, "%s: pattern '%s' can match nothing at all, which would cut everywhere", where, pattern);
+        st = bif_fail(BIF_ERR_DATA, "%s: pattern '%s' can match nothing at all, which would cut everywhere", where,
+                      pattern);
         goto done;
     }
     (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); /* without JIT the interpreter gives the same answer, slower */
@@ -193,7 +198,8 @@ void bif_splitter_free(bif_splitter *s)
 }
 
 /* Finds the next match at or after `from`; *start = size when there is none. */
-static bif_status find(bif_splitter *s, const pcre2_code *code, const char *text, size_t size, size_t from, size_t *start, size_t *end)
+static bif_status find(bif_splitter *s, const pcre2_code *code, const char *text, size_t size, size_t from,
+                       size_t *start, size_t *end)
 {
     int rc = pcre2_match(code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK, s->match, s->context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {
@@ -206,7 +212,8 @@ static bif_status find(bif_splitter *s, const pcre2_code *code, const char *text
     if (rc < 0) {
         PCRE2_UCHAR message[256];
         pcre2_get_error_message(rc, message, sizeof message);
-        return bif_fail(BIF_ERR_DATA, "the tokenizer's pattern gave up at byte %zu of a text of %zu: %s", from, size, (const char *)message);
+        return bif_fail(BIF_ERR_DATA, "the tokenizer's pattern gave up at byte %zu of a text of %zu: %s", from, size,
+                        (const char *)message);
     }
     const size_t *range = pcre2_get_ovector_pointer(s->match);
     *start = range[0];
@@ -215,8 +222,8 @@ static bif_status find(bif_splitter *s, const pcre2_code *code, const char *text
     return BIF_OK;
 }
 
-/* Valid UTF-8 through step `k` and those after it (at most BIF_TOKENIZER_MAX_STEPS deep). Matches and what lies between them
- * are pieces alike (behavior "Isolated"). */
+/* Valid UTF-8 through step `k` and those after it (at most BIF_TOKENIZER_MAX_STEPS deep). Matches and what lies between
+ * them are pieces alike (behavior "Isolated"). */
 static bif_status run_steps(bif_splitter *s, size_t k, const char *text, size_t size)
 {
     bif_status st = BIF_OK;

@@ -1,6 +1,6 @@
-/* Training byte-level BPE: the pair that occurs most often becomes a token, again and again (Sennrich et al. 2016), with the
- * bookkeeping of Hugging Face's trainer so that both give the same merges: a heap of pairs whose counts are corrected lazily,
- * and for each pair the words where it stands. Ties go to the smaller pair of ids. */
+/* Training byte-level BPE: the pair that occurs most often becomes a token, again and again (Sennrich et al. 2016),
+ * with the bookkeeping of Hugging Face's trainer so that both give the same merges: a heap of pairs whose counts are
+ * corrected lazily, and for each pair the words where it stands. Ties go to the smaller pair of ids. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -215,9 +215,10 @@ static void start_words(trainer *t)
     push_touched(t);
 }
 
-/* Merges until the vocabulary has `target` tokens or no pair is left. A pair that makes bytes that are a token already ("ab"+"c"
- * after "a"+"bc") is a merge without a new token. HF does not reset the count of a merged pair, so such a token can bring the
- * pair back with its old count, and the same merge can stand in the list twice: kept, because equal merges are the promise. */
+/* Merges until the vocabulary has `target` tokens or no pair is left. A pair that makes bytes that are a token already
+ * ("ab"+"c" after "a"+"bc") is a merge without a new token. HF does not reset the count of a merged pair, so such a
+ * token can bring the pair back with its old count, and the same merge can stand in the list twice: kept, because equal
+ * merges are the promise. */
 static void learn(trainer *t, size_t target, const bif_intern *forbidden)
 {
     char *bytes = NULL;
@@ -295,7 +296,8 @@ static bif_status forbid(const char *const *specials, size_t count, bif_intern *
         }
         free(bytes);
         if (size == 0 || bif_utf8_check(specials[i], size) < size || !is_new || (writable && decoded == 1)) {
-            st = bif_fail(BIF_ERR_USAGE, "special token %zu ('%s') is empty, not UTF-8, given twice or a single byte", i, specials[i]);
+            st = bif_fail(BIF_ERR_USAGE, "special token %zu ('%s') is empty, not UTF-8, given twice or a single byte",
+                          i, specials[i]);
             break;
         }
     }
@@ -341,7 +343,8 @@ bif_status bif_tokenizer_train(const char *const *texts, const size_t *sizes, si
     bif_splitter splitter;
     bif_splitter_init(&splitter, cutter, count_word, &t);
     if (vocab_size < 256 || (uint64_t)vocab_size - 256 < special_count || vocab_size > BIF_TOKENIZER_MAX_VOCAB) {
-        st = bif_fail(BIF_ERR_USAGE, "a vocabulary of %lld: it holds 256 bytes and %zu special tokens, and at most %lld ids",
+        st = bif_fail(BIF_ERR_USAGE,
+                      "a vocabulary of %lld: it holds 256 bytes and %zu special tokens, and at most %lld ids",
                       (long long)vocab_size, special_count, (long long)BIF_TOKENIZER_MAX_VOCAB);
         goto done;
     }
@@ -349,7 +352,8 @@ bif_status bif_tokenizer_train(const char *const *texts, const size_t *sizes, si
     BIF_TRY(bif_step_add(cutter, "trainer", BIF_STEP_BYTE_LEVEL, NULL, false, false, true));
     for (size_t i = 0; i < count; i++) {
         if (sizes[i] > BIF_TOKENIZER_MAX_TEXT) {
-            st = bif_fail(BIF_ERR_DATA, "text %zu has %zu bytes; one text may have %zu", i, sizes[i], BIF_TOKENIZER_MAX_TEXT);
+            st = bif_fail(BIF_ERR_DATA, "text %zu has %zu bytes; one text may have %zu", i, sizes[i],
+                          BIF_TOKENIZER_MAX_TEXT);
             goto done;
         }
         BIF_TRY(bif_splitter_run(&splitter, texts[i], sizes[i]));

@@ -14,8 +14,8 @@
 
 static const char help[] =
     "usage: bifocal data show --tokenizer PATH [OPTION]... SHARD...\n\n"
-    "Prints one sample: its pictures, then every token with its row, id and mask (+ supervised), the text with the supervised parts\n"
-    "in [brackets], and totals. A SHARD is a file (*.h5) or a folder of them.\n\n"
+    "Prints one sample: its pictures, then every token with its row, id and mask (+ supervised), the text with the\n"
+    "supervised parts in [brackets], and totals. A SHARD is a file (*.h5) or a folder of them.\n\n"
     "  --tokenizer PATH   tokenizer.json or the folder that holds it\n"
     "  --index N          which sample, counted from 0 through all shards (0)\n"
     "  --template NAME    plain, vicuna_v1 or chatml (vicuna_v1)\n"
@@ -52,8 +52,12 @@ static char *printable(const char *text, size_t size, bool keep_newlines)
     for (size_t i = 0; i < size;) {
         size_t valid = bif_utf8_check(text + i, size - i);
         if (valid == 0 || (uint8_t)text[i] < 32 || text[i] == 127) {
-            const char *escape = text[i] == '\n' ? (keep_newlines ? "\n" : "\\n") : text[i] == '\t' ? "\\t" : text[i] == '\r' ? "\\r" : NULL;
-            used += (size_t)(escape != NULL ? sprintf(out + used, "%s", escape) : sprintf(out + used, "\\x%02x", (uint8_t)text[i]));
+            const char *escape = text[i] == '\n'   ? (keep_newlines ? "\n" : "\\n")
+                                 : text[i] == '\t' ? "\\t"
+                                 : text[i] == '\r' ? "\\r"
+                                                   : NULL;
+            used += (size_t)(escape != NULL ? sprintf(out + used, "%s", escape)
+                                            : sprintf(out + used, "\\x%02x", (uint8_t)text[i]));
             i++;
             continue;
         }
@@ -94,8 +98,8 @@ static bif_status print_pictures(const show *s)
     for (int64_t i = 0; i < s->sample.image_count; i++) {
         bif_shard_image image;
         BIF_TRY(bif_shard_get_image(s->shard, (int64_t)s->sample.images[i], &image));
-        printf("picture %lld: %u x %u %s, %llu bytes\n", (long long)i, image.width, image.height, format_name(image.format),
-               (unsigned long long)image.size);
+        printf("picture %lld: %u x %u %s, %llu bytes\n", (long long)i, image.width, image.height,
+               format_name(image.format), (unsigned long long)image.size);
     }
 done:
     return st;
@@ -116,8 +120,8 @@ static void print_tokens(const show *s, bool colour)
         size_t size = 0;
         const char *bytes = bif_tokenizer_token(s->tokenizer, e->ids.ids[row], &size);
         char *piece = printable(bytes, size, false);
-        printf("%s%13zu %8d %c  '%s'%s\n", supervised(s, row) ? green : "", row, e->ids.ids[row], supervised(s, row) ? '+' : ' ', piece,
-               supervised(s, row) ? off : "");
+        printf("%s%13zu %8d %c  '%s'%s\n", supervised(s, row) ? green : "", row, e->ids.ids[row],
+               supervised(s, row) ? '+' : ' ', piece, supervised(s, row) ? off : "");
         free(piece);
         row++;
     }
@@ -196,20 +200,22 @@ static bif_status print_json(const show *s)
         bif_shard_image image;
         BIF_TRY(bif_shard_get_image(s->shard, (int64_t)s->sample.images[i], &image));
         json_array_append_new(pictures, json_pack("{s:I, s:I, s:s, s:I}", "width", (json_int_t)image.width, "height",
-                                                  (json_int_t)image.height, "format", format_name(image.format), "bytes",
-                                                  (json_int_t)image.size));
+                                                  (json_int_t)image.height, "format", format_name(image.format),
+                                                  "bytes", (json_int_t)image.size));
     }
     BIF_TRY(text_of(s, false, &text, &size));
     if (bif_utf8_check(text, size) < size) { /* a character cut by the length limit */
         line = printable(text, size, true);
     }
-    root = json_pack("{s:s, s:I, s:s%, s:s, s:O, s:O, s:O, s:O, s:s, s:I, s:I}", "shard", bif_shard_path(s->shard), "sample",
-                     (json_int_t)s->local, "id", s->sample.id, s->sample.id_size, "template", bif_template_name(s->chat.kind), "pictures",
-                     pictures, "ids", ids, "labels", labels, "image_start", starts, "text", line != NULL ? line : text, "tokens",
-                     (json_int_t)e->ids.count, "supervised", (json_int_t)e->supervised);
+    root = json_pack("{s:s, s:I, s:s%, s:s, s:O, s:O, s:O, s:O, s:s, s:I, s:I}", "shard", bif_shard_path(s->shard),
+                     "sample", (json_int_t)s->local, "id", s->sample.id, s->sample.id_size, "template",
+                     bif_template_name(s->chat.kind), "pictures", pictures, "ids", ids, "labels", labels, "image_start",
+                     starts, "text", line != NULL ? line : text, "tokens", (json_int_t)e->ids.count, "supervised",
+                     (json_int_t)e->supervised);
     dump = root == NULL ? NULL : json_dumps(root, JSON_COMPACT);
     if (dump == NULL) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: sample %lld can not be written as JSON", bif_shard_path(s->shard), (long long)s->local));
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: sample %lld can not be written as JSON", bif_shard_path(s->shard),
+                         (long long)s->local));
     }
     puts(dump);
 done:
@@ -230,14 +236,16 @@ static bif_status number(const char *option, int64_t least, int64_t *out)
     errno = 0;
     long long value = strtoll(optarg, &end, 10);
     if (errno != 0 || end == optarg || *end != '\0' || value < least) {
-        return bif_fail(BIF_ERR_USAGE, "data show: --%s '%s' is not a number of at least %lld", option, optarg, (long long)least);
+        return bif_fail(BIF_ERR_USAGE, "data show: --%s '%s' is not a number of at least %lld", option, optarg,
+                        (long long)least);
     }
     *out = value;
     return BIF_OK;
 }
 
 /* The id of a token named on the command line, or of the first default that exists. */
-static bif_status token(const show *s, const char *option, const char *given, const char *first, const char *second, int32_t *out)
+static bif_status token(const show *s, const char *option, const char *given, const char *first, const char *second,
+                        int32_t *out)
 {
     *out = bif_tokenizer_special(s->tokenizer, given != NULL ? given : first);
     if (given == NULL && *out < 0 && second != NULL) {
@@ -265,9 +273,10 @@ static bif_status run(show *s, const char *tokenizer, const char *bos, const cha
         BIF_TRY(print_json(s));
         goto done;
     }
-    char *id = printable(s->sample.id, s->sample.id_size, false), *source = printable(s->sample.source, strlen(s->sample.source), false);
-    printf("%s, sample %lld of %lld, id '%s', source '%s', template %s\n", bif_shard_path(s->shard), (long long)s->local,
-           (long long)bif_shard_samples(s->shard), id, source, bif_template_name(s->chat.kind));
+    char *id = printable(s->sample.id, s->sample.id_size, false),
+         *source = printable(s->sample.source, strlen(s->sample.source), false);
+    printf("%s, sample %lld of %lld, id '%s', source '%s', template %s\n", bif_shard_path(s->shard),
+           (long long)s->local, (long long)bif_shard_samples(s->shard), id, source, bif_template_name(s->chat.kind));
     free(id);
     free(source);
     BIF_TRY(print_text(s));
@@ -278,11 +287,16 @@ done:
 
 bif_status bif_cmd_data_show(int argc, char **argv)
 {
-    static const struct option options[] = {{"tokenizer", required_argument, NULL, 't'}, {"index", required_argument, NULL, 'i'},
-                                            {"template", required_argument, NULL, 'k'},  {"system", required_argument, NULL, 's'},
-                                            {"image-tokens", required_argument, NULL, 'p'}, {"max-tokens", required_argument, NULL, 'm'},
-                                            {"bos", required_argument, NULL, 'b'},       {"eos", required_argument, NULL, 'e'},
-                                            {"json", no_argument, NULL, 'j'},            {"help", no_argument, NULL, 'h'},
+    static const struct option options[] = {{"tokenizer", required_argument, NULL, 't'},
+                                            {"index", required_argument, NULL, 'i'},
+                                            {"template", required_argument, NULL, 'k'},
+                                            {"system", required_argument, NULL, 's'},
+                                            {"image-tokens", required_argument, NULL, 'p'},
+                                            {"max-tokens", required_argument, NULL, 'm'},
+                                            {"bos", required_argument, NULL, 'b'},
+                                            {"eos", required_argument, NULL, 'e'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
                                             {0}};
     bif_status st = BIF_OK;
     show s = {.chat = {.kind = BIF_TEMPLATE_VICUNA_V1, .image_tokens = 576}};

@@ -15,10 +15,10 @@
 #include "launch/open_shards.h"
 
 static const char help[] =
-    "usage: bifocal data tokenizer --vocab-size N --out PATH [--special TOKEN]... INPUT...\n\n"
+    "usage: bifocal data tokenizer --vocab-size N --out PATH [--template NAME] [--special TOKEN]... INPUT...\n\n"
     "Trains a byte-level BPE tokenizer (GPT-2's pattern) and writes it as tokenizer.json, which transformers opens.\n"
     "An INPUT is a shard (*.h5), a folder of shards, or a text file of at most 1 GiB. All texts are held in memory.\n\n"
-    "  --vocab-size N    ids in all: 256 bytes, the special tokens, the rest learned; fewer if the texts have no more pairs\n"
+    "  --vocab-size N    ids in all: 256 bytes, the special tokens, the rest learned; fewer if pairs run out\n"
     "  --out PATH        the file to write (*.json), or a folder for tokenizer.json\n"
     "  --special TOKEN   a special token (repeatable); given ones replace the default list\n"
     "                    <s> </s> <image> <|im_start|> <|im_end|>. They get the last ids in this order.\n"
@@ -89,7 +89,8 @@ static bif_status add_sample(texts *t, bif_template_kind template, const char *w
         const char *text = json_string_value(json_object_get(json_array_get(turns, i), "value"));
         if (text != NULL) {
             const bool answer = from != NULL && strcmp(from, "gpt") == 0;
-            add_value(t, answer ? frames[template].answer : frames[template].before, text, answer ? "" : frames[template].after);
+            add_value(t, answer ? frames[template].answer : frames[template].before, text,
+                      answer ? "" : frames[template].after);
         }
     }
     json_decref(value);
@@ -178,7 +179,8 @@ bif_status bif_cmd_data_tokenizer(int argc, char **argv)
             errno = 0;
             vocab = strtoll(optarg, &end, 10);
             if (errno != 0 || end == optarg || *end != '\0' || vocab < 256) {
-                BIF_TRY(bif_fail(BIF_ERR_USAGE, "data tokenizer: --vocab-size '%s' is not a number of at least 256", optarg));
+                BIF_TRY(bif_fail(BIF_ERR_USAGE, "data tokenizer: --vocab-size '%s' is not a number of at least 256",
+                                 optarg));
             }
             break;
         case 's':
@@ -198,7 +200,9 @@ bif_status bif_cmd_data_tokenizer(int argc, char **argv)
         }
     }
     if (vocab == 0 || out == NULL || optind == argc) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data tokenizer: --vocab-size, --out and an input are needed; see bifocal data tokenizer --help"));
+        BIF_TRY(
+            bif_fail(BIF_ERR_USAGE,
+                     "data tokenizer: --vocab-size, --out and an input are needed; see bifocal data tokenizer --help"));
     }
     for (int i = optind; i < argc; i++) {
         BIF_TRY(add_input(&all, template, argv[i]));
@@ -207,14 +211,15 @@ bif_status bif_cmd_data_tokenizer(int argc, char **argv)
         BIF_TRY(bif_fail(BIF_ERR_DATA, "data tokenizer: the inputs hold no text"));
     }
     size_t count = specials > 0 ? specials : sizeof default_specials / sizeof *default_specials;
-    BIF_TRY(bif_tokenizer_train((const char *const *)all.text, all.size, all.count, vocab, specials > 0 ? special : default_specials,
-                                count, &tokenizer));
+    BIF_TRY(bif_tokenizer_train((const char *const *)all.text, all.size, all.count, vocab,
+                                specials > 0 ? special : default_specials, count, &tokenizer));
     BIF_TRY(save(tokenizer, out, &written));
     printf("%s: %lld ids (256 bytes, %lld learned, %zu special) from %zu texts of %zu bytes\n", written,
-           (long long)bif_tokenizer_vocab(tokenizer), (long long)bif_tokenizer_vocab(tokenizer) - 256 - (long long)count, count,
-           all.count, all.bytes);
+           (long long)bif_tokenizer_vocab(tokenizer),
+           (long long)bif_tokenizer_vocab(tokenizer) - 256 - (long long)count, count, all.count, all.bytes);
     if (bif_tokenizer_vocab(tokenizer) < vocab) {
-        bif_warn("the texts have pairs for %lld ids only, not for %lld", (long long)bif_tokenizer_vocab(tokenizer), vocab);
+        bif_warn("the texts have pairs for %lld ids only, not for %lld", (long long)bif_tokenizer_vocab(tokenizer),
+                 vocab);
     }
 done:
     for (size_t i = 0; i < all.count; i++) {

@@ -47,7 +47,8 @@ void bif_shard_list_close(bif_shard_list *list)
     *list = (bif_shard_list){0};
 }
 
-bif_status bif_shard_list_sample(const bif_shard_list *list, int64_t index, bif_shard **shard, int64_t *local, bif_shard_sample *sample)
+bif_status bif_shard_list_sample(const bif_shard_list *list, int64_t index, bif_shard **shard, int64_t *local,
+                                 bif_shard_sample *sample)
 {
     int64_t at = index;
     for (size_t i = 0; i < list->count && at >= 0; i++) {
@@ -58,5 +59,6 @@ bif_status bif_shard_list_sample(const bif_shard_list *list, int64_t index, bif_
         }
         at -= bif_shard_samples(list->shard[i]);
     }
-    return bif_fail(BIF_ERR_USAGE, "sample %lld: there are %lld, counted from 0", (long long)index, (long long)list->samples);
+    return bif_fail(BIF_ERR_USAGE, "sample %lld: there are %lld, counted from 0", (long long)index,
+                    (long long)list->samples);
 }

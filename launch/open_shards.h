@@ -12,4 +12,5 @@ typedef struct {
 bif_status bif_shard_list_add(bif_shard_list *list, const char *path);
 void bif_shard_list_close(bif_shard_list *list);
 /* Sample `index` of all shards counted through; *shard and *local say where it is. BIF_ERR_USAGE beyond the end. */
-bif_status bif_shard_list_sample(const bif_shard_list *list, int64_t index, bif_shard **shard, int64_t *local, bif_shard_sample *sample);
+bif_status bif_shard_list_sample(const bif_shard_list *list, int64_t index, bif_shard **shard, int64_t *local,
+                                 bif_shard_sample *sample);

@@ -8,7 +8,8 @@ Test(batch, two_sequences)
 {
     bif_batch_limits limits = {.tokens = 10, .sequences = 2, .images = 2, .image_size = 1, .tokens_per_image = 2};
     bif_batch *b = bif_batch_new(&limits);
-    int32_t ids1[] = {1, 9, 9, 5, 9}, labels1[] = {-100, -100, -100, 5, -100}, ids2[] = {7, 8, 0}, labels2[] = {7, 8, 0};
+    int32_t ids1[] = {1, 9, 9, 5, 9}, labels1[] = {-100, -100, -100, 5, -100}, ids2[] = {7, 8, 0},
+            labels2[] = {7, 8, 0};
     int64_t starts[] = {1, 4};
     float pixels[] = {1, 2, 3, 4, 5, 6};
     cr_assert(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids1, labels1, 5, starts, 2}, pixels, 42));
@@ -44,7 +45,8 @@ Test(batch, what_does_not_fit_is_not_added)
     cr_assert(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids, ids, 2, NULL, 0}, NULL, 0));
     cr_assert_not(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids, ids, 3, NULL, 0}, NULL, 0));
     cr_assert(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids, ids, 1, NULL, 0}, NULL, 0));
-    cr_assert_not(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids, ids, 1, NULL, 0}, NULL, 0)); /* two sequences at most */
+    cr_assert_not(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids, ids, 1, NULL, 0}, NULL,
+                                0)); /* two sequences at most */
     cr_assert_eq(b->tokens, 3);
     cr_assert_eq(b->supervised, 1);
     bif_batch_free(b);

@@ -23,9 +23,13 @@ TestSuite(chat, .init = setup, .fini = teardown);
 
 static bif_chat chat_of(bif_template_kind kind)
 {
-    return (bif_chat){.tokenizer = tokenizer, .kind = kind, .bos = bif_tokenizer_special(tokenizer, "<s>"),
-                      .eos = bif_tokenizer_special(tokenizer, "</s>"), .image = bif_tokenizer_special(tokenizer, "<image>"),
-                      .image_tokens = 3, .max_tokens = 2048};
+    return (bif_chat){.tokenizer = tokenizer,
+                      .kind = kind,
+                      .bos = bif_tokenizer_special(tokenizer, "<s>"),
+                      .eos = bif_tokenizer_special(tokenizer, "</s>"),
+                      .image = bif_tokenizer_special(tokenizer, "<image>"),
+                      .image_tokens = 3,
+                      .max_tokens = 2048};
 }
 
 static bif_status encode(const bif_chat *chat, const char *json, int64_t images, bif_encoded *out)
@@ -33,7 +37,8 @@ static bif_status encode(const bif_chat *chat, const char *json, int64_t images,
     return bif_chat_encode(chat, "sample", json, strlen(json), images, out);
 }
 
-/* Ids and labels as HF gives them for LLaVA's text in our segments; the prompt is the prefix of the training sequence. */
+/* Ids and labels as HF gives them for LLaVA's text in our segments; the prompt is the prefix of the training sequence.
+ */
 Test(chat, equals_golden)
 {
     char *path = bif_format("%s/golden/tokenizer/chat.json", getenv("BIFOCAL_TESTS"));
@@ -41,15 +46,18 @@ Test(chat, equals_golden)
     cr_assert_eq(bif_json_load_file(path, 1 << 20, &rows), BIF_OK, "%s", bif_error_message());
     cr_assert_eq(json_array_size(rows), 5);
     for (size_t r = 0; r < json_array_size(rows); r++) {
-        const json_t *row = json_array_get(rows, r), *ids = json_object_get(row, "ids"), *labels = json_object_get(row, "labels");
+        const json_t *row = json_array_get(rows, r), *ids = json_object_get(row, "ids"),
+                     *labels = json_object_get(row, "labels");
         const char *prompt = json_string_value(json_object_get(row, "prompt"));
         int64_t images = json_integer_value(json_object_get(row, "images")), supervised = 0;
         bif_template_kind kind;
         cr_assert_eq(bif_template_by_name(json_string_value(json_object_get(row, "template")), &kind), BIF_OK);
         bif_chat chat = chat_of(kind);
         bif_encoded e, p;
-        cr_assert_eq(encode(&chat, json_string_value(json_object_get(row, "json")), images, &e), BIF_OK, "%s", bif_error_message());
-        cr_assert_eq(e.ids.count, json_array_size(ids), "row %zu: %zu ids, %zu wanted", r, e.ids.count, json_array_size(ids));
+        cr_assert_eq(encode(&chat, json_string_value(json_object_get(row, "json")), images, &e), BIF_OK, "%s",
+                     bif_error_message());
+        cr_assert_eq(e.ids.count, json_array_size(ids), "row %zu: %zu ids, %zu wanted", r, e.ids.count,
+                     json_array_size(ids));
         cr_assert_eq(e.labels.count, e.ids.count);
         for (size_t i = 0; i < e.ids.count; i++) {
             cr_assert_eq(e.ids.ids[i], json_integer_value(json_array_get(ids, i)), "row %zu, id %zu", r, i);
@@ -63,9 +71,11 @@ Test(chat, equals_golden)
                 cr_assert_eq(e.ids.ids[e.image_start[i] + k], chat.image);
             }
         }
-        cr_assert_eq(bif_chat_prompt(&chat, prompt == NULL ? "ignored by plain" : prompt, images, &p), BIF_OK, "%s", bif_error_message());
+        cr_assert_eq(bif_chat_prompt(&chat, prompt == NULL ? "ignored by plain" : prompt, images, &p), BIF_OK, "%s",
+                     bif_error_message());
         cr_assert_lt(p.ids.count, e.ids.count);
-        cr_assert_eq(memcmp(p.ids.ids, e.ids.ids, p.ids.count * sizeof(int32_t)), 0, "row %zu: the prompt is not a prefix", r);
+        cr_assert_eq(memcmp(p.ids.ids, e.ids.ids, p.ids.count * sizeof(int32_t)), 0,
+                     "row %zu: the prompt is not a prefix", r);
         cr_assert_neq(e.labels.ids[p.ids.count], BIF_LABEL_NONE, "row %zu: the answer starts behind the prompt", r);
         for (size_t i = 0; i < p.ids.count; i++) {
             cr_assert_eq(e.labels.ids[i], BIF_LABEL_NONE);
@@ -86,7 +96,8 @@ static char *shown(const bif_encoded *e)
         bool after = i + 1 < e->ids.count && e->labels.ids[i + 1] != BIF_LABEL_NONE;
         size_t size = 0;
         const char *token = bif_tokenizer_token(tokenizer, e->ids.ids[i], &size);
-        char *next = bif_format("%s%s%.*s%s", text, now && !before ? "[" : "", (int)size, token, now && !after ? "]" : "");
+        char *next =
+            bif_format("%s%s%.*s%s", text, now && !before ? "[" : "", (int)size, token, now && !after ? "]" : "");
         free(text);
         text = next;
     }
@@ -111,20 +122,26 @@ static void expect_text(bif_template_kind kind, const char *system, const char *
 
 Test(chat, texts_as_llava)
 {
-    expect_text(BIF_TEMPLATE_VICUNA_V1, "", TALK(TURN("human", " q \\n<image>") "," TURN("gpt", "a")), 1, "<s>USER: <image>\nq ASSISTANT:[ a</s>]");
+    expect_text(BIF_TEMPLATE_VICUNA_V1, "", TALK(TURN("human", " q \\n<image>") "," TURN("gpt", "a")), 1,
+                "<s>USER: <image>\nq ASSISTANT:[ a</s>]");
     expect_text(BIF_TEMPLATE_VICUNA_V1, "Be brief.", TALK(TURN("human", " q ") "," TURN("gpt", " a\\n")), 0,
                 "<s>Be brief. USER:  q  ASSISTANT:[  a\n</s>]");
-    expect_text(BIF_TEMPLATE_VICUNA_V1, "", TALK(TURN("human", "<image>") "," TURN("gpt", "a") "," TURN("human", "b") "," TURN("gpt", "c")), 1,
+    expect_text(BIF_TEMPLATE_VICUNA_V1, "",
+                TALK(TURN("human", "<image>") "," TURN("gpt", "a") "," TURN("human", "b") "," TURN("gpt", "c")), 1,
                 "<s>USER: <image> ASSISTANT:[ a</s>]USER: b ASSISTANT:[ c</s>]");
-    expect_text(BIF_TEMPLATE_VICUNA_V1, "", TALK(TURN("human", "") "," TURN("gpt", "a")), 0, "<s>USER:ASSISTANT:[ a</s>]");
-    /* A first answer is dropped; a last question stays without labels; <image> in an answer is text, also not the image token. */
-    expect_text(BIF_TEMPLATE_VICUNA_V1, "", TALK(TURN("gpt", "x") "," TURN("human", "q") "," TURN("gpt", "<image>") "," TURN("human", "r")), 0,
+    expect_text(BIF_TEMPLATE_VICUNA_V1, "", TALK(TURN("human", "") "," TURN("gpt", "a")), 0,
+                "<s>USER:ASSISTANT:[ a</s>]");
+    /* A first answer is dropped; a last question stays without labels; <image> in an answer is text, also not the image
+     * token. */
+    expect_text(BIF_TEMPLATE_VICUNA_V1, "",
+                TALK(TURN("gpt", "x") "," TURN("human", "q") "," TURN("gpt", "<image>") "," TURN("human", "r")), 0,
                 "<s>USER: q ASSISTANT:[ <image></s>]USER: r ");
     expect_text(BIF_TEMPLATE_VICUNA_V1, "", TALK(TURN("human", "</s>a<image>b<image>\\u3000") "," TURN("gpt", "a")), 2,
                 "<s>USER: <image>\n<image>\n</s>ab ASSISTANT:[ a</s>]");
     expect_text(BIF_TEMPLATE_CHATML, "", TALK(TURN("human", "q<image>") "," TURN("gpt", "a")), 1,
                 "<|im_start|>user\n<image>\nq<|im_end|>\n<|im_start|>assistant\n[a<|im_end|>]\n");
-    expect_text(BIF_TEMPLATE_PLAIN, NULL, TALK(TURN("human", "Describe.\\n<image>") "," TURN("gpt", "a cat ")), 1, "<s><image>[a cat \n]");
+    expect_text(BIF_TEMPLATE_PLAIN, NULL, TALK(TURN("human", "Describe.\\n<image>") "," TURN("gpt", "a cat ")), 1,
+                "<s><image>[a cat \n]");
     expect_text(BIF_TEMPLATE_PLAIN, NULL, "{\"caption\":\"a cat\"}", 2, "<s><image><image>[a cat\n]");
 }
 
@@ -133,7 +150,8 @@ Test(chat, specials_in_values_are_text)
 {
     bif_chat chat = chat_of(BIF_TEMPLATE_CHATML);
     bif_encoded e;
-    cr_assert_eq(encode(&chat, TALK(TURN("human", "<|im_end|><|im_start|>") "," TURN("gpt", "<|im_end|>")), 0, &e), BIF_OK);
+    cr_assert_eq(encode(&chat, TALK(TURN("human", "<|im_end|><|im_start|>") "," TURN("gpt", "<|im_end|>")), 0, &e),
+                 BIF_OK);
     int ends = 0;
     for (size_t i = 0; i < e.ids.count; i++) {
         ends += e.ids.ids[i] == bif_chat_stop(&chat);
@@ -150,7 +168,8 @@ Test(chat, refusals)
         int64_t images;
         const char *says;
     } bad[] = {
-        {BIF_TEMPLATE_VICUNA_V1, TALK(TURN("human", "<image>q") "," TURN("gpt", "a")), 0, "1 <image> placeholders but 0"},
+        {BIF_TEMPLATE_VICUNA_V1, TALK(TURN("human", "<image>q") "," TURN("gpt", "a")), 0,
+         "1 <image> placeholders but 0"},
         {BIF_TEMPLATE_VICUNA_V1, TALK(TURN("human", "q") "," TURN("gpt", "a")), 1, "0 <image> placeholders but 1"},
         {BIF_TEMPLATE_PLAIN, TALK(TURN("human", "q") "," TURN("gpt", "a")), 1, "0 <image> placeholders but 1"},
         {BIF_TEMPLATE_PLAIN, TALK(TURN("human", "q") "," TURN("gpt", "a") "," TURN("human", "q")), 0, "3 turns"},
@@ -227,7 +246,8 @@ Test(chat, length_limit)
     chat = chat_of(BIF_TEMPLATE_VICUNA_V1);
     chat.system = "";
     chat.truncate = true;
-    const char *talk = TALK(TURN("human", "<image>") "," TURN("gpt", "a") "," TURN("human", "<image><image>") "," TURN("gpt", "b"));
+    const char *talk =
+        TALK(TURN("human", "<image>") "," TURN("gpt", "a") "," TURN("human", "<image><image>") "," TURN("gpt", "b"));
     bif_encoded_free(&whole);
     cr_assert_eq(encode(&chat, talk, 3, &whole), BIF_OK);
     chat.max_tokens = whole.image_start[1] + 2;

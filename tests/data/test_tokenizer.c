@@ -36,9 +36,11 @@ static void expect_ids(const bif_tokenizer *t, const char *text, size_t size, bo
 {
     bif_ids ids = {0};
     cr_assert_eq(bif_tokenizer_encode(t, text, size, special, &ids), BIF_OK, "%s", bif_error_message());
-    cr_assert_eq(ids.count, json_array_size(want), "%zu ids, %zu wanted (special %d): '%s'", ids.count, json_array_size(want), special, text);
+    cr_assert_eq(ids.count, json_array_size(want), "%zu ids, %zu wanted (special %d): '%s'", ids.count,
+                 json_array_size(want), special, text);
     for (size_t i = 0; i < ids.count; i++) {
-        cr_assert_eq(ids.ids[i], json_integer_value(json_array_get(want, i)), "id %zu (special %d): '%s'", i, special, text);
+        cr_assert_eq(ids.ids[i], json_integer_value(json_array_get(want, i)), "id %zu (special %d): '%s'", i, special,
+                     text);
     }
     bif_ids_free(&ids);
 }
@@ -48,7 +50,8 @@ static void expect_cases(const bif_tokenizer *t, const char *name)
     json_t *cases = golden_json(name);
     cr_assert_gt(json_array_size(cases), 30);
     for (size_t i = 0; i < json_array_size(cases); i++) {
-        const json_t *row = json_array_get(cases, i), *text = json_object_get(row, "text"), *plain = json_object_get(row, "plain");
+        const json_t *row = json_array_get(cases, i), *text = json_object_get(row, "text"),
+                     *plain = json_object_get(row, "plain");
         const json_t *special = json_object_get(row, "special");
         expect_ids(t, json_string_value(text), json_string_length(text), true, special);
         expect_ids(t, json_string_value(text), json_string_length(text), false, plain != NULL ? plain : special);
@@ -145,7 +148,8 @@ Test(tokenizer, training_equals_hf)
     cr_assert_eq(json_array_size(merges), json_array_size(hf));
     for (size_t i = 0; i < json_array_size(hf); i++) {
         const json_t *pair = json_array_get(hf, i);
-        char *line = bif_format("%s %s", json_string_value(json_array_get(pair, 0)), json_string_value(json_array_get(pair, 1)));
+        char *line =
+            bif_format("%s %s", json_string_value(json_array_get(pair, 0)), json_string_value(json_array_get(pair, 1)));
         cr_expect_str_eq(json_string_value(json_array_get(merges, i)), line, "merge %zu", i);
         free(line);
     }
@@ -196,7 +200,8 @@ Test(tokenizer, decode_skips_specials_and_checks_ids)
     bif_tokenizer_free(t);
 }
 
-/* One word of a megabyte: n log n merges, no deep recursion, no stack overflow in the pattern. Quadratic would take minutes. */
+/* One word of a megabyte: n log n merges, no deep recursion, no stack overflow in the pattern. Quadratic would take
+ * minutes. */
 Test(tokenizer, long_runs_are_fast, .timeout = 60)
 {
     bif_tokenizer *own = train_corpus(), *llama = load("hf_llama3.json");
@@ -210,7 +215,8 @@ Test(tokenizer, long_runs_are_fast, .timeout = 60)
             char *back = NULL;
             size_t size = 0;
             clock_t start = clock();
-            cr_assert_eq(bif_tokenizer_encode(which ? llama : own, run, n, true, &ids), BIF_OK, "%s", bif_error_message());
+            cr_assert_eq(bif_tokenizer_encode(which ? llama : own, run, n, true, &ids), BIF_OK, "%s",
+                         bif_error_message());
             double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
             cr_expect_lt(seconds, 8.0, "0x%02x: %.2f s", (uint8_t)kinds[k], seconds);
             cr_assert_eq(bif_tokenizer_decode(which ? llama : own, ids.ids, ids.count, false, &back, &size), BIF_OK);
@@ -249,15 +255,16 @@ Test(tokenizer, training_limits)
 
 #define BYTE_LEVEL "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}"
 #define FILE_OF(added, normalizer, pre, post, decoder, model)                                                          \
-    "{\"version\":\"1.0\",\"added_tokens\":" added ",\"normalizer\":" normalizer ",\"pre_tokenizer\":" pre              \
+    "{\"version\":\"1.0\",\"added_tokens\":" added ",\"normalizer\":" normalizer ",\"pre_tokenizer\":" pre             \
     ",\"post_processor\":" post ",\"decoder\":" decoder ",\"model\":" model "}"
 #define MODEL(vocab, merges) "{\"type\":\"BPE\",\"vocab\":" vocab ",\"merges\":" merges "}"
 #define WITH_MODEL(model) FILE_OF("[]", "null", BYTE_LEVEL, "null", BYTE_LEVEL, model)
 #define WITH_PRE(pre) FILE_OF("[]", "null", pre, "null", BYTE_LEVEL, MODEL("{\"a\":0}", "[]"))
-#define WITH_REGEX(regex)                                                                                               \
-    WITH_PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex            \
+#define WITH_REGEX(regex)                                                                                              \
+    WITH_PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex           \
              "\"},\"behavior\":\"Isolated\",\"invert\":false}," BYTE_LEVEL "]}")
-#define WITH_ADDED(added) FILE_OF(added, "null", BYTE_LEVEL, "null", BYTE_LEVEL, MODEL("{\"a\":0,\"b\":1,\"ab\":2}", "[\"a b\"]"))
+#define WITH_ADDED(added)                                                                                              \
+    FILE_OF(added, "null", BYTE_LEVEL, "null", BYTE_LEVEL, MODEL("{\"a\":0,\"b\":1,\"ab\":2}", "[\"a b\"]"))
 
 static const struct {
     const char *json, *says;
@@ -287,11 +294,15 @@ static const struct {
     {WITH_MODEL("{\"type\":\"Unigram\",\"vocab\":[]}"), "Unigram"},
     {WITH_MODEL("{\"type\":\"BPE\",\"dropout\":0.1,\"vocab\":{\"a\":0},\"merges\":[]}"), "dropout"},
     {WITH_MODEL("{\"type\":\"BPE\",\"byte_fallback\":true,\"vocab\":{\"a\":0},\"merges\":[]}"), "byte_fallback"},
-    {WITH_MODEL("{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\",\"vocab\":{\"a\":0},\"merges\":[]}"), "end_of_word_suffix"},
+    {WITH_MODEL("{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\",\"vocab\":{\"a\":0},\"merges\":[]}"),
+     "end_of_word_suffix"},
     {WITH_MODEL("{\"type\":\"BPE\",\"magic\":1,\"vocab\":{\"a\":0},\"merges\":[]}"), "magic"},
     {FILE_OF("[]", "{\"type\":\"Lowercase\"}", BYTE_LEVEL, "null", BYTE_LEVEL, MODEL("{\"a\":0}", "[]")), "Lowercase"},
-    {FILE_OF("[]", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFKC\"}]}", BYTE_LEVEL, "null", BYTE_LEVEL, MODEL("{\"a\":0}", "[]")), "NFKC"},
-    {FILE_OF("[]", "null", BYTE_LEVEL, "{\"type\":\"BertProcessing\"}", BYTE_LEVEL, MODEL("{\"a\":0}", "[]")), "BertProcessing"},
+    {FILE_OF("[]", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFKC\"}]}", BYTE_LEVEL, "null", BYTE_LEVEL,
+             MODEL("{\"a\":0}", "[]")),
+     "NFKC"},
+    {FILE_OF("[]", "null", BYTE_LEVEL, "{\"type\":\"BertProcessing\"}", BYTE_LEVEL, MODEL("{\"a\":0}", "[]")),
+     "BertProcessing"},
     {FILE_OF("[]", "null", BYTE_LEVEL, "null", "{\"type\":\"Metaspace\"}", MODEL("{\"a\":0}", "[]")), "Metaspace"},
     {FILE_OF("[]", "null", BYTE_LEVEL, "null", "null", MODEL("{\"a\":0}", "[]")), "decoder"},
     {WITH_PRE("null"), "pre_tokenizer"},
@@ -299,9 +310,11 @@ static const struct {
     {WITH_PRE("{\"type\":\"Digits\"}"), "Digits"},
     {WITH_PRE("{\"type\":\"Sequence\",\"pretokenizers\":[]}"), "Sequence without"},
     {WITH_PRE("{\"type\":\"Sequence\",\"pretokenizers\":[" BYTE_LEVEL "," BYTE_LEVEL "]}"), "not supported here"},
-    {WITH_PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"String\":\" \"},\"behavior\":\"Isolated\"}," BYTE_LEVEL "]}"),
+    {WITH_PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"String\":\" "
+              "\"},\"behavior\":\"Isolated\"}," BYTE_LEVEL "]}"),
      "String"},
-    {WITH_PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\" \"},\"behavior\":\"Removed\"}," BYTE_LEVEL "]}"),
+    {WITH_PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\" "
+              "\"},\"behavior\":\"Removed\"}," BYTE_LEVEL "]}"),
      "Removed"},
     {WITH_REGEX("a("), "missing closing"},
     {WITH_REGEX("a*"), "can match nothing"},
@@ -334,8 +347,8 @@ Test(tokenizer, refuses_what_it_does_not_understand)
         bif_error_clear();
         bif_status st = bif_tokenizer_parse("bad.json", refused[i].json, strlen(refused[i].json), &t);
         cr_expect_eq(st, BIF_ERR_DATA, "%s", refused[i].json);
-        cr_expect_not_null(strstr(bif_error_message(), refused[i].says), "'%s' should say '%s': %s", bif_error_message(), refused[i].says,
-                           refused[i].json);
+        cr_expect_not_null(strstr(bif_error_message(), refused[i].says), "'%s' should say '%s': %s",
+                           bif_error_message(), refused[i].says, refused[i].json);
         if (st == BIF_OK) {
             bif_tokenizer_free(t);
         }
