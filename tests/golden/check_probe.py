@@ -1,8 +1,9 @@
 """`bifocal probe` against transformers, and back:  python check_probe.py PATH/bifocal [CASE]...
 
-Small random LLaVAs of every decoder family are saved by transformers and opened by bifocal; logits, loss and the gradient of every parameter are
-compared (relative L2 of each tensor at most 1e-4). Then `bifocal train` trains two steps from that folder, and transformers opens what it wrote:
-its logits must be those of `bifocal probe` on the new folder, and its tokenizer must give the same ids.
+Small random LLaVAs of every decoder family are saved by transformers and opened by bifocal; logits, loss and the
+gradient of every parameter are compared (relative L2 of each tensor at most 1e-4). Then `bifocal train` trains two
+steps from that folder, and transformers opens what it wrote: its logits must be those of `bifocal probe` on the new
+folder, and its tokenizer must give the same ids.
 """
 import os
 import subprocess
@@ -38,7 +39,8 @@ def far(a, b):
 def forward(program, folder, data, out):
     bifocal(program, "probe", folder, data / "samples.jsonl", "--image-root", data / "images", "--out", out, "--grad")
     probe = load_file(out)
-    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    model.eval()
     logits, loss = run_probe_inputs(model, probe)
     worst = {"logits": far(probe["logits"], logits), "loss": far(probe["loss"], loss), "gradient": 0.0}
     at, expected = "", set()
@@ -49,7 +51,8 @@ def forward(program, folder, data, out):
             raise SystemExit(f"the probe lacks {ours}")
         distance = far(probe[ours].reshape(p.shape), p.grad if p.grad is not None else torch.zeros_like(p))
         if "vision_tower" in name and name.endswith("k_proj.bias") and p.grad is not None:
-            # Softmax does not see what is added to all keys alike: this gradient is zero, and both sides hold rounding. (RoPE breaks it.)
+            # Softmax does not see what is added to all keys alike: this gradient is zero and both sides hold rounding.
+            # (With RoPE it does.)
             scale = dict(model.named_parameters())[name[:-4] + "weight"].grad.norm().item()
             distance = max(probe[ours].norm().item(), p.grad.norm().item()) / scale
         if not distance <= worst["gradient"]:
@@ -61,13 +64,15 @@ def forward(program, folder, data, out):
 
 
 def train(program, folder, data, out):
-    bifocal(program, "data", "pack", "--input", data / "samples.jsonl", "--image-root", data / "images", "--out", data / "shards", "--prefix", "s")
+    bifocal(program, "data", "pack", "--input", data / "samples.jsonl", "--image-root", data / "images",
+            "--out", data / "shards", "--prefix", "s")
     recipe = data / "finetune.yaml"
     recipe.write_text(f"""stage: finetune
 output: {out}
 threads: 2
 model: {{init: {folder}, train_encoder: true}}
-data: {{shards: [{data / 'shards'}], tokenizer: {folder / 'tokenizer.json'}, template: vicuna_v1, image_fit: pad, max_tokens: 512}}
+data:
+  {{shards: [{data / 'shards'}], tokenizer: {folder / 'tokenizer.json'}, template: vicuna_v1, image_fit: pad, max_tokens: 512}}
 batch: {{samples: 8, micro_tokens: 4096}}
 train: {{steps: 2, checkpoint_every: 0, log_every: 0}}
 optimizer: {{lr: 1.0e-3, warmup_steps: 1}}
@@ -89,8 +94,8 @@ def check(program, case, scratch):
                 AutoTokenizer.from_pretrained(place)(" ".join(WORDS)).input_ids != words(" ".join(WORDS)).input_ids:
             raise SystemExit(f"{place}: AutoTokenizer gives other ids")
         ok = all(v <= LIMIT for v in worst.values())
-        print(f"{case:16} {what:20} {tokens:5} tokens  logits {worst['logits']:.1e}  loss {worst['loss']:.1e}  {gradients} gradients, worst "
-              f"{worst['gradient']:.1e} {at if not ok else ''} {'' if ok else '  <-- DIFFERS'}", flush=True)
+        print(f"{case:16} {what:20} {tokens:5} tokens  logits {worst['logits']:.1e}  loss {worst['loss']:.1e}  "
+              f"{gradients} gradients, worst {worst['gradient']:.1e} {at if not ok else ''} {'' if ok else '  <-- DIFFERS'}", flush=True)
         if not ok:
             return False
     return True

@@ -1,7 +1,8 @@
-"""A tiny LLaVA folder of transformers (float16), three samples, and what `bifocal probe --grad` must write for them: probe/*.  Run in this folder.
+"""A tiny LLaVA folder of transformers (float16), three samples, and what `bifocal probe --grad` must write for them:
+probe/*.
 
-Nothing here comes from bifocal: ids and labels are laid out by hand after data/chat.h, pictures are padded and resized with Pillow, and logits, loss
-and gradients are transformers' (fp32, eager). tests/cli/probe.sh compares.
+Nothing here comes from bifocal: ids and labels are laid out by hand after data/chat.h, pictures are padded and resized
+with Pillow, and logits, loss and gradients are transformers' (fp32, eager). tests/cli/probe.sh compares.
 """
 import json
 from pathlib import Path
@@ -17,15 +18,17 @@ from small_llava import CASES, make_model, randomise, run_probe_inputs, table_na
 OUT = Path(__file__).parent / "probe"
 SIDE, MEAN, STD = 16, [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 SAMPLES = [
-    {"id": "0", "image": ["b.png", "a.png"], "conversations": [{"from": "human", "value": "<image>\n<image>\nare there two?"},
-                                                               {"from": "gpt", "value": "yes"}]},
-    {"id": "1", "image": "a.png", "conversations": [{"from": "human", "value": "<image>\nwhat is this?"}, {"from": "gpt", "value": "red"},
-                                                    {"from": "human", "value": "is it a circle?"}, {"from": "gpt", "value": "no"}]},
-    {"id": "2", "conversations": [{"from": "human", "value": "what is blue?"}, {"from": "gpt", "value": "a small circle"}]},
+    {"id": "0", "image": ["b.png", "a.png"], "conversations": [
+        {"from": "human", "value": "<image>\n<image>\nare there two?"}, {"from": "gpt", "value": "yes"}]},
+    {"id": "1", "image": "a.png", "conversations": [
+        {"from": "human", "value": "<image>\nwhat is this?"}, {"from": "gpt", "value": "red"},
+        {"from": "human", "value": "is it a circle?"}, {"from": "gpt", "value": "no"}]},
+    {"id": "2", "conversations": [
+        {"from": "human", "value": "what is blue?"}, {"from": "gpt", "value": "a small circle"}]},
 ]
 LOGIT_ROWS = 32  # kept of the logits: the file stays small, and the loss sees the other rows
-GRADIENTS = ["embed_tokens", "layers.0.self_attn.k_proj.weight", "layers.1.mlp.down_proj", "layers.1.input_layernorm", "language_model.model.norm",
-             "multi_modal_projector.linear_1", "patch_embedding", "layers.0.self_attn.q_proj.bias", "class_embedding"]
+GRADIENTS = ["embed_tokens", "layers.0.self_attn.k_proj.weight", "layers.1.mlp.down_proj", "layers.1.input_layernorm",
+             "language_model.model.norm", "multi_modal_projector.linear_1", "patch_embedding", "layers.0.self_attn.q_proj.bias", "class_embedding"]
 
 
 def lay_out(words, sample, per_image):
@@ -64,7 +67,7 @@ def main():
         out.writelines(json.dumps(sample) + "\n" for sample in SAMPLES)
     words = tokenizer(300)
     CASES["golden"] = CASES["qwen2_gqa_tied"][:2] + ((2, SIDE, 8), -2, "full", False)
-    model = make_model("golden", words, 1, dict(hidden_size=16, intermediate_size=24), dict(hidden_size=16, intermediate_size=24))
+    model = make_model("golden", words, 1, *[dict(hidden_size=16, intermediate_size=24)] * 2)
     randomise(model, torch.Generator().manual_seed(1), half=True)
     encoded = [lay_out(words, sample, model.config.image_seq_length) for sample in SAMPLES]
     tensors = {"input_ids": torch.tensor(sum((e[0] for e in encoded), []), dtype=torch.int32),

@@ -1,5 +1,5 @@
-"""Small random LLaVAs, their tokenizer, pictures and samples; and transformers' numbers for what `bifocal probe` ran. Used by check_probe.py and
-make_probe.py. Needs torch, transformers, tokenizers, pillow, safetensors."""
+"""Small random LLaVAs, their tokenizer, pictures and samples; and transformers' numbers for what `bifocal probe` ran.
+Used by check_probe.py, make_probe.py and bench/step_vs_transformers.py. Needs torch, transformers, tokenizers, pillow, safetensors."""
 import json
 import random
 from pathlib import Path
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, MistralConfig, PreTrainedTokenizerFast,
-                          Qwen2Config, Qwen3Config)
+from transformers import (CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, MistralConfig,
+                          PreTrainedTokenizerFast, Qwen2Config, Qwen3Config)
 
 SPECIALS = ["<s>", "</s>", "<image>"]
 COMMON = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, max_position_embeddings=512)
@@ -18,17 +18,23 @@ NAMES = [("model.language_model.", "language_model.model."), ("model.vision_towe
          ("model.multi_modal_projector.", "multi_modal_projector."), ("lm_head.", "language_model.lm_head.")]
 # name: text configuration class, its numbers, (vision layers, image side, patch), feature layer, strategy, tied
 CASES = {
-    "llama": (LlamaConfig, dict(num_attention_heads=2, num_key_value_heads=2, rms_norm_eps=1e-5), (3, 32, 8), -2, "default", False),
+    "llama": (LlamaConfig, dict(num_attention_heads=2, num_key_value_heads=2, rms_norm_eps=1e-5),
+              (3, 32, 8), -2, "default", False),
     "llama_gqa_tied": (LlamaConfig, dict(num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-6,
-                                         rope_parameters={"rope_type": "default", "rope_theta": 5e5}), (2, 56, 14), -1, "full", True),
+                                         rope_parameters={"rope_type": "default", "rope_theta": 5e5}),
+                       (2, 56, 14), -1, "full", True),
     "qwen2": (Qwen2Config, dict(num_attention_heads=2, num_key_value_heads=2), (3, 48, 8), -2, "full", False),
-    "qwen2_gqa_tied": (Qwen2Config, dict(num_attention_heads=4, num_key_value_heads=1), (2, 42, 14), -1, "default", True),
-    "qwen3": (Qwen3Config, dict(num_attention_heads=4, num_key_value_heads=2, head_dim=16), (3, 40, 8), -2, "full", False),
-    "qwen3_tied": (Qwen3Config, dict(num_attention_heads=2, num_key_value_heads=1, head_dim=16), (3, 56, 14), -2, "default", True),
-    "mistral": (MistralConfig, dict(num_attention_heads=4, num_key_value_heads=2, head_dim=8, sliding_window=None), (4, 32, 8), -2, "default",
-                False),
+    "qwen2_gqa_tied": (Qwen2Config, dict(num_attention_heads=4, num_key_value_heads=1),
+                       (2, 42, 14), -1, "default", True),
+    "qwen3": (Qwen3Config, dict(num_attention_heads=4, num_key_value_heads=2, head_dim=16),
+              (3, 40, 8), -2, "full", False),
+    "qwen3_tied": (Qwen3Config, dict(num_attention_heads=2, num_key_value_heads=1, head_dim=16),
+                   (3, 56, 14), -2, "default", True),
+    "mistral": (MistralConfig, dict(num_attention_heads=4, num_key_value_heads=2, head_dim=8, sliding_window=None),
+                (4, 32, 8), -2, "default", False),
 }
-WORDS = "what is the colour of a small square circle on this picture there are two red green blue things and yes no maybe it's 42".split()
+WORDS = ("what is the colour of a small square circle on this picture there are two red green blue things and yes no maybe "
+         "it's 42").split()
 
 
 def table_name(name):
@@ -38,16 +44,18 @@ def table_name(name):
     raise SystemExit(f"{name}: a parameter whose name nobody expected")
 
 
-def tokenizer(size):
+def tokenizer(size, lines=None):
     rng = random.Random(1)
-    lines = [" ".join(rng.choice(WORDS) for _ in range(12)) for _ in range(100)] + ["USER: ASSISTANT: A chat between a curious user and an assistant."] * 3
+    template = "USER: ASSISTANT: A chat between a curious user and an assistant."
+    lines = lines or [" ".join(rng.choice(WORDS) for _ in range(12)) for _ in range(100)] + [template] * 3
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     raw.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=size - len(SPECIALS), show_progress=False,
                                                        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     raw.add_special_tokens(SPECIALS)
-    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", extra_special_tokens={"image_token": "<image>"})
+    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>",
+                                   extra_special_tokens={"image_token": "<image>"})
 
 
 def randomise(model, generator, half=False):
@@ -61,13 +69,13 @@ def randomise(model, generator, half=False):
 
 def make_model(case, words, seed, common=None, vision=None):
     kind, numbers, (layers, side, patch), feature, select, tied = CASES[case]
-    # No padding token: torch.nn.Embedding(padding_idx) would hide the gradient of that row, which bifocal, never padding, does not.
+    # No padding token: torch.nn.Embedding(padding_idx) would hide the gradient of that row; bifocal, never padding, has it.
     ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": None}
     text = kind(**(COMMON | (common or {}) | numbers | ids), vocab_size=len(words), tie_word_embeddings=tied)
-    clip = CLIPVisionConfig(**(dict(hidden_size=24, intermediate_size=40) | (vision or {})), num_hidden_layers=layers, num_attention_heads=2,
-                            image_size=side, patch_size=patch, hidden_act="quick_gelu", layer_norm_eps=1e-5)
-    config = LlavaConfig(vision_config=clip, text_config=text, image_token_id=words.convert_tokens_to_ids("<image>"), vision_feature_layer=feature,
-                         vision_feature_select_strategy=select, projector_hidden_act="gelu", tie_word_embeddings=tied,
+    clip = CLIPVisionConfig(**(dict(hidden_size=24, intermediate_size=40) | (vision or {})), num_hidden_layers=layers,
+                            num_attention_heads=2, image_size=side, patch_size=patch, hidden_act="quick_gelu", layer_norm_eps=1e-5)
+    config = LlavaConfig(vision_config=clip, text_config=text, image_token_id=words.convert_tokens_to_ids("<image>"),
+                         vision_feature_layer=feature, vision_feature_select_strategy=select, projector_hidden_act="gelu", tie_word_embeddings=tied,
                          image_seq_length=(side // patch) ** 2 + (select == "full"))
     return randomise(LlavaForConditionalGeneration(config), torch.Generator().manual_seed(seed))
 
@@ -82,15 +90,16 @@ def make_samples(folder, count, seed):
         for i in range(count):
             names = []
             for k in range((1, 0, 2, 1)[i % 4]):
-                coarse = Image.fromarray(noise.integers(0, 256, (rng.randint(3, 6), rng.randint(3, 6), 3), dtype=np.uint8))
+                coarse = noise.integers(0, 256, (rng.randint(3, 6), rng.randint(3, 6), 3), dtype=np.uint8)
                 names.append(f"{i}_{k}.{'png' if (i + k) % 3 else 'jpg'}")
-                coarse.resize((rng.randint(20, 90), rng.randint(20, 90)), Image.BICUBIC).save(folder / "images" / names[-1])
+                picture = Image.fromarray(coarse).resize((rng.randint(20, 90), rng.randint(20, 90)), Image.BICUBIC)
+                picture.save(folder / "images" / names[-1])
             turns = []
             for k in range(1 + (i % 4 == 3) * rng.randint(1, 2)):
                 turns.append({"from": "human", "value": "<image>\n" * (len(names) if k == 0 else 0) + text(8) + "?"})
                 turns.append({"from": "gpt", "value": text(5)})
-            picture = {} if not names else {"image": names[0] if len(names) == 1 else names}
-            out.write(json.dumps({"id": str(i)} | picture | {"conversations": turns}) + "\n")
+            pictures = {} if not names else {"image": names[0] if len(names) == 1 else names}
+            out.write(json.dumps({"id": str(i)} | pictures | {"conversations": turns}) + "\n")
 
 
 def run_probe_inputs(model, probe, gradients=True):

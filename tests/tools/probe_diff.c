@@ -1,5 +1,5 @@
-/* probe_diff EXPECTED GOT TOLERANCE: every tensor of EXPECTED is in GOT (which may hold more): integers equal, floats within TOLERANCE relative L2.
- * A tensor of EXPECTED with fewer rows stands for the first rows of GOT's. */
+/* probe_diff EXPECTED GOT TOLERANCE: every tensor of EXPECTED is in GOT (which may hold more): integers equal, floats
+ * within TOLERANCE relative L2. A tensor of EXPECTED with fewer rows stands for the first rows of GOT's. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +36,8 @@ int main(int argc, char **argv)
 {
     bif_safetensors *want = NULL, *got = NULL;
     if (argc != 4 || bif_safetensors_open(argv[1], &want) != BIF_OK || bif_safetensors_open(argv[2], &got) != BIF_OK) {
-        fprintf(stderr, "probe_diff: %s\n", argc != 4 ? "usage: probe_diff EXPECTED GOT TOLERANCE" : bif_error_message());
+        fprintf(stderr, "probe_diff: %s\n",
+                argc != 4 ? "usage: probe_diff EXPECTED GOT TOLERANCE" : bif_error_message());
         return 64;
     }
     const double tolerance = atof(argv[3]);
