@@ -1,0 +1,97 @@
+// mpirun 1 comm/collectives
+// mpirun 2 comm/collectives
+// mpirun 4 comm/collectives
+// mpirun 2 comm/agreement
+// mpirun 3 comm/bytes
+// Each launch runs one test on all ranks.
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/comm.h"
+
+static bif_comm *comm;
+static bif_device *device;
+static int rank, world;
+
+static void start(void)
+{
+    cr_assert_eq(bif_comm_start(NULL, NULL, &comm), BIF_OK, "%s", bif_error_message());
+    cr_assert_eq(bif_device_open("cpu", 1, &device), BIF_OK);
+    rank = bif_comm_rank(comm);
+    world = bif_comm_world(comm);
+}
+
+static void stop(void)
+{
+    bif_device_close(device);
+    bif_comm_finish(comm);
+}
+
+TestSuite(comm, .init = start, .fini = stop);
+
+enum { PART = 37 };
+
+Test(comm, collectives)
+{
+    float x[4 * PART];
+    bif_tensor all = bif_tensor1(x, BIF_DTYPE_F32, world * PART);
+    for (int i = 0; i < world * PART; i++) {
+        x[i] = (float)(i + 100 * rank);
+    }
+    bif_comm_reduce_scatter(comm, device, &all);
+    const float others = 100.0f * (float)(world * (world - 1)) / 2.0f;
+    for (int i = rank * PART; i < (rank + 1) * PART; i++) {
+        cr_assert_eq(x[i], (float)(i * world) + others, "element %d is %g", i, x[i]);
+    }
+    bif_comm_allgather(comm, device, &all);
+    for (int i = 0; i < world * PART; i++) {
+        cr_assert_eq(x[i], (float)(i * world) + others, "gathered element %d is %g", i, x[i]);
+    }
+    bif_comm_allreduce(comm, device, &all);
+    cr_assert_eq(x[5], (float)world * ((float)(5 * world) + others));
+    int32_t ids[4] = {-1, -1, -1, -1};
+    ids[rank] = rank * 7;
+    bif_tensor integers = bif_tensor1(ids, BIF_DTYPE_I32, world);
+    bif_comm_allgather(comm, device, &integers);
+    for (int r = 0; r < world; r++) {
+        cr_assert_eq(ids[r], r * 7);
+    }
+    x[0] = (float)rank;
+    bif_tensor one = bif_tensor1(x, BIF_DTYPE_F32, 1);
+    bif_comm_broadcast(comm, device, &one, world - 1);
+    cr_assert_eq(x[0], (float)(world - 1));
+    double sums[2] = {1.0, rank}, most = rank;
+    bif_comm_sum_f64(comm, sums, 2);
+    bif_comm_max_f64(comm, &most, 1);
+    cr_assert(sums[0] == world && sums[1] == world * (world - 1) / 2.0 && most == world - 1);
+}
+
+Test(comm, agreement)
+{
+    cr_assert_eq(bif_comm_agree(comm, BIF_OK), BIF_OK);
+    const bif_status mine = rank == world - 1 ? bif_fail(BIF_ERR_DATA, "only the last rank knows") : BIF_OK;
+    cr_assert_eq(bif_comm_agree(comm, mine), BIF_ERR_DATA);
+    cr_assert(strstr(bif_error_message(), "only the last rank knows") != NULL, "rank %d has '%s'", rank, bif_error_message());
+}
+
+Test(comm, bytes)
+{
+    char mine[64], **parts = NULL;
+    size_t *sizes = NULL;
+    const size_t size = (size_t)(rank == 1 ? 0 : 10 + rank);
+    memset(mine, 'a' + rank, sizeof mine);
+    bif_comm_gather_bytes(comm, mine, size, &parts, &sizes);
+    if (rank == 0) {
+        for (int r = 0; r < world; r++) {
+            cr_assert_eq(sizes[r], (size_t)(r == 1 ? 0 : 10 + r));
+            cr_assert(sizes[r] == 0 || (parts[r][0] == 'a' + r && parts[r][sizes[r] - 1] == 'a' + r));
+            free(parts[r]);
+        }
+        free(parts);
+        free(sizes);
+    }
+    char *text = bif_comm_broadcast_text(comm, rank == 0 ? "from the first" : "", 0);
+    cr_assert_str_eq(text, "from the first");
+    free(text);
+}
