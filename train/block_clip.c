@@ -296,6 +296,12 @@ bif_tensor bif_clip_stack_backward(const bif_clip_stack *stack, bif_device *devi
                                                                 .dx = dnorm ? &dnormed : NULL,
                                                                 .dw = bif_wanted(&dqkv_w),
                                                                 .db = bif_wanted(&dqkv_b)});
+        if (dqkv_b.data != NULL) {
+            /* A key bias adds the same number to all scores of a query, so its gradient is zero. What the sum leaves is rounding, which Adam would
+             * blow up to steps of the learning rate that differ with the number of ranks. */
+            const bif_tensor dk_b = bif_rows(&dqkv_b, dqkv_b.dim[0] / 3, dqkv_b.dim[0] / 3);
+            device->zero(device, dk_b.data, bif_bytes(&dk_b));
+        }
         if (dnorm) {
             const bif_tensor mean1 = of_layer(a, &a->mean1, i, tokens), rstd1 = of_layer(a, &a->rstd1, i, tokens);
             bif_layernorm_backward(device, &(bif_layernorm_backward_args){.x = &x,
