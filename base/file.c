@@ -27,6 +27,9 @@ static const char *remedy(int err)
     case EPERM:
     case EROFS:
         return "; check the permissions of the file and of its folder";
+    case ENOENT:
+    case ENOTDIR:
+        return "; check the path";
     case EMFILE:
     case ENFILE:
         return "; raise the limit of open files (ulimit -n)";

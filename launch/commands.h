@@ -3,6 +3,9 @@
 #pragma once
 #include "base/status.h"
 
+/* Prints the recorded message of a failure, if it was not printed yet. */
+void bif_report(bif_status st);
+
 bif_status bif_cmd_train(int argc, char **argv);
 bif_status bif_cmd_eval(int argc, char **argv);
 bif_status bif_cmd_zeroshot(int argc, char **argv);

@@ -1,4 +1,5 @@
 /* bifocal VERB ...: finds the verb, runs it, prints the error. The only file that ends the process. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -49,6 +50,14 @@ static const verb *find(int argc, char **argv, int *used)
     return NULL;
 }
 
+void bif_report(bif_status st)
+{
+    if (bif_error_message()[0] != '\0') {
+        fprintf(stderr, "bifocal: %s%s\n", st == BIF_ERR_STOPPED ? "" : "error: ", bif_error_message());
+        bif_error_clear();
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
@@ -66,11 +75,10 @@ int main(int argc, char **argv)
                 strcmp(argv[1], "data") == 0 && argc > 2 ? " " : "", strcmp(argv[1], "data") == 0 && argc > 2 ? argv[2] : "");
         return BIF_ERR_USAGE;
     }
+    signal(SIGXFSZ, SIG_IGN); /* a write beyond `ulimit -f` is an error with a message, not the end */
     bif_status st = v->run(argc - used, argv + used);
-    if (st == BIF_ERR_STOPPED) {
-        fprintf(stderr, "bifocal: %s\n", bif_error_message());
-    } else if (st != BIF_OK) {
-        fprintf(stderr, "bifocal: error: %s\n", bif_error_message());
+    if (st != BIF_OK) {
+        bif_report(st);
     }
     return (int)st;
 }

@@ -2,6 +2,6 @@
 #pragma once
 #include "train/comm.h"
 
-/* Runs job(context, comm). On failure all ranks agree, rank 0's caller prints the message, and the process ends with its code without waiting for
- * ranks that may never arrive. */
+/* Runs job(context, comm). On failure with several ranks, rank 0 prints the message (main.c then finds none) and every process ends with
+ * its code, without waiting for ranks that never arrive. */
 bif_status bif_with_comm(bif_status (*job)(void *context, bif_comm *comm), void *context);

@@ -31,6 +31,9 @@ void bif_comm_barrier(bif_comm *comm);
 /* True trouble of any rank becomes everybody's: returns `mine` if all ranks are BIF_OK, else the status of the lowest failing rank, whose message
  * is copied to the others with "rank N: " before it. */
 bif_status bif_comm_agree(bif_comm *comm, bif_status mine);
+/* After a failure: true when every rank called this within `seconds`, so that all can end in order; false when one is still at work and only
+ * bif_comm_abort reaches it. Point to point, because that rank may sit in any collective. */
+bool bif_comm_all_failed(bif_comm *comm, double seconds);
 /* Text of rank root to all; malloc'ed on every rank. */
 char *bif_comm_broadcast_text(bif_comm *comm, const char *text, int root);
 /* Variable-length bytes of every rank to rank 0: out[r], size[r] malloc'ed there (arrays of world), untouched elsewhere. */

@@ -5,6 +5,7 @@
 #include <mpi.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct bif_comm {
     int rank, world, local;
@@ -162,6 +163,25 @@ bif_status bif_comm_agree(bif_comm *comm, bif_status mine)
     }
     free(text);
     return (bif_status)code;
+}
+
+bool bif_comm_all_failed(bif_comm *comm, double seconds)
+{
+    enum { TAG = 8 };
+    const int peers = comm->rank == 0 ? comm->world - 1 : 1; /* rank 0 hears from all, and all hear from rank 0 */
+    MPI_Request *requests = bif_calloc((size_t)(2 * peers), sizeof *requests);
+    const double end = MPI_Wtime() + seconds;
+    int done = 0;
+    for (int i = 0; i < peers; i++) {
+        const int peer = comm->rank == 0 ? i + 1 : 0;
+        MPI_Irecv(NULL, 0, MPI_BYTE, peer, TAG, MPI_COMM_WORLD, &requests[2 * i]);
+        MPI_Isend(NULL, 0, MPI_BYTE, peer, TAG, MPI_COMM_WORLD, &requests[2 * i + 1]);
+    }
+    while (MPI_Testall(2 * peers, requests, &done, MPI_STATUSES_IGNORE) == MPI_SUCCESS && !done && MPI_Wtime() < end) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    free(requests);
+    return done != 0;
 }
 
 char *bif_comm_broadcast_text(bif_comm *comm, const char *text, int root)
