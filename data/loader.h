@@ -72,7 +72,7 @@ typedef struct {
     int64_t batches;
     bif_batch **batch;     /* [batches], owned by the loader until bif_loader_done */
     int64_t global_tokens; /* tokens of the step over all ranks, by the deal; CAPTION: of this rank alone */
-    int64_t skipped;       /* unusable samples of this step: those all leave out, and this rank's broken pictures */
+    int64_t skipped;       /* unusable samples of this step that this rank counts: its broken pictures; rank 0: those all leave out */
 } bif_step;
 
 /* Opens and checks every shard and starts the threads. The tokenizer and chat.system must outlive the loader.

@@ -44,7 +44,7 @@ static bif_status measure(bif_loader *loader, bif_loader_item *item)
         atomic_store_explicit(&loader->length[item->sample], length, memory_order_relaxed);
     }
     if (length == UINT64_MAX) {
-        item->skipped = 1;
+        item->skipped = loader->options.rank == 0; /* all ranks leave it out, one counts it */
     } else {
         item->tokens = (int64_t)(length & UINT32_MAX);
         item->images = (int64_t)(length >> 32); /* not the sample's own number: truncation may cut pictures off */

@@ -12,13 +12,18 @@
 bif_status bif_resolve_model(bif_comm *comm, const char *key, const char *path, char **out)
 {
     bif_status st = BIF_OK;
-    char *config = bif_path_join(path, "config.json");
-    const bool folder = bif_exists(config);
+    char *config = bif_path_join(path, "config.json"), *manifest = bif_path_join(path, "MANIFEST.json");
+    const bool folder = bif_exists(config), listed = bif_exists(manifest);
     free(config);
+    free(manifest);
     *out = NULL;
-    if (folder) {
+    if (folder) { /* one of our checkpoints, named itself, is checked like one that a search finds */
+        st = bif_comm_agree(comm, listed && bif_comm_rank(comm) == 0 ? bif_checkpoint_verify(path) : BIF_OK);
+        if (st != BIF_OK) {
+            BIF_TRY(bif_fail_context(st, "%s: name another checkpoint (or delete MANIFEST.json if you changed the folder yourself)", key));
+        }
         *out = bif_strdup(path);
-        return BIF_OK;
+        goto done;
     }
     BIF_TRY(bif_checkpoint_find(comm, path, out));
     if (*out == NULL) {

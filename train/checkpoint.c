@@ -281,15 +281,21 @@ static bif_status find_newest(const char *output, char **path)
 {
     places found = {0};
     bif_status st = scan(output, &found);
+    size_t seen = 0;
     for (size_t i = 0; st == BIF_OK && *path == NULL && i < found.count; i++) {
         if (found.items[i].step < 0) {
             continue;
         }
+        seen++;
         if (bif_checkpoint_verify(found.items[i].path) == BIF_OK) {
             *path = bif_strdup(found.items[i].path);
         } else {
             bif_warn("skipping checkpoint %s: %s", found.items[i].path, bif_error_message());
         }
+    }
+    if (st == BIF_OK && *path == NULL && seen > 0) { /* to begin anew would overwrite what may still be saved by hand */
+        st = bif_fail(BIF_ERR_DATA, "%s: none of its %zu checkpoints is whole (see the warnings); restore one, or move the step_* folders away to begin anew",
+                      output, seen);
     }
     places_free(&found);
     return st;
@@ -321,6 +327,12 @@ static bif_status load_mine(bif_device *device, const char *path, bif_params *pa
     BIF_TRY(bif_moments_read(path, world, device, params, moments));
 done:
     return st;
+}
+
+bif_status bif_checkpoint_state(bif_comm *comm, const char *path, bif_run_state *state)
+{
+    int64_t world = 0;
+    return bif_comm_agree(comm, bif_run_state_read(path, state, &world));
 }
 
 bif_status bif_checkpoint_load(bif_comm *comm, bif_device *device, const char *path, bif_params *params, bif_moments *moments,

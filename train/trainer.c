@@ -40,6 +40,9 @@ typedef struct {
     double peak_flops;  /* of all ranks together */
     double started;     /* when this process began to train */
     int64_t first_step; /* step this process began at */
+    int64_t validation_samples;
+    bif_batch_limits limits; /* of a micro-batch, in training and in validation */
+    int64_t skipped;    /* unusable samples met before this process began */
 } trainer;
 
 static volatile sig_atomic_t stop_signal;
@@ -127,14 +130,67 @@ static bif_loader_options loader_options(const trainer *t, const bif_strings *sh
     };
 }
 
+/* A pair that stands twice in a batch is its own false negative. */
+static bif_status enough_pairs(const bif_config *c, const char *key, int64_t samples)
+{
+    return c->stage != BIF_STAGE_CLIP || samples >= c->batch.samples
+               ? BIF_OK
+               : bif_fail(BIF_ERR_CONFIG, "%s: %lld samples, fewer than batch.samples (%lld): a batch of stage clip would hold a pair twice; "
+                          "lower batch.samples", key, (long long)samples, (long long)c->batch.samples);
+}
+
+static bif_loader_options validation_options(const trainer *t)
+{
+    bif_loader_options options = loader_options(t, &t->config->data.validation);
+    options.shuffle = false;
+    options.cache_pixels = false;
+    options.prefetch = 1;
+    options.end_sample = t->validation_samples;
+    return options;
+}
+
+/* The validation shards are known to be good, counted, and part of the memory plan before hours of training go by. */
+static bif_status measure_validation(trainer *t)
+{
+    bif_status st = BIF_OK;
+    const bif_config *c = t->config;
+    bif_loader *loader = NULL;
+    if (c->data.validation.count == 0) {
+        return BIF_OK;
+    }
+    const bif_loader_options options = validation_options(t);
+    st = bif_loader_open(&options, &loader);
+    if (st != BIF_OK) {
+        BIF_TRY(bif_fail_context(st, "data.validation"));
+    }
+    const int64_t samples = bif_loader_samples(loader), most = c->data.validation_samples;
+    t->validation_samples = most > 0 && most < samples ? most : samples;
+    BIF_TRY(enough_pairs(c, "data.validation", t->validation_samples));
+    if (c->stage == BIF_STAGE_CLIP) { /* whole batches: a smaller one has another loss */
+        t->validation_samples -= t->validation_samples % c->batch.samples;
+    }
+    const bif_batch_limits limits = bif_loader_limits(loader);
+    t->limits.images = limits.images > t->limits.images ? limits.images : t->limits.images;
+    t->limits.tokens_per_image = limits.tokens_per_image > t->limits.tokens_per_image ? limits.tokens_per_image : t->limits.tokens_per_image;
+done:
+    bif_loader_close(loader);
+    return st;
+}
+
 static bif_status open_data(trainer *t)
 {
     bif_status st = BIF_OK;
     const bif_config *c = t->config;
     bif_loader_options options = loader_options(t, &c->data.shards);
     options.start_step = t->state.step;
-    BIF_TRY(bif_loader_open(&options, &t->loader));
+    st = bif_loader_open(&options, &t->loader);
+    if (st != BIF_OK) {
+        BIF_TRY(bif_fail_context(st, "data.shards"));
+    }
     const int64_t samples = bif_loader_samples(t->loader);
+    t->limits = bif_loader_limits(t->loader);
+    BIF_TRY(enough_pairs(c, "data.shards", samples));
+    BIF_TRY(measure_validation(t));
     t->steps = c->train.steps > 0 ? c->train.steps : (int64_t)ceil(c->train.epochs * (double)samples / (double)c->batch.samples);
     t->warmup = bif_warmup_steps(c, t->steps);
     bif_info("data: %lld samples in %zu shard path(s), %lld a step, %lld steps, %lld of warm-up", (long long)samples,
@@ -151,7 +207,10 @@ static bif_status open_model(trainer *t)
     run->config = c;
     run->comm = t->comm;
     BIF_TRY(bif_device_open(c->device, default_threads(t), &run->device));
-    BIF_TRY(bif_tokenizer_load(c->data.tokenizer, &t->tokenizer));
+    st = bif_tokenizer_load(c->data.tokenizer, &t->tokenizer);
+    if (st != BIF_OK) {
+        BIF_TRY(bif_fail_context(st, "data.tokenizer"));
+    }
     BIF_TRY(bif_build_config(c, &t->paths, t->tokenizer, &run->model));
     if (c->stage == BIF_STAGE_CLIP) {
         BIF_TRY(bif_build_clip(c, &t->paths, &run->model, t->world, run->device, &run->clip));
@@ -186,12 +245,14 @@ static bif_status resume(trainer *t)
     bif_config_digest(t->config, config_digest);
     BIF_TRY(bif_checkpoint_find(t->comm, t->config->output, &path));
     if (path != NULL) {
-        BIF_TRY(bif_checkpoint_load(t->comm, t->run.device, path, t->run.params, &t->optimizer.moments, &t->state));
+        BIF_TRY(bif_checkpoint_state(t->comm, path, &t->state));
         if (strcmp(t->state.config_digest, config_digest) != 0) {
             BIF_TRY(bif_fail(BIF_ERR_CONFIG,
                              "%s was made with other settings (compare %s/config.yaml); restore them, or set another output", path,
                              t->config->output));
         }
+        BIF_TRY(bif_checkpoint_load(t->comm, t->run.device, path, t->run.params, &t->optimizer.moments, &t->state));
+        t->skipped = t->state.skipped;
         bif_info("resuming from %s", path);
     }
     memcpy(t->state.config_digest, config_digest, sizeof config_digest);
@@ -224,9 +285,18 @@ static bif_status write_config(const trainer *t)
 
 /* ---- stepping ---- */
 
+/* Unusable samples met by all ranks since the run began. */
+static int64_t count_skipped(trainer *t)
+{
+    double met = (double)bif_loader_skipped(t->loader);
+    bif_comm_sum_f64(t->comm, &met, 1);
+    return t->skipped + (int64_t)met;
+}
+
 static bif_status save(trainer *t)
 {
     bif_status st = BIF_OK;
+    t->state.skipped = count_skipped(t);
     if (t->rank == 0) {
         st = bif_metrics_sync(t->metrics, &t->state.metrics_bytes);
     }
@@ -243,16 +313,10 @@ done:
 static bif_status validate(trainer *t)
 {
     bif_status st = BIF_OK;
-    const bif_config *c = t->config;
     bif_loader *loader = NULL;
-    bif_loader_options options = loader_options(t, &c->data.validation);
-    options.shuffle = false;
-    options.cache_pixels = false;
-    options.prefetch = 1;
-    BIF_TRY(bif_loader_open(&options, &loader));
-    int64_t samples = bif_loader_samples(loader);
-    samples = c->data.validation_samples > 0 && samples > c->data.validation_samples ? c->data.validation_samples : samples;
-    const int64_t steps = samples / c->batch.samples > 0 ? samples / c->batch.samples : 1; /* whole batches */
+    const bif_loader_options options = validation_options(t);
+    const int64_t samples = t->validation_samples, steps = (samples - 1) / t->config->batch.samples + 1;
+    BIF_TRY(bif_comm_agree(t->comm, bif_loader_open(&options, &loader)));
     double loss = 0.0, count = 0.0;
     for (int64_t i = 0; i < steps; i++) {
         const bif_step *step = NULL;
@@ -264,7 +328,7 @@ static bif_status validate(trainer *t)
         count += result.supervised;
     }
     loss = count > 0.0 ? loss / count : 0.0;
-    bif_info("step %lld: validation loss %.5f over %lld samples", (long long)t->state.step, loss, (long long)(steps * c->batch.samples));
+    bif_info("step %lld: validation loss %.5f over %lld samples", (long long)t->state.step, loss, (long long)samples);
     BIF_TRY(bif_comm_agree(t->comm, bif_metrics_write(t->metrics, json_pack("{s:I,s:f}", "step", (json_int_t)t->state.step,
                                                                             "validation_loss", loss))));
 done:
@@ -321,20 +385,24 @@ static bif_status one_step(trainer *t)
     bif_loader_done(t->loader, step);
     const double norm = bif_optimizer_reduce(&t->optimizer, t->comm);
     const double schedule = bif_schedule(t->config->optimizer.schedule, t->state.step, t->steps, t->warmup, t->config->optimizer.min_lr_ratio);
-    if (isfinite(norm) && isfinite(result.loss)) {
+    const bool empty = result.supervised <= 0.0;
+    if (!empty && isfinite(norm) && isfinite(result.loss)) {
         bif_optimizer_step(&t->optimizer, t->comm, norm, schedule, t->state.step + 1);
         clamp_logit_scale(t);
         t->bad_steps = 0;
     } else if (++t->bad_steps <= 5) {
         if (t->rank == 0) {
-            bif_warn("step %lld: loss %g, gradient norm %g; the update is skipped", (long long)t->state.step + 1, result.loss, norm);
+            bif_warn("step %lld: %s (loss %g, gradient norm %g); the update is skipped", (long long)t->state.step + 1,
+                     empty ? "nothing to learn from" : "not finite", result.loss, norm);
         }
+    } else if (empty) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "step %lld: no usable sample for %lld steps in a row; see the warnings, and look at samples with 'bifocal data show'",
+                         (long long)t->state.step + 1, (long long)t->bad_steps));
     } else {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "step %lld: no finite gradient for %lld steps in a row; lower optimizer.lr or set optimizer.clip_norm",
                          (long long)t->state.step + 1, (long long)t->bad_steps));
     }
     t->state.step++;
-    t->state.skipped = bif_loader_skipped(t->loader);
     const double seconds = now() - start;
     BIF_TRY(bif_comm_agree(t->comm, report(t, &result, norm, schedule, seconds, bif_loader_wait_seconds(t->loader) - waited)));
 done:
@@ -442,9 +510,8 @@ bif_status bif_train(const bif_config *config, bif_comm *comm)
     BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? write_config(&t) : BIF_OK));
     BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? bif_metrics_open(config->output, t.state.metrics_bytes, &t.metrics) : BIF_OK));
     bif_print_manifest(t.run.params);
-    const bif_batch_limits limits = bif_loader_limits(t.loader);
-    bif_print_memory(&t.run, &limits, config->data.prefetch + 1, config->data.cache_mib << 20);
-    BIF_TRY(bif_comm_agree(comm, bif_stage_allocate(&t.run, &limits)));
+    bif_print_memory(&t.run, &t.limits, config->data.prefetch + 1, config->data.cache_mib << 20);
+    BIF_TRY(bif_comm_agree(comm, bif_stage_allocate(&t.run, &t.limits)));
     bif_params_digest(t.run.params, false, frozen);
     t.peak_flops = bif_measure_peak(t.run.device);
     bif_comm_sum_f64(comm, &t.peak_flops, 1);

@@ -281,7 +281,7 @@ Test(loader, bad_text_is_left_out_by_all_ranks)
         bif_loader *loader = fix_open(&o);
         for (int epoch = 0; epoch < 3; epoch++) {
             const bif_step *step = fix_next(loader);
-            cr_assert(step->skipped == 1);
+            cr_assert(step->skipped == (rank == 0)); /* counted once */
             for (int64_t i = 0; i < step->batches; i++) {
                 for (int64_t q = 0; q < step->batch[i]->sequences; q++) {
                     cr_assert(step->batch[i]->sample[q] != 11);
@@ -289,7 +289,7 @@ Test(loader, bad_text_is_left_out_by_all_ranks)
             }
             bif_loader_done(loader, step);
         }
-        cr_assert(bif_loader_skipped(loader) == 3);
+        cr_assert(bif_loader_skipped(loader) == (rank == 0 ? 3 : 0));
         bif_loader_close(loader);
     }
     fix_free(&f);

@@ -67,13 +67,14 @@ static bif_status save(int64_t step, int keep)
     return bif_checkpoint_save(comm, &device, output, &tiny, &model.params, NULL, &moments, &state, keep);
 }
 
-/* The base name of the newest valid checkpoint, "" if none. Static buffer. */
+/* The base name of the newest valid checkpoint, "" if none, "all damaged". Static buffer. */
 static const char *newest(void)
 {
     static char name[64];
     char *path = NULL;
-    cr_assert_eq(bif_checkpoint_find(comm, output, &path), BIF_OK, "%s", bif_error_message());
-    snprintf(name, sizeof name, "%s", path == NULL ? "" : bif_path_base(path));
+    const bif_status st = bif_checkpoint_find(comm, output, &path);
+    cr_assert(st == BIF_OK || (st == BIF_ERR_DATA && path == NULL && strstr(bif_error_message(), "none of its") != NULL), "%s", bif_error_message());
+    snprintf(name, sizeof name, "%s", st != BIF_OK ? "all damaged" : path == NULL ? "" : bif_path_base(path));
     free(path);
     return name;
 }
@@ -206,7 +207,7 @@ Test(checkpoint, manifests_cannot_point_outside)
     static const char *const texts[] = {"", "[]", "{}", "{\"format\":\"bifocal checkpoint\",\"version\":2,\"digest\":\"\"}"};
     for (size_t i = 0; i < 4; i++) {
         cr_assert_eq(bif_file_write(path, texts[i], strlen(texts[i])), BIF_OK);
-        cr_expect_str_eq(newest(), "");
+        cr_expect_str_eq(newest(), "all damaged");
     }
 }
 
