@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 struct bif_generator {
     bif_session *session;
     int64_t batch, max_new, cap; /* cap: rows of a sequence's cache */
@@ -158,5 +160,31 @@ bif_status bif_generate(bif_generator *g, const bif_request *requests, int64_t c
         step(g, &cache, active);
     }
     bif_kv_cache_free(&cache);
+    return BIF_OK;
+}
+
+bif_status bif_answer_text(const bif_session *session, const bif_ids *answer, char **out)
+{
+    static const char replacement[] = "\xEF\xBF\xBD";
+    char *text = NULL;
+    size_t size = 0, used = 0;
+    bif_status st = bif_tokenizer_decode(session->tokenizer, answer->ids, answer->count, true, &text, &size);
+    if (st != BIF_OK) {
+        return st;
+    }
+    *out = bif_malloc(3 * size + 1);
+    for (size_t at = strspn(text, " \n\t"); at < size;) { /* the answer segment starts with the template's space */
+        const size_t valid = bif_utf8_check(text + at, strnlen(text + at, size - at));
+        memcpy(*out + used, text + at, valid);
+        used += valid;
+        at += valid;
+        if (at < size) {
+            memcpy(*out + used, replacement, 3);
+            used += 3;
+            at++;
+        }
+    }
+    (*out)[used] = '\0';
+    free(text);
     return BIF_OK;
 }

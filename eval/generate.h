@@ -14,3 +14,6 @@ bif_status bif_generator_new(bif_session *session, int64_t batch, int64_t max_pr
 void bif_generator_free(bif_generator *generator);
 /* answers[i] receives the ids without the stop token; count <= batch. */
 bif_status bif_generate(bif_generator *generator, const bif_request *requests, int64_t count, bif_ids *answers);
+/* The answer as people read it: no special tokens, no white space before it, and valid UTF-8 (a model may stop inside a character; such bytes and
+ * zero bytes become U+FFFD). *out is malloc'ed. */
+bif_status bif_answer_text(const bif_session *session, const bif_ids *answer, char **out);

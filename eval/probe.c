@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "eval/jsonl.h"
 #include "train/safetensors.h"
 
@@ -45,7 +46,7 @@ static bif_status load_samples(bif_session *s, const char *path, const char *roo
     bif_jsonl file = {0};
     int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root_fd < 0) {
-        BIF_TRY(bif_fail(BIF_ERR_IO, "image root %s: %s", root, strerror(errno)));
+        BIF_TRY(bif_fail_errno(errno, "image root %s", root));
     }
     BIF_TRY(bif_jsonl_read(path, 0, &file));
     if (file.count == 0) {

@@ -35,6 +35,31 @@ done:
     return st;
 }
 
+/* Scores are kept by type in a table of fixed size; what does not fit is refused before anything is generated. */
+static bif_status check_types(const char *path, const question *questions, int64_t count)
+{
+    const char *seen[BIF_VQA_TYPES];
+    int64_t types = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t t = 0;
+        while (t < types && questions[i].type != NULL && strcmp(seen[t], questions[i].type) != 0) {
+            t++;
+        }
+        if (questions[i].type == NULL || t < types) {
+            continue;
+        }
+        if (strlen(questions[i].type) >= BIF_VQA_TYPE_NAME) {
+            return bif_fail(BIF_ERR_DATA, "%s: type has %zu bytes, at most %d are taken", questions[i].where, strlen(questions[i].type),
+                            BIF_VQA_TYPE_NAME - 1);
+        }
+        if (types == BIF_VQA_TYPES) {
+            return bif_fail(BIF_ERR_DATA, "%s: more than %d types of questions in %s", questions[i].where, BIF_VQA_TYPES, path);
+        }
+        seen[types++] = questions[i].type;
+    }
+    return BIF_OK;
+}
+
 /* White space and one period around an answer do not count, nor does case. */
 static bool same_answer(const char *a, const char *b)
 {
@@ -94,11 +119,7 @@ static bif_status answer_batch(worker *w, const question *questions, int64_t cou
     }
     BIF_TRY(bif_generate(w->generator, w->requests, count, w->answers));
     for (int64_t i = 0; i < count; i++) {
-        size_t size = 0;
-        BIF_TRY(bif_tokenizer_decode(w->session->tokenizer, w->answers[i].ids, w->answers[i].count, true, &predictions[i], &size));
-        char *text = predictions[i];
-        const size_t lead = strspn(text, " \n\t");
-        memmove(text, text + lead, size - lead + 1); /* the answer segment starts with the template's space */
+        BIF_TRY(bif_answer_text(w->session, &w->answers[i], &predictions[i]));
     }
 done:
     return st;
@@ -119,6 +140,10 @@ static bif_status worker_open(bif_session *session, const bif_vqa_options *optio
     for (int64_t i = 0; i < count; i++) {
         bif_encoded prompt = {0};
         pictures = pictures || questions[i].image != NULL;
+        if (pictures && session->model.kind != BIF_MODEL_LLAVA) {
+            BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s: has a picture, but %s is a decoder alone and cannot look at it; name a LLaVA checkpoint",
+                             questions[i].where, session->folder));
+        }
         st = bif_chat_prompt(&session->chat, questions[i].question, questions[i].image != NULL, &prompt);
         longest = (int64_t)prompt.ids.count > longest ? (int64_t)prompt.ids.count : longest;
         bif_encoded_free(&prompt);
@@ -126,13 +151,10 @@ static bif_status worker_open(bif_session *session, const bif_vqa_options *optio
             BIF_TRY(bif_fail_context(st, "%s", questions[i].where));
         }
     }
-    if (pictures && session->model.kind != BIF_MODEL_LLAVA) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s is a decoder alone and cannot look at pictures; name a LLaVA checkpoint", session->folder));
-    }
     if (pictures && !options->blank) {
         w->root_fd = open(options->image_root, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (w->root_fd < 0) {
-            BIF_TRY(bif_fail(BIF_ERR_IO, "image root %s: %s", options->image_root, strerror(errno)));
+            BIF_TRY(bif_fail_errno(errno, "image root %s", options->image_root));
         }
     }
     BIF_TRY(bif_generator_new(session, batch, longest, pictures ? 1 : 0, options->max_new, &w->generator));
@@ -163,7 +185,7 @@ static bif_status collect(bif_comm *comm, char **predictions, int64_t count)
     json_t *mine = json_array();
     for (int64_t i = 0; i < count; i++) {
         if (predictions[i] != NULL) {
-            json_array_append_new(mine, json_pack("[I,o]", (json_int_t)i, json_stringn_nocheck(predictions[i], strlen(predictions[i]))));
+            json_array_append_new(mine, json_pack("[I,s]", (json_int_t)i, predictions[i]));
         }
     }
     char *text = json_dumps(mine, JSON_COMPACT), **parts = NULL;
@@ -199,29 +221,11 @@ static void count_answer(bif_vqa_result *result, const question *q, bool correct
         t++;
     }
     if (t == result->types) {
-        if (t == BIF_VQA_TYPES || strlen(q->type) >= sizeof result->type[t].name) {
-            return; /* refused when the file was read */
-        }
         snprintf(result->type[t].name, sizeof result->type[t].name, "%s", q->type);
         result->types++;
     }
     result->type[t].scored++;
     result->type[t].correct += correct;
-}
-
-/* Answers become valid UTF-8 here: a model may stop inside a character. */
-static json_t *json_text(const char *text)
-{
-    json_t *value = json_string(text);
-    if (value == NULL) {
-        char *copy = bif_strdup(text);
-        for (char *c = copy; *c; c++) {
-            *c = (unsigned char)*c < 0x80 ? *c : '?';
-        }
-        value = json_string(copy);
-        free(copy);
-    }
-    return value;
 }
 
 static bif_status write_predictions(const bif_vqa_options *options, const question *questions, int64_t count, char *const *predictions)
@@ -231,8 +235,8 @@ static bif_status write_predictions(const bif_vqa_options *options, const questi
     BIF_TRY(bif_writer_open(options->output, &writer));
     for (int64_t i = 0; i < count; i++) {
         const question *q = &questions[i];
-        json_t *row = json_pack("{s:O,s:s?,s:s,s:o,s:s?}", "question_id", q->id, "image", q->image, "question", q->question, "prediction",
-                                json_text(predictions[i]), "answer", q->answer);
+        json_t *row = json_pack("{s:O,s:s?,s:s,s:s,s:s?}", "question_id", q->id, "image", q->image, "question", q->question, "prediction", predictions[i],
+                                "answer", q->answer);
         char *text = json_dumps(row, JSON_COMPACT);
         json_decref(row);
         st = bif_writer_write(writer, text, strlen(text));
@@ -258,11 +262,15 @@ bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *
     const int64_t rank = bif_comm_rank(comm), world = bif_comm_world(comm);
     *result = (bif_vqa_result){0};
     st = bif_jsonl_read(options->questions, options->limit, &file);
+    if (st == BIF_OK && file.count == 0) {
+        st = bif_fail(BIF_ERR_DATA, "%s: holds no questions; one JSON object a line is expected", options->questions);
+    }
     questions = bif_calloc((size_t)file.count, sizeof *questions);
     predictions = bif_calloc((size_t)file.count, sizeof *predictions);
     for (int64_t i = 0; st == BIF_OK && i < file.count; i++) {
         st = read_question(&file.items[i], &questions[i]);
     }
+    st = st == BIF_OK ? check_types(options->questions, questions, file.count) : st;
     if (st == BIF_OK) {
         st = worker_open(session, options, questions, file.count, &w);
     }

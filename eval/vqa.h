@@ -12,10 +12,11 @@ typedef struct {
 } bif_vqa_options;
 
 #define BIF_VQA_TYPES 64
+#define BIF_VQA_TYPE_NAME 48
 typedef struct {
     int64_t questions, scored, correct;
     int64_t types;
-    struct { char name[48]; int64_t scored, correct; } type[BIF_VQA_TYPES]; /* in order of appearance */
+    struct { char name[BIF_VQA_TYPE_NAME]; int64_t scored, correct; } type[BIF_VQA_TYPES]; /* in order of appearance */
     double seconds;
 } bif_vqa_result;
 

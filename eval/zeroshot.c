@@ -107,7 +107,7 @@ static bif_status classify(bif_session *s, bif_comm *comm, const bif_zeroshot_op
     int64_t *labels = bif_calloc((size_t)batch_size, sizeof *labels);
     int root = open(o->image_root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root < 0) {
-        BIF_TRY(bif_fail(BIF_ERR_IO, "image root %s: %s", o->image_root, strerror(errno)));
+        BIF_TRY(bif_fail_errno(errno, "image root %s", o->image_root));
     }
     const size_t size = bif_clip_measure(&s->clip, s->device, &limits, false);
     BIF_TRY(s->device->alloc(s->device, size, &memory));
@@ -122,7 +122,10 @@ static bif_status classify(bif_session *s, bif_comm *comm, const bif_zeroshot_op
         for (int64_t i = 0; i < count; i++) {
             const char *image = NULL;
             BIF_TRY(read_label(&file->items[at + i], classes, &image, &labels[i]));
-            BIF_TRY(bif_session_image(s, root, o->image_root, image, batch->pixels + i * 3 * side * side));
+            st = bif_session_image(s, root, o->image_root, image, batch->pixels + i * 3 * side * side);
+            if (st != BIF_OK) {
+                BIF_TRY(bif_fail_context(st, "%s", file->items[at + i].where));
+            }
         }
         bif_tensor images, table = bif_tensor2((float *)rows + classes->count * width, BIF_DTYPE_F32, count, classes->count);
         bif_clip_forward(&s->clip, s->device, &arena, batch, false, &images, NULL);
@@ -156,6 +159,9 @@ bif_status bif_zeroshot(bif_session *session, bif_comm *comm, const bif_zeroshot
     clock_gettime(CLOCK_MONOTONIC, &from);
     st = read_classes(options->classes, &classes);
     st = st == BIF_OK ? bif_jsonl_read(options->images, 0, &file) : st;
+    if (st == BIF_OK && file.count == 0) {
+        st = bif_fail(BIF_ERR_DATA, "%s: holds no pictures; one JSON object a line is expected", options->images);
+    }
     st = st == BIF_OK ? classify(session, comm, options, &file, &classes, result) : st;
     BIF_TRY(bif_comm_agree(comm, st));
     double sums[2] = {(double)result->correct1, (double)result->correct5};

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -160,6 +161,21 @@ static bif_status need(const char *verb, const char *name, const char *value)
     return value != NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "%s: --%s is missing; see bifocal %s --help", verb, name, verb);
 }
 
+/* Whether a result can be written at the end, asked before the work. NULL is allowed. */
+static bif_status writable(const char *name, const char *path)
+{
+    bif_status st = BIF_OK;
+    struct stat info;
+    char *folder = path != NULL ? bif_path_parent(path) : NULL;
+    if (folder != NULL && access(folder, W_OK | X_OK) != 0) {
+        st = bif_fail_errno(errno, "--%s %s: cannot write to the folder '%s'", name, path, folder);
+    } else if (folder != NULL && stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
+        st = bif_fail(BIF_ERR_USAGE, "--%s %s: is a folder; name a file", name, path);
+    }
+    free(folder);
+    return st;
+}
+
 static bif_status save_summary(const char *path, json_t *summary)
 {
     json_object_set_new(summary, "peak_rss_mib", json_real((double)bif_peak_rss_bytes() / 0x1p20));
@@ -217,6 +233,8 @@ bif_status bif_cmd_eval(int argc, char **argv)
     if (!done) {
         BIF_TRY(need("eval", "questions", a.questions));
         BIF_TRY(need("eval", "out", a.out));
+        BIF_TRY(writable("out", a.out));
+        BIF_TRY(writable("summary", a.summary));
         a.image_root = a.image_root != NULL ? a.image_root : ".";
         BIF_TRY(bif_with_comm(run_eval, &a));
     }
@@ -260,6 +278,7 @@ bif_status bif_cmd_zeroshot(int argc, char **argv)
     if (!done) {
         BIF_TRY(need("zeroshot", "classes", a.classes));
         BIF_TRY(need("zeroshot", "images", a.images));
+        BIF_TRY(writable("summary", a.summary));
         a.image_root = a.image_root != NULL ? a.image_root : ".";
         BIF_TRY(bif_with_comm(run_zeroshot, &a));
     }
@@ -279,7 +298,6 @@ static bif_status run_generate(void *context, bif_comm *comm)
     bif_ids answer = {0};
     float *pixels = NULL;
     char *text = NULL;
-    size_t size = 0;
     BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_LLAVA | 1u << BIF_MODEL_DECODER, &a->session, comm, &session));
     if (a->pictures > 0 && session.model.kind != BIF_MODEL_LLAVA) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s is a decoder alone and cannot look at pictures", session.folder));
@@ -289,7 +307,7 @@ static bif_status run_generate(void *context, bif_comm *comm)
     for (int64_t i = 0; i < a->pictures; i++) {
         char *folder = bif_path_parent(a->picture[i]);
         const int root = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        st = root < 0 ? bif_fail(BIF_ERR_IO, "%s: %s", folder, strerror(errno))
+        st = root < 0 ? bif_fail_errno(errno, "cannot open the folder '%s'", folder)
                       : bif_session_image(&session, root, folder, bif_path_base(a->picture[i]), pixels + i * floats);
         if (root >= 0) {
             close(root);
@@ -300,12 +318,11 @@ static bif_status run_generate(void *context, bif_comm *comm)
     BIF_TRY(bif_chat_prompt(&session.chat, a->prompt, a->pictures, &prompt));
     BIF_TRY(bif_generator_new(&session, 1, (int64_t)prompt.ids.count, a->pictures, a->max_new, &generator));
     BIF_TRY(bif_generate(generator, &(bif_request){.prompt = &prompt, .pixels = pixels, .images = a->pictures}, 1, &answer));
-    BIF_TRY(bif_tokenizer_decode(session.tokenizer, answer.ids, answer.count, true, &text, &size));
+    BIF_TRY(bif_answer_text(&session, &answer, &text));
     if (bif_comm_rank(comm) == 0) {
-        const char *trimmed = text + strspn(text, " \n\t");
-        json_t *value = a->json ? json_pack("{s:s,s:s,s:I}", "prompt", a->prompt, "answer", trimmed, "tokens", (json_int_t)answer.count) : NULL;
+        json_t *value = a->json ? json_pack("{s:s,s:s,s:I}", "prompt", a->prompt, "answer", text, "tokens", (json_int_t)answer.count) : NULL;
         char *line = value != NULL ? json_dumps(value, JSON_COMPACT) : NULL;
-        puts(line != NULL ? line : trimmed);
+        puts(line != NULL ? line : text);
         free(line);
         json_decref(value);
     }
@@ -366,6 +383,7 @@ bif_status bif_cmd_probe(int argc, char **argv)
     if (!done) {
         BIF_TRY(a.samples != NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "probe: name a JSONL of samples; see bifocal probe --help"));
         BIF_TRY(need("probe", "out", a.out));
+        BIF_TRY(writable("out", a.out));
         a.image_root = a.image_root != NULL ? a.image_root : ".";
         BIF_TRY(bif_with_comm(run_probe, &a));
     }
