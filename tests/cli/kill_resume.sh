@@ -3,14 +3,15 @@
 # BIFOCAL_KILLS = kills a stage and rank count (default 3; 20 for the full proof).
 . "$(dirname "$0")/common.inc"
 kills=${BIFOCAL_KILLS:-3}
+steps=$((kills * 60)) # enough that a run is not done before its kills are
 RANDOM=${BIFOCAL_SEED:-7}
 make_data 60
 for stage in clip lm pretrain finetune; do
-  sed -i 's/^train: {steps: 20, checkpoint_every: 4/train: {steps: 160, checkpoint_every: 7/' $stage.yaml
+  sed -i "s/^train: {steps: 20, checkpoint_every: 4/train: {steps: $steps, checkpoint_every: 7/" $stage.yaml
   ranks 1 train $stage.yaml >$stage.log 2>&1 || { cat $stage.log; fail "$stage: the uninterrupted run failed"; finish; }
   for np in 1 2; do
     ranks $np train $stage.yaml --set output=out/$stage-whole$np >$stage.log 2>&1 || fail "$stage np $np: the uninterrupted run failed"
-    again=out/$stage-again$np
+    again=$scratch/out/$stage-again$np # an absolute path, so that pkill finds this job and no other
     killed=0
     for try in $(seq 1 $((kills * 4 + 20))); do
       setsid mpirun -n $np --oversubscribe --bind-to none "$program" train $stage.yaml --set output=$again >$stage-again.log 2>&1 &
@@ -22,12 +23,11 @@ for stage in clip lm pretrain finetune; do
         fi
       fi
       wait $job 2>/dev/null && break
-      # A finished run leaves nothing to kill: begin again until the wanted number of kills is reached.
-      false
     done
     [ -e "$again/metrics.jsonl" ] || fail "$stage np $np: no metrics"
     cmp <(losses out/$stage-whole$np) <(losses $again) >/dev/null || fail "$stage np $np: losses differ after $killed kills"
-    [ "$(losses $again | wc -l)" -eq 160 ] || fail "$stage np $np: $(losses $again | wc -l) steps in the metrics, wanted 160"
+    [ "$(losses $again | wc -l)" -eq $steps ] || fail "$stage np $np: $(losses $again | wc -l) steps in the metrics, wanted $steps"
+    [ $killed -ge 1 ] || fail "$stage np $np: the run was done before it could be killed"
     "$tools/tool_st_diff" "$(weights out/$stage-whole$np)" "$(weights $again)" 0 || fail "$stage np $np: weights differ"
     ls -d $again/*.tmp* 2>/dev/null && fail "$stage np $np: leftovers of a killed save"
     echo "$stage np $np: $killed kills in $try starts"
