@@ -2,7 +2,7 @@
 # Gets easy-VQA and writes it in the formats bifocal reads. Usage: easy_vqa.sh OUT [FOLDER]
 #   FOLDER holds train/ and test/ with questions.json and images/ (a checkout's easy_vqa/data). Without it the package easy-vqa 1.0 is taken by
 #   `pip download`, else the repository by `git clone`; either way a digest over all files is checked.
-# Writes OUT/data (the files), OUT/captions.jsonl, OUT/conversations.jsonl, OUT/validation.jsonl, OUT/test_questions.jsonl, OUT/classes.txt,
+# Writes OUT/data (the files), OUT/captions.jsonl, OUT/dialogs.jsonl (text only), OUT/conversations.jsonl, OUT/validation.jsonl, OUT/test_questions.jsonl, OUT/classes.txt,
 # OUT/test_labels.jsonl. Captions and conversations come from the train questions and answers alone.
 set -euo pipefail
 out=$1
@@ -51,18 +51,24 @@ def by_image: group_by(.[2]) | map({image: .[0][2], qa: map([.[0], .[1]])});
 def caption: (.qa | fact(colours)) as $c | (.qa | fact(shapes)) as $s |
     if $c and $s then "a \($c) \($s)" elif $c then "a \($c) shape" elif $s then "a \($s)" else null end;
 '
-# Conversations of one to three questions; three passes cut the questions of an image at different places, so that each stands first at times.
+# dialogs: all questions of an image in one conversation without the image, in four orders: a decoder learns from the earlier answers what a question
+# means, negations too. conversations: one to five questions with the image; three passes cut them at different places, so that each stands first at times.
 conversations='
+def turns: map({from: "human", value: .[0]}, {from: "gpt", value: .[1]});
+def dialogs: . as $x | (.qa | length) as $n | range(4) as $pass |
+    [range($n) | $x.qa[(. + $pass * 3) % $n]] | (if $pass % 2 == 1 then reverse else . end) | {id: "\($x.image)-\($pass)", conversations: turns};
 def records($pass): . as $x | (.qa | length) as $n | [range($n) | $x.qa[(. + $pass * 3) % $n]] as $q |
-    def cut: if length == 0 then empty else (1 + (length + $pass + $x.image) % 3) as $k | .[:$k], (.[$k:] | cut) end;
+    def cut: if length == 0 then empty else (1 + (length + $pass + $x.image) % 5) as $k | .[:$k], (.[$k:] | cut) end;
     $q | cut | {id: "\($x.image)-\($pass)", image: "\($x.image).png",
-      conversations: (to_entries | map({from: "human", value: ((if .key == 0 then "<image>\n" else "" end) + .value[0])}, {from: "gpt", value: .value[1]}))};
+      conversations: (turns | .[0].value = "<image>\n" + .[0].value)};
 '
 train=$out/data/train/questions.json
 test=$out/data/test/questions.json
 write() { mv "$1.tmp" "$1"; }
 jq -c "$facts"' by_image[] | select(caption) | {id: "\(.image)", image: "\(.image).png", caption: caption}' "$train" >"$out/captions.jsonl.tmp"
 write "$out/captions.jsonl"
+jq -c "$facts$conversations"' by_image[] | select(.image % 40 != 0) | dialogs' "$train" >"$out/dialogs.jsonl.tmp"
+write "$out/dialogs.jsonl"
 jq -c "$facts$conversations"' by_image[] | select(.image % 40 != 0) | records(0), records(1), records(2)' "$train" >"$out/conversations.jsonl.tmp"
 write "$out/conversations.jsonl"
 jq -c "$facts$conversations"' by_image[] | select(.image % 40 == 0) | records(0)' "$train" >"$out/validation.jsonl.tmp"

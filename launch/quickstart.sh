@@ -34,6 +34,7 @@ build() { cmake -S . -B build -G Ninja -DBIFOCAL_TESTS=OFF >"$run/build.log" 2>&
 pack() {
   local images=$run/easy-vqa/data/train/images
   build/bifocal data pack --input "$run/easy-vqa/captions.jsonl" --image-root "$images" --out "$run/shards/captions" --prefix easy-vqa --overwrite
+  build/bifocal data pack --input "$run/easy-vqa/dialogs.jsonl" --out "$run/shards/dialogs" --prefix easy-vqa --overwrite
   build/bifocal data pack --input "$run/easy-vqa/conversations.jsonl" --image-root "$images" --out "$run/shards/conversations" --prefix easy-vqa --overwrite
   build/bifocal data pack --input "$run/easy-vqa/validation.jsonl" --image-root "$images" --out "$run/shards/validation" --prefix easy-vqa --overwrite
   build/bifocal data verify "$run"/shards/*/*.h5
