@@ -96,6 +96,7 @@ static bif_status answer_batch(worker *w, const question *questions, int64_t cou
 {
     bif_status st = BIF_OK;
     const char *loaded = NULL; /* questions about one picture often stand together: it is decoded once */
+    const float *decoded = NULL;
     for (int64_t i = 0; i < count; i++) {
         const question *q = &questions[i];
         float *pixels = w->pixels + i * w->picture;
@@ -108,7 +109,7 @@ static bif_status answer_batch(worker *w, const question *questions, int64_t cou
         if (w->options->blank) {
             memset(pixels, 0, (size_t)w->picture * sizeof *pixels);
         } else if (loaded != NULL && strcmp(loaded, q->image) == 0) {
-            memcpy(pixels, pixels - w->picture, (size_t)w->picture * sizeof *pixels);
+            memcpy(pixels, decoded, (size_t)w->picture * sizeof *pixels);
         } else {
             st = bif_session_image(w->session, w->root_fd, w->options->image_root, q->image, pixels);
             if (st != BIF_OK) {
@@ -116,6 +117,7 @@ static bif_status answer_batch(worker *w, const question *questions, int64_t cou
             }
         }
         loaded = q->image;
+        decoded = pixels;
     }
     BIF_TRY(bif_generate(w->generator, w->requests, count, w->answers));
     for (int64_t i = 0; i < count; i++) {

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# eval and zeroshot: predictions stand in the order of the questions and do not depend on the batch, the ranks, or on which questions stand beside one
+# another; scores are recounted here from the predictions.
+. "$(dirname "$0")/common.inc"
+make_data 24
+for stage in clip lm pretrain finetune; do # enough that the answers depend on the pictures
+  run train $stage.yaml --set train.steps=150 --set optimizer.lr=5e-3 --set train.checkpoint_every=0 >$stage.log 2>&1 || { cat $stage.log; fail "$stage failed"; finish; }
+done
+# Questions about one picture, with text-only ones between them, and some without an answer or a type.
+jq -c '., . + {question_id: "t\(.question_id)", image: null, question: "what is two and two?", answer: "four, as everybody knows", type: "text"},
+  . + {question_id: "n\(.question_id)", question: "describe it", answer: null, type: null}, . + {question_id: "r\(.question_id)", question: "is it red?",
+  answer: (if .answer == "red" then " YES." else "No" end), type: "yes/no"}' data/questions.jsonl >mixed.jsonl
+score() { # score NAME LAUNCH... -- OPTIONS...: predictions in NAME.jsonl, scores in NAME.json
+  local name=$1 launch=()
+  shift
+  while [ "$1" != -- ]; do launch+=("$1"); shift; done
+  "${launch[@]}" "$program" eval out/finetune --questions mixed.jsonl --image-root data/images --out "$name.jsonl" --summary "$name.json" --threads 1 "${@:2}" \
+    >"$name.log" 2>&1 || { cat "$name.log"; fail "$name: exit $?"; finish; }
+}
+mpi="mpirun --oversubscribe --bind-to none -n"
+score whole -- --batch 200
+score one -- --batch 1
+score seven -- --batch 7
+score two $mpi 2 -- --batch 5
+score four $mpi 4 -- --batch 40
+for other in one seven two four; do
+  diff whole.jsonl $other.jsonl >diff.txt || { head -n 4 diff.txt; fail "$other: other predictions"; }
+  diff <(jq -S 'del(.seconds, .peak_rss_mib)' whole.json) <(jq -S 'del(.seconds, .peak_rss_mib)' $other.json) || fail "$other: other scores"
+done
+diff <(jq -c '[.question_id, .image, .question, .answer]' mixed.jsonl) <(jq -c '[.question_id, .image, .question, .answer]' whole.jsonl) >diff.txt ||
+  { head -n 4 diff.txt; fail "the predictions do not stand in the order of the questions"; }
+[ "$(jq -r .prediction whole.jsonl | sort -u | wc -l)" -gt 3 ] || fail "the answers hardly differ: this test would not see a wrong picture"
+# The scores, counted again.
+jq -s '[., $q] | transpose | map(select(.[0].answer != null) | {type: .[1].type, right: ([.[0].prediction, .[0].answer] |
+    map(ascii_downcase | gsub("^\\s+|\\s+$"; "") | rtrimstr(".")) | .[0] == .[1])}) |
+  {questions: ($q | length), scored: length, correct: (map(select(.right)) | length),
+   types: (group_by(.type) | map({(.[0].type): ((map(select(.right)) | length) / length)}) | add)}' --slurpfile q mixed.jsonl whole.jsonl >want.json
+diff <(jq -S . want.json) <(jq -S '{questions, scored, correct, types: .accuracy_per_type}' whole.json) || fail "the scores are not those of the predictions"
+jq -e '.accuracy == .correct / .scored and .blank == false and .peak_rss_mib > 0' whole.json >/dev/null || fail "summary: $(cat whole.json)"
+# Without pictures nothing but the question counts.
+score blank -- --batch 9 --blank
+[ "$(jq -r 'select(.question == "what color is the square?").prediction' blank.jsonl | sort -u | wc -l)" -eq 1 ] || fail "blank pictures differ"
+run generate out/finetune --image data/images/3.png --prompt "what color is the square?" --max-new-tokens 16 --threads 1 >said || fail "generate: exit $?"
+[ "$(cat said)" = "$(jq -r 'select(.question_id == 3).prediction' whole.jsonl)" ] || fail "generate says '$(cat said)', eval something else"
+# Zero-shot.
+for n in 1 3; do
+  for batch in 1 5 64; do
+    ranks $n zeroshot out/clip --classes data/classes.txt --images data/labels.jsonl --image-root data/images --batch $batch --summary z$n-$batch.json \
+      --threads 1 >zeroshot.log 2>&1 || { cat zeroshot.log; fail "zeroshot on $n"; }
+    diff <(jq -S 'del(.seconds, .peak_rss_mib)' z1-1.json) <(jq -S 'del(.seconds, .peak_rss_mib)' z$n-$batch.json) || fail "zeroshot depends on ranks or batch"
+  done
+done
+finish
