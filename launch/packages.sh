@@ -9,6 +9,10 @@ for package in "${wanted[@]}"; do
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
+if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
+  echo "packages.sh: not root and no sudo; ask for these packages: ${missing[*]}" >&2
+  exit 77
+fi
 echo "installing: ${missing[*]}" >&2
 as_root apt-get update -qq
 as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -4,6 +4,8 @@
 #   EASY_VQA_DIR=FOLDER   take the data from a folder (with train/ and test/) instead of downloading it
 #   BIFOCAL_RANKS=N       ranks of the trainings and evaluations (default 1: one process that uses all cores)
 set -euo pipefail
+export LC_ALL=C # numbers with a point, whatever the user's language
+data=${EASY_VQA_DIR:+$(realpath -e "$EASY_VQA_DIR")}
 cd "$(dirname "$0")/.."
 run=runs/quickstart
 ranks=${BIFOCAL_RANKS:-1}
@@ -12,21 +14,28 @@ phases=$run/phases.tsv
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
 say() { printf '\n== %s\n' "$*"; }
-# phase NAME COMMAND...: runs a phase once; its seconds add up over interrupted tries.
-phase() {
-  local name=$1 start=$EPOCHREALTIME status=0
+# attempt NAME COMMAND...: runs it, and stops the script if any part of it fails; the seconds of all tries that came to an end add up.
+attempt() {
+  local name=$1 start=$EPOCHREALTIME status
   shift
-  if grep -q "^$name	.*	done$" "$phases" 2>/dev/null; then
-    say "$name: done before"
-    return
-  fi
   say "$name"
-  "$@" || status=$?
+  set +e # "$@" || status=$? would switch off -e inside functions
+  (set -e; "$@")
+  status=$?
+  set -e
   printf '%s\t%s\t%s\n' "$name" "$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.2f", b - a }')" \
     "$([ $status -eq 0 ] && echo 'done' || echo "exit $status")" >>"$phases"
   if [ $status -ne 0 ]; then
     echo "quickstart: phase $name ended with code $status; run the same command again to continue" >&2
     exit $status
+  fi
+}
+# phase NAME COMMAND...: an attempt, unless one was successful before.
+phase() {
+  if grep -q "^$1	.*	done$" "$phases" 2>/dev/null; then
+    say "$1: done before"
+  else
+    attempt "$@"
   fi
 }
 bifocal() { if [ "$ranks" -gt 1 ]; then mpirun -n "$ranks" --bind-to none --oversubscribe build/bifocal "$@"; else build/bifocal "$@"; fi; }
@@ -51,9 +60,11 @@ zeroshot() {
     --image-root "$run/easy-vqa/data/test/images" --summary "$run/zeroshot.json"
 }
 
-phase packages bash launch/packages.sh jq unzip
-phase build build
-phase data bash launch/easy_vqa.sh "$run/easy-vqa" "${EASY_VQA_DIR:-}"
+fetch=() # what the download of easy-VQA needs
+[ -n "$data" ] || python3 -m pip --version >/dev/null 2>&1 || fetch=(python3-pip git ca-certificates)
+attempt packages bash launch/packages.sh jq unzip "${fetch[@]}"
+attempt build build # each time: nothing to do, or the sources are newer
+phase data bash launch/easy_vqa.sh "$run/easy-vqa" "$data"
 phase pack pack
 phase clip train clip
 phase zeroshot zeroshot

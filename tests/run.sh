@@ -3,8 +3,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build}
-bash launch/packages.sh libcriterion-dev jq unzip || exit 1
-cmake -S . -B "$build" -G Ninja >"$build.log" 2>&1 && cmake --build "$build" >>"$build.log" 2>&1 || { tail -n 40 "$build.log"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
+bash launch/packages.sh libcriterion-dev jq procps || exit 1
+cmake -S . -B "$build" -G Ninja -DBIFOCAL_TESTS=ON >"$build.log" 2>&1 && cmake --build "$build" >>"$build.log" 2>&1 || { tail -n 40 "$build.log"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 rm -f "$build.log"
 ctest --test-dir "$build" --output-on-failure | tee "$build/ctest.log"
 summary=$(sed -n 's/.* tests passed, \([0-9]*\) tests failed out of \([0-9]*\).*/\1 \2/p' "$build/ctest.log")
