@@ -65,7 +65,9 @@ static bif_status scan(const char *output, places *out)
         }
     }
     closedir(dir);
-    qsort(out->items, out->count, sizeof(*out->items), newest_first);
+    if (out->count > 0) { /* qsort must not see NULL */
+        qsort(out->items, out->count, sizeof(*out->items), newest_first);
+    }
     return BIF_OK;
 }
 

@@ -6,14 +6,14 @@ for stage in clip lm pretrain; do
   run train $stage.yaml --set train.steps=4 >$stage.log 2>&1 || { cat $stage.log; fail "$stage failed"; finish; }
 done
 vlm=out/pretrain
-asked() { # asked CODE TEXT: eval on broken.jsonl, alone and on two ranks
-  for LAUNCH in '' "$two"; do refused "$1" "$2" eval $vlm --questions broken.jsonl --image-root data/images --out p.jsonl --summary s.json --batch 4 --template "${template:-plain}"; done
-  LAUNCH=
+asked() { # asked CODE TEXT [LAUNCH]: eval on broken.jsonl
+  LAUNCH=${3:-} refused "$1" "$2" eval $vlm --questions broken.jsonl --image-root data/images --out p.jsonl --summary s.json --batch 4 --template "${template:-plain}"
 }
 # line NUMBER TEXT: the questions with this line replaced.
 line() { awk -v n="$1" -v text="$2" 'NR == n { print text; next } { print }' data/questions.jsonl >broken.jsonl; }
 line 7 '{"question_id":7,"question":"what'
 asked 65 'broken.jsonl:7: & not valid JSON'
+asked 65 'broken.jsonl:7: & not valid JSON' "$two"
 line 7 '["what"]'
 asked 65 'broken.jsonl:7: is not a JSON object'
 line 7 '{"image":"1.png","question":"what?"}'
@@ -31,6 +31,7 @@ template=vicuna_v1 asked 65 'broken.jsonl:7: & tokens'
 # A picture that is missing, outside, no picture, or of an impossible size: the line is found on whichever rank meets it.
 line 37 '{"question_id":7,"image":"gone.png","question":"what?"}'
 asked 65 "broken.jsonl:37: there is no file 'gone.png'"
+asked 65 "broken.jsonl:37: there is no file 'gone.png'" "$two"
 line 37 '{"question_id":7,"image":"../captions.jsonl","question":"what?"}'
 asked 65 "broken.jsonl:37: & without '..'"
 cp data/captions.jsonl data/images/text.png
@@ -41,6 +42,7 @@ line 37 '{"question_id":7,"image":"huge.png","question":"what?"}'
 asked 65 'broken.jsonl:37: huge.png: 60000x60000'
 : >broken.jsonl
 asked 65 'broken.jsonl: holds no questions'
+asked 65 'broken.jsonl: holds no questions' "$two"
 rm broken.jsonl
 asked 74 "'broken.jsonl' & check the path"
 absent 'p.jsonl*' 's.json*'
