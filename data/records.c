@@ -203,6 +203,7 @@ static bif_status next_row(bif_records *records, bool *more, bool *bad)
             }
             take(records);
             if (c != '"') {
+                *bad = *bad || c == '\0';
                 BIF_TRY(keep(records, (char)c));
                 continue;
             }

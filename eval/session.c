@@ -7,6 +7,8 @@
 #include "base/file.h"
 #include "train/hf_folder.h"
 
+#define PICTURE_BYTES ((size_t)1 << 30) /* of one file: what a list of questions names is not trusted */
+
 static bif_status open_model(const bif_session_options *options, unsigned kinds, bif_session *s)
 {
     bif_status st = BIF_OK;
@@ -93,13 +95,15 @@ bif_status bif_session_image(const bif_session *session, int root_fd, const char
     bif_image image = {0};
     const bif_image_limits limits = {0};
     BIF_TRY(bif_open_beneath(root_fd, root, relative, &fd, &size));
+    if (size > PICTURE_BYTES) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s/%s: has %zu bytes; at most %zu are read of a picture", root, relative, size, PICTURE_BYTES));
+    }
     bytes = bif_malloc(size);
-    for (size_t at = 0; at < size;) {
-        const ssize_t n = read(fd, bytes + at, size - at);
-        if (n <= 0) {
-            BIF_TRY(bif_fail(BIF_ERR_IO, "%s/%s: cannot be read to its end", root, relative));
+    for (size_t at = 0, got = 0; at < size; at += got) {
+        BIF_TRY(bif_read_some(fd, relative, bytes + at, size - at, &got));
+        if (got == 0) {
+            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s/%s: became shorter while it was read", root, relative));
         }
-        at += (size_t)n;
     }
     BIF_TRY(bif_image_decode(relative, bytes, size, &limits, &image));
     BIF_TRY(bif_preprocess_run(&session->preprocess, &image, pixels));

@@ -1,7 +1,9 @@
 #include "launch/open_shards.h"
 
-#include <glob.h>
+#include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "base/file.h"
@@ -18,23 +20,35 @@ static bif_status add_file(bif_shard_list *list, const char *path)
     return st;
 }
 
+static int is_shard(const struct dirent *entry)
+{
+    const size_t n = strlen(entry->d_name);
+    return n > 3 && entry->d_name[0] != '.' && strcmp(entry->d_name + n - 3, ".h5") == 0;
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name); /* the order of the loader */
+}
+
 bif_status bif_shard_list_add(bif_shard_list *list, const char *path)
 {
     struct stat info;
     if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
         return add_file(list, path);
     }
-    bif_status st = BIF_OK;
-    glob_t found = {0};
-    char *pattern = bif_path_join(path, "*.h5");
-    if (glob(pattern, 0, NULL, &found) != 0) {
-        st = bif_fail(BIF_ERR_DATA, "%s: no shards (*.h5) in this folder", path);
+    struct dirent **entries = NULL;
+    const int count = scandir(path, &entries, is_shard, by_name);
+    bif_status st = count < 0    ? bif_fail_errno(errno, "cannot list the folder '%s'", path)
+                    : count == 0 ? bif_fail(BIF_ERR_DATA, "%s: no shards (*.h5) in this folder", path)
+                                 : BIF_OK;
+    for (int i = 0; i < count; i++) {
+        char *name = bif_path_join(path, entries[i]->d_name);
+        st = st == BIF_OK ? add_file(list, name) : st;
+        free(name);
+        free(entries[i]);
     }
-    for (size_t i = 0; st == BIF_OK && i < found.gl_pathc; i++) {
-        st = add_file(list, found.gl_pathv[i]);
-    }
-    globfree(&found);
-    free(pattern);
+    free(entries);
     return st;
 }
 

@@ -42,6 +42,11 @@ score blank -- --batch 9 --blank
 [ "$(jq -r 'select(.question == "what color is the square?").prediction' blank.jsonl | sort -u | wc -l)" -eq 1 ] || fail "blank pictures differ"
 run generate out/finetune --image data/images/3.png --prompt "what color is the square?" --max-new-tokens 16 --threads 1 >said || fail "generate: exit $?"
 [ "$(cat said)" = "$(jq -r 'select(.question_id == 3).prediction' whole.jsonl)" ] || fail "generate says '$(cat said)', eval something else"
+truncate -s 4G data/images/huge.png # a hole, no disk space
+echo '{"question_id":1,"image":"huge.png","question":"what?"}' >huge.jsonl
+status=0
+run eval out/finetune --questions huge.jsonl --image-root data/images --out huge.out >huge.log 2>&1 || status=$?
+[ $status -eq 65 ] && grep -q 'huge.jsonl:1: .*huge.png: has 4294967296 bytes' huge.log || { cat huge.log; fail "a picture of 4 GiB: exit $status"; }
 # Zero-shot.
 for n in 1 3; do
   for batch in 1 5 64; do

@@ -87,6 +87,10 @@ expect 0 'again.json: 270 ids (256 bytes, 12 learned, 2 special) from' data toke
 cmp new/folder/tokenizer.json again.json || fail "two trainings differ"
 expect 0 'have pairs for' data tokenizer --vocab-size 5000 --out few.json text.txt
 
+mkdir 'odd [1]*' # no pattern, a name
+cp shards/*.h5 'odd [1]*'
+expect 0 'sample 1 of 2' data show --tokenizer bytes.json --template plain --image-tokens 2 --index 1 'odd [1]*'
+
 expect 64 'are needed' data tokenizer --vocab-size 300 text.txt
 expect 64 'not a number' data tokenizer --vocab-size 10 --out o.json text.txt
 expect 64 'wrong option' data tokenizer --no-such-option

@@ -314,6 +314,18 @@ Test(pack, bad_rows_of_csv)
     cr_expect_eq(r.samples, 1);
 }
 
+/* A zero byte would cut the caption short without a word. */
+Test(pack, zero_bytes_in_csv)
+{
+    static const char rows[] = "image,caption\na.png,a\0b\na.png,\"c\0d\"\na.png,good\n";
+    cr_assert_eq(bif_file_write("in.csv", rows, sizeof rows - 1), BIF_OK);
+    bif_pack_options o = options("in.csv");
+    o.max_bad_share = 0.9;
+    bif_pack_result r = good(&o);
+    cr_expect_eq(r.bad, 2);
+    cr_expect_eq(r.samples, 1);
+}
+
 Test(pack, shards_by_samples_and_bytes)
 {
     FILE *f = fopen("in.jsonl", "w");
