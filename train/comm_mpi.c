@@ -62,6 +62,11 @@ int bif_comm_local_ranks(const bif_comm *comm)
 
 /* MPI 3 counts are int; longer tensors go in pieces. A power of two keeps the pieces aligned. */
 static const int64_t PIECE = (int64_t)1 << 28;
+/* Elements a reduce-scatter moves at a time, of all ranks together: Open MPI 4.1 multiplies count and ranks as int, and the pieces of the
+ * parts are put side by side in 16 MiB of scratch. */
+static const int64_t SCATTER_PIECE = (int64_t)1 << 22;
+/* Elements of each rank an all-gather moves at a time; some of its algorithms double the count as int. */
+static const int64_t GATHER_PIECE = (int64_t)1 << 22;
 
 static void check_tensor(const bif_device *device, const bif_tensor *x, bool integers)
 {
@@ -82,33 +87,51 @@ void bif_comm_allreduce(bif_comm *comm, bif_device *device, bif_tensor *x)
     }
 }
 
+static int64_t part_of(const bif_comm *comm, const bif_tensor *x)
+{
+    const int64_t part = bif_numel(x) / comm->world;
+    BIF_BUG_IF(part * comm->world != bif_numel(x), "%lld elements do not divide by %d ranks", (long long)bif_numel(x), comm->world);
+    return part;
+}
+
 void bif_comm_reduce_scatter(bif_comm *comm, bif_device *device, bif_tensor *x)
 {
     check_tensor(device, x, false);
-    const int64_t part = bif_numel(x) / comm->world;
-    BIF_BUG_IF(part * comm->world != bif_numel(x), "%lld elements do not divide by %d ranks", (long long)bif_numel(x), comm->world);
-    BIF_BUG_IF(part > INT_MAX, "a part of %lld elements passes MPI's count; use more ranks", (long long)part);
+    const int64_t part = part_of(comm, x);
     if (comm->world == 1 || part == 0) {
         return;
     }
-    float *data = x->data;
-    MPI_Reduce_scatter_block(MPI_IN_PLACE, data, (int)part, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
-    if (comm->rank > 0) { /* in place, MPI leaves the result at the start of the buffer */
-        memcpy(data + part * comm->rank, data, (size_t)part * sizeof *data);
+    const int64_t most = SCATTER_PIECE / comm->world > 1 ? SCATTER_PIECE / comm->world : 1, step = part < most ? part : most;
+    float *data = x->data, *scratch = bif_malloc((size_t)(step * comm->world) * sizeof *scratch);
+    for (int64_t at = 0; at < part; at += step) {
+        const int64_t n = part - at < step ? part - at : step;
+        for (int r = 0; r < comm->world; r++) {
+            memcpy(scratch + r * n, data + r * part + at, (size_t)n * sizeof *data);
+        }
+        MPI_Reduce_scatter_block(MPI_IN_PLACE, scratch, (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+        memcpy(data + comm->rank * part + at, scratch, (size_t)n * sizeof *data);
     }
+    free(scratch);
 }
 
 void bif_comm_allgather(bif_comm *comm, bif_device *device, bif_tensor *x)
 {
     check_tensor(device, x, true);
-    const int64_t part = bif_numel(x) / comm->world;
-    BIF_BUG_IF(part * comm->world != bif_numel(x), "%lld elements do not divide by %d ranks", (long long)bif_numel(x), comm->world);
-    BIF_BUG_IF(part > INT_MAX, "a part of %lld elements passes MPI's count; use more ranks", (long long)part);
+    const int64_t part = part_of(comm, x);
     if (comm->world == 1 || part == 0) {
         return;
     }
-    MPI_Datatype type = x->dtype == BIF_DTYPE_F32 ? MPI_FLOAT : MPI_INT32_T;
-    MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, x->data, (int)part, type, MPI_COMM_WORLD);
+    char *data = x->data; /* both dtypes have 4 bytes, and nothing is computed */
+    for (int64_t at = 0; at < part; at += GATHER_PIECE) {
+        const int64_t n = part - at < GATHER_PIECE ? part - at : GATHER_PIECE;
+        MPI_Datatype piece, spaced; /* a rank's piece, which repeats at the distance of the parts */
+        MPI_Type_contiguous((int)n, MPI_FLOAT, &piece);
+        MPI_Type_create_resized(piece, 0, (MPI_Aint)part * 4, &spaced);
+        MPI_Type_commit(&spaced);
+        MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data + 4 * at, 1, spaced, MPI_COMM_WORLD);
+        MPI_Type_free(&spaced);
+        MPI_Type_free(&piece);
+    }
 }
 
 void bif_comm_broadcast(bif_comm *comm, bif_device *device, bif_tensor *x, int root)

@@ -1,6 +1,8 @@
 // mpirun 1 comm/collectives
 // mpirun 2 comm/collectives
 // mpirun 4 comm/collectives
+// mpirun 1 comm/large
+// mpirun 2 comm/large
 // mpirun 2 comm/agreement
 // mpirun 3 comm/bytes
 // Each launch runs one test on all ranks.
@@ -65,6 +67,38 @@ Test(comm, collectives)
     bif_comm_sum_f64(comm, sums, 2);
     bif_comm_max_f64(comm, &most, 1);
     cr_assert(sums[0] == world && sums[1] == world * (world - 1) / 2.0 && most == world - 1);
+}
+
+/* Parts of several pieces each; and on one rank, where nothing travels, more elements than an int counts. */
+Test(comm, large)
+{
+    if (world == 1) {
+        float one = 3.0f;
+        bif_tensor huge = bif_tensor1(&one, BIF_DTYPE_F32, (int64_t)7000000016);
+        bif_comm_reduce_scatter(comm, device, &huge);
+        bif_comm_allgather(comm, device, &huge);
+        cr_assert_eq(one, 3.0f);
+        return;
+    }
+    const int64_t part = 4300000 + 13;
+    float *x = bif_malloc((size_t)(world * part) * sizeof *x);
+    bif_tensor all = bif_tensor1(x, BIF_DTYPE_F32, world * part);
+    for (int64_t i = 0; i < world * part; i++) {
+        x[i] = (float)(i % 1001 + rank);
+    }
+    bif_comm_reduce_scatter(comm, device, &all);
+    int64_t wrong = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        const int64_t from = pass == 0 ? rank * part : 0, to = pass == 0 ? from + part : world * part;
+        for (int64_t i = from; i < to; i++) {
+            wrong += x[i] != (float)(world * (i % 1001) + world * (world - 1) / 2);
+        }
+        cr_assert_eq(wrong, 0, "%lld elements are wrong in pass %d", (long long)wrong, pass);
+        if (pass == 0) {
+            bif_comm_allgather(comm, device, &all);
+        }
+    }
+    free(x);
 }
 
 Test(comm, agreement)
