@@ -284,6 +284,10 @@ bif_status bif_build_vlm(const bif_config *config, const bif_model_paths *paths,
     bif_params_train_group(&out->params, BIF_GROUP_ENCODER, config->model.train_encoder);
     bif_params_train_group(&out->params, BIF_GROUP_PROJECTOR, config->model.train_projector);
     bif_params_train_group(&out->params, BIF_GROUP_DECODER, config->model.train_decoder);
+    for (int64_t i = 0; i < out->params.count; i++) {
+        bif_param *p = &out->params.items[i];
+        p->trainable = p->trainable && bif_vlm_uses(out, p);
+    }
     set_rates(config, &out->params);
     BIF_TRY(bif_vlm_allocate(out, device, world));
     BIF_TRY(load_parts(config, paths, &out->params));

@@ -195,6 +195,9 @@ typedef struct {
 } bif_vlm;
 /* Fills a new vlm. Freeze with bif_params_train_group before measuring or allocating. */
 void bif_vlm_declare(bif_vlm *vlm, const bif_model_config *config);
+/* False for what the feature layer leaves out: the encoder's later blocks and post_layernorm. The table holds them so that a
+ * checkpoint is complete; they never have a gradient, and must not train: weight decay would shrink them step by step. */
+bool bif_vlm_uses(const bif_vlm *vlm, const bif_param *param);
 /* Values and gradients, laid out for `world` ranks. */
 bif_status bif_vlm_allocate(bif_vlm *vlm, bif_device *device, int world);
 void bif_vlm_free(bif_vlm *vlm);

@@ -1,7 +1,6 @@
 #include "train/stage.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 /* ---- lm, pretrain, finetune ---- */
@@ -215,26 +214,17 @@ double bif_stage_flops(const bif_stage_run *run, const bif_step_result *step)
     const double image_rows = model->kind == BIF_MODEL_DECODER
                                   ? 0.0
                                   : step->images * (double)((model->vit.image / model->vit.patch) * (model->vit.image / model->vit.patch) + 1);
-    const int64_t blocks = model->kind == BIF_MODEL_LLAVA ? bif_feature_blocks(model) : model->vit.layers;
     bool below = false; /* a part nearer to the input trains, so its consumers hand a gradient down */
     for (int64_t i = 0; i < params->count; i++) {
         const bif_param *p = &params->items[i];
-        if (p->value.rank < 2 || strstr(p->name, "embed") != NULL) {
-            if (strstr(p->name, "patch_embedding") == NULL) {
-                continue;
-            }
+        const bool tied_head = p == run->vlm.decoder.embed && run->vlm.decoder.head == NULL;
+        const bool lookup = strstr(p->name, "embed") != NULL && strstr(p->name, "patch_embedding") == NULL && !tied_head;
+        if (p->value.rank < 2 || lookup || (model->kind == BIF_MODEL_LLAVA && !bif_vlm_uses(&run->vlm, p))) {
+            continue;
         }
         double rows = 0.0;
         switch (p->group) {
-        case BIF_GROUP_ENCODER: {
-            const char *layer = strstr(p->name, "layers.");
-            long long number = 0;
-            if (layer != NULL && sscanf(layer, "layers.%lld", &number) == 1 && number >= blocks) {
-                continue;
-            }
-            rows = image_rows;
-            break;
-        }
+        case BIF_GROUP_ENCODER:
         case BIF_GROUP_PROJECTOR:
             rows = image_rows;
             break;
@@ -245,7 +235,7 @@ double bif_stage_flops(const bif_stage_run *run, const bif_step_result *step)
             rows = step->samples;
             break;
         default:
-            rows = strstr(p->name, "lm_head") != NULL ? step->supervised : step->tokens;
+            rows = tied_head || strstr(p->name, "lm_head") != NULL ? step->supervised : step->tokens;
             break;
         }
         const double once = 2.0 * rows * (double)bif_numel(&p->value);

@@ -1,9 +1,11 @@
 #include <stdlib.h>
+#include <string.h>
 
 #include "train/networks.h"
 #include "train/rows.h"
 
 #define ENCODER_PREFIX "vision_tower.vision_model."
+#define BLOCK_PREFIX ENCODER_PREFIX "encoder.layers."
 #define PROJECTOR_PREFIX "multi_modal_projector."
 
 /* The layout transformers reads and writes for LLaVA, and the decoder's own when it stands alone. */
@@ -33,6 +35,15 @@ void bif_vlm_declare(bif_vlm *vlm, const bif_model_config *config)
         bif_projector_bind(&vlm->projector, &vlm->params, &config->projector, PROJECTOR_PREFIX);
     }
     bif_decoder_bind(&vlm->decoder, &vlm->params, &config->decoder, decoder_prefix(config), head_name(config));
+}
+
+bool bif_vlm_uses(const bif_vlm *vlm, const bif_param *param)
+{
+    const size_t n = strlen(BLOCK_PREFIX);
+    if (strncmp(param->name, BLOCK_PREFIX, n) == 0) {
+        return strtoll(param->name + n, NULL, 10) < bif_feature_blocks(&vlm->config);
+    }
+    return param != vlm->vit.post_w && param != vlm->vit.post_b;
 }
 
 bif_status bif_vlm_allocate(bif_vlm *vlm, bif_device *device, int world)

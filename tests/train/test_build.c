@@ -1,0 +1,41 @@
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "train/build.h"
+
+static const bif_model_config llava = {
+    .kind = BIF_MODEL_LLAVA,
+    .vit = {.hidden = 16, .layers = 3, .heads = 2, .inner = 24, .patch = 8, .image = 16, .eps = 1e-5f, .act = BIF_ACT_QUICK_GELU},
+    .decoder = {.hidden = 16, .layers = 2, .heads = 2, .kv_heads = 1, .head_dim = 8, .inner = 24, .vocab = 32, .positions = 64, .eps = 1e-5f,
+                .rope_theta = 1e4f, .bos = 1, .eos = 2},
+    .projector = {.kind = BIF_PROJECTOR_LINEAR, .depth = 1, .in = 16, .out = 16},
+    .image_token = 3,
+    .pad_token = -1};
+
+/* What the feature layer leaves out has no gradient; were it trainable, weight decay would shrink it in every checkpoint. */
+Test(build, unused_parts_of_a_trained_encoder_stay_frozen)
+{
+    static const struct {
+        int64_t feature_layer, blocks;
+    } cases[] = {{-1, 3}, {-2, 2}, {1, 1}, {0, 0}};
+    bif_device *device = NULL;
+    cr_assert_eq(bif_device_open("cpu", 1, &device), BIF_OK);
+    bif_config config = {.seed = 1};
+    config.optimizer.lr = 1e-3;
+    config.model.train_encoder = config.model.train_decoder = true;
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        bif_model_config model = llava;
+        model.feature_layer = cases[k].feature_layer;
+        bif_vlm vlm;
+        cr_assert_eq(bif_build_vlm(&config, &(bif_model_paths){0}, &model, 1, device, &vlm), BIF_OK, "%s", bif_error_message());
+        for (int64_t i = 0; i < vlm.params.count; i++) {
+            const bif_param *p = &vlm.params.items[i];
+            const char *block = strstr(p->name, "encoder.layers.");
+            bool used = p->group != BIF_GROUP_PROJECTOR && strstr(p->name, "post_layernorm") == NULL;
+            used = used && (block == NULL || block[15] - '0' < cases[k].blocks);
+            cr_expect_eq(p->trainable, used, "feature layer %d: %s", (int)cases[k].feature_layer, p->name);
+        }
+        bif_vlm_free(&vlm);
+    }
+    bif_device_close(device);
+}
