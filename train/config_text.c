@@ -168,7 +168,9 @@ void bif_config_digest(const bif_config *config, char hex[33])
 {
     bif_digest *digest = bif_digest_new();
     for (size_t i = 0; i < bif_key_count; i++) {
-        if (bif_keys[i].numbers) {
+        /* The mean of micro-batch means depends on how samples are grouped; the mean over tokens does not. */
+        const bool groups = config->train.loss == BIF_LOSS_MICRO_MEAN && strncmp(bif_keys[i].key, "batch.micro_", 12) == 0;
+        if (bif_keys[i].numbers || groups) {
             char *value = value_text(config, &bif_keys[i]);
             char *line = bif_format("%s: %s\n", bif_keys[i].key, value);
             bif_digest_update(digest, line, strlen(line));

@@ -269,6 +269,19 @@ Test(config, digest_covers_what_changes_numbers)
     }
 }
 
+Test(config, digest_covers_micro_batches_where_they_weigh)
+{
+    char base[33], other[33];
+    for (int mean = 0; mean < 2; mean++) {
+        const char *const sets[] = {mean ? "train.loss=micro_mean" : "train.loss=global_tokens", "batch.micro_samples=3"};
+        cr_assert_eq(load_sized(GOOD, strlen(GOOD), sets, 1), BIF_OK);
+        bif_config_digest(&config, base);
+        cr_assert_eq(load_sized(GOOD, strlen(GOOD), sets, 2), BIF_OK);
+        bif_config_digest(&config, other);
+        cr_expect_eq(strcmp(base, other) != 0, mean == 1);
+    }
+}
+
 Test(config, reference_names_every_key)
 {
     char *text = bif_config_reference();
