@@ -1,7 +1,7 @@
 /* Checkpoints of a run: OUTPUT/step_00000100/ is a Hugging Face folder plus trainer/.
  *
  *   config.json, model.safetensors, tokenizer.json, preprocessor_config.json   opens in transformers
- *   trainer/state.json                step, seed, world size, config digest, data digest, running loss, length of the metrics
+ *   trainer/state.json                step, seed, world size, config digest, data digest, updates left out, length of the metrics
  *   trainer/optimizer-RRRR-of-WWWW.safetensors   first and second moment of rank R's part, as tensors named m.NAME / v.NAME with an extent
  *                                     (metadata "NAME": "offset,count" in elements of the parameter), so that another world size can read them
  *   MANIFEST.json                     format version, step, every file's length and XXH3-128 digest, digest of the manifest's own body
@@ -19,7 +19,7 @@ typedef struct {
     uint64_t seed;
     char config_digest[33]; /* over the settings that change numbers */
     char data_digest[33];   /* bif_loader_digest */
-    double loss_ema;
+    int64_t bad_steps;      /* updates left out in a row until now, for want of a finite gradient */
     int64_t metrics_bytes;  /* length of metrics.jsonl at this step: truncated to it on resume */
     int64_t skipped;
 } bif_run_state;

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,11 +156,10 @@ bif_status bif_run_state_write(const char *folder, const bif_run_state *state, i
 {
     char seed[24];
     snprintf(seed, sizeof seed, "%" PRIu64, state->seed); /* as text: JSON readers elsewhere keep 53 bits */
-    json_t *o = json_pack("{s:i, s:I, s:s, s:i, s:s, s:s, s:I, s:I}", "version", 1, "step", (json_int_t)state->step, "seed", seed, "world", world,
+    json_t *o = json_pack("{s:i, s:I, s:s, s:i, s:s, s:s, s:I, s:I, s:I}", "version", 1, "step", (json_int_t)state->step, "seed", seed, "world", world,
                           "config_digest", state->config_digest, "data_digest", state->data_digest, "metrics_bytes",
-                          (json_int_t)state->metrics_bytes, "skipped", (json_int_t)state->skipped);
+                          (json_int_t)state->metrics_bytes, "skipped", (json_int_t)state->skipped, "bad_steps", (json_int_t)state->bad_steps);
     BIF_BUG_IF(o == NULL, "state.json does not encode");
-    json_object_set_new(o, "loss_ema", isfinite(state->loss_ema) ? json_real(state->loss_ema) : json_null());
     char *path = bif_path_join(folder, "trainer/state.json");
     bif_status st = bif_json_save_file(path, o);
     free(path);
@@ -189,7 +187,7 @@ bif_status bif_run_state_read(const char *folder, bif_run_state *state, int64_t 
     const char *seed = NULL;
     char *end = NULL;
     int64_t version = 0;
-    bif_run_state read = {.loss_ema = NAN};
+    bif_run_state read = {0};
     char *path = bif_path_join(folder, "trainer/state.json");
     BIF_TRY(bif_json_load_file(path, MANIFEST_CAP, &o));
     BIF_TRY(bif_json_i64(path, o, "version", true, &version));
@@ -197,7 +195,7 @@ bif_status bif_run_state_read(const char *folder, bif_run_state *state, int64_t 
     BIF_TRY(bif_json_i64(path, o, "world", true, world));
     BIF_TRY(bif_json_i64(path, o, "metrics_bytes", true, &read.metrics_bytes));
     BIF_TRY(bif_json_i64(path, o, "skipped", true, &read.skipped));
-    BIF_TRY(bif_json_f64(path, o, "loss_ema", false, &read.loss_ema));
+    BIF_TRY(bif_json_i64(path, o, "bad_steps", false, &read.bad_steps));
     BIF_TRY(bif_json_string(path, o, "seed", true, &seed));
     BIF_TRY(digest_text(path, o, "config_digest", read.config_digest));
     BIF_TRY(digest_text(path, o, "data_digest", read.data_digest));

@@ -2,15 +2,6 @@
 
 #include <math.h>
 
-size_t bif_optimizer_bytes(const bif_params *params, int world)
-{
-    int64_t elements = 0;
-    for (int64_t i = 0; i < params->count; i++) {
-        elements += params->items[i].trainable ? bif_numel(&params->items[i].value) : 0;
-    }
-    return 2 * sizeof(float) * (size_t)((elements + world - 1) / world);
-}
-
 bif_status bif_optimizer_new(bif_optimizer *optimizer, bif_params *params, const bif_config *config, const bif_comm *comm)
 {
     bif_status st = BIF_OK;

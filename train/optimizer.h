@@ -13,8 +13,6 @@ typedef struct {
 
 bif_status bif_optimizer_new(bif_optimizer *optimizer, bif_params *params, const bif_config *config, const bif_comm *comm);
 void bif_optimizer_free(bif_optimizer *optimizer);
-/* Bytes of moments a rank keeps. */
-size_t bif_optimizer_bytes(const bif_params *params, int world);
 
 /* Collective. Sums the gradients over ranks into this rank's part and gives their norm over the whole model (after the sum). */
 double bif_optimizer_reduce(bif_optimizer *optimizer, bif_comm *comm);

@@ -4,7 +4,7 @@
 #include <time.h>
 
 #include "base/log.h"
-#include "train/optimizer.h"
+#include "train/comm.h"
 
 void bif_print_manifest(const bif_params *params)
 {
@@ -38,16 +38,25 @@ static double mib(double bytes)
     return bytes / (1024.0 * 1024.0);
 }
 
-void bif_print_memory(bif_stage_run *run, const bif_batch_limits *limits, int64_t batches_in_memory, int64_t pixel_cache_bytes)
+/* Micro-batches the loaders hold: of the steps ahead and the one in work, and of two while validating. */
+static int64_t batches_held(const bif_stage_run *run, const bif_batch_limits *limits)
+{
+    const bif_config *c = run->config;
+    const int64_t world = bif_comm_world(run->comm), samples = (c->batch.samples + world - 1) / world;
+    const int64_t steps = c->data.prefetch + 1 + (c->data.validation.count > 0 ? 2 : 0);
+    return steps * ((samples + limits->sequences - 1) / limits->sequences);
+}
+
+void bif_print_memory(bif_stage_run *run, const bif_batch_limits *limits)
 {
     const int world = bif_comm_world(run->comm);
     const bif_params *params = run->params;
     const double values = 4.0 * (double)(params->flat + params->frozen_elements), grads = 4.0 * (double)params->flat;
-    const double moments = (double)bif_optimizer_bytes(params, world);
+    const double moments = 8.0 * (double)(params->flat / world);
     const double activations = (double)bif_stage_measure(run, limits);
     const double batch = 4.0 * (double)(limits->tokens * 6 + limits->images * 3 * limits->image_size * limits->image_size);
-    const double loader = batch * (double)batches_in_memory + (double)pixel_cache_bytes;
-    bif_info("memory plan of a rank (MiB): parameters %.1f, gradients %.1f, moments %.1f (1/%d), activations %.1f, loader at most %.1f; "
+    const double loader = batch * (double)batches_held(run, limits) + (double)(run->config->data.cache_mib << 20);
+    bif_info("memory plan of a rank (MiB): parameters %.1f, gradients %.1f, moments %.1f (1/%d), activations %.1f, loader about %.1f; "
              "sum %.1f",
              mib(values), mib(grads), mib(moments), world, mib(activations), mib(loader),
              mib(values + grads + moments + activations + loader));

@@ -36,7 +36,6 @@ typedef struct {
     bif_run_state state;
     int lock_fd, log_fd;
     int64_t steps, warmup;
-    int64_t bad_steps;  /* updates skipped in a row because the gradient was not finite */
     double peak_flops;  /* of all ranks together */
     double started;     /* when this process began to train */
     int64_t first_step; /* step this process began at */
@@ -309,6 +308,12 @@ done:
     return st;
 }
 
+/* JSON has no NaN and no infinity: they become null. */
+static json_t *number(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
 /* Mean loss over the validation shards, in order; every rank takes part. */
 static bif_status validate(trainer *t)
 {
@@ -329,8 +334,8 @@ static bif_status validate(trainer *t)
     }
     loss = count > 0.0 ? loss / count : 0.0;
     bif_info("step %lld: validation loss %.5f over %lld samples", (long long)t->state.step, loss, (long long)samples);
-    BIF_TRY(bif_comm_agree(t->comm, bif_metrics_write(t->metrics, json_pack("{s:I,s:f}", "step", (json_int_t)t->state.step,
-                                                                            "validation_loss", loss))));
+    BIF_TRY(bif_comm_agree(t->comm, bif_metrics_write(t->metrics, json_pack("{s:I,s:o}", "step", (json_int_t)t->state.step,
+                                                                            "validation_loss", number(loss)))));
 done:
     bif_loader_close(loader);
     return st;
@@ -355,10 +360,9 @@ static bif_status report(trainer *t, const bif_step_result *result, double norm,
     const double rate = result->samples / seconds, tokens = result->tokens / seconds;
     const double share = t->peak_flops > 0.0 ? bif_stage_flops(&t->run, result) / seconds / t->peak_flops : 0.0;
     const double epoch = (double)(step * t->config->batch.samples) / (double)bif_loader_samples(t->loader);
-    /* JSON has no NaN: a loss that is not finite is written as null. */
     json_t *record = json_pack("{s:I,s:o,s:f,s:o,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "step", (json_int_t)step, "loss",
-                               isfinite(result->loss) ? json_real(result->loss) : json_null(), "lr",
-                               t->config->optimizer.lr * schedule, "grad_norm", isfinite(norm) ? json_real(norm) : json_null(),
+                               number(result->loss), "lr",
+                               t->config->optimizer.lr * schedule, "grad_norm", number(norm),
                                "epoch", epoch, "supervised", result->supervised, "tokens", result->tokens, "seconds", seconds,
                                "samples_per_s", rate, "share_of_peak", share, "data_wait_s", waited);
     BIF_BUG_IF(record == NULL, "the metrics record could not be built");
@@ -389,18 +393,18 @@ static bif_status one_step(trainer *t)
     if (!empty && isfinite(norm) && isfinite(result.loss)) {
         bif_optimizer_step(&t->optimizer, t->comm, norm, schedule, t->state.step + 1);
         clamp_logit_scale(t);
-        t->bad_steps = 0;
-    } else if (++t->bad_steps <= 5) {
+        t->state.bad_steps = 0;
+    } else if (++t->state.bad_steps <= 5) {
         if (t->rank == 0) {
             bif_warn("step %lld: %s (loss %g, gradient norm %g); the update is skipped", (long long)t->state.step + 1,
                      empty ? "nothing to learn from" : "not finite", result.loss, norm);
         }
     } else if (empty) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "step %lld: no usable sample for %lld steps in a row; see the warnings, and look at samples with 'bifocal data show'",
-                         (long long)t->state.step + 1, (long long)t->bad_steps));
+                         (long long)t->state.step + 1, (long long)t->state.bad_steps));
     } else {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "step %lld: no finite gradient for %lld steps in a row; lower optimizer.lr or set optimizer.clip_norm",
-                         (long long)t->state.step + 1, (long long)t->bad_steps));
+                         (long long)t->state.step + 1, (long long)t->state.bad_steps));
     }
     t->state.step++;
     const double seconds = now() - start;
@@ -510,7 +514,7 @@ bif_status bif_train(const bif_config *config, bif_comm *comm)
     BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? write_config(&t) : BIF_OK));
     BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? bif_metrics_open(config->output, t.state.metrics_bytes, &t.metrics) : BIF_OK));
     bif_print_manifest(t.run.params);
-    bif_print_memory(&t.run, &t.limits, config->data.prefetch + 1, config->data.cache_mib << 20);
+    bif_print_memory(&t.run, &t.limits);
     BIF_TRY(bif_comm_agree(comm, bif_stage_allocate(&t.run, &t.limits)));
     bif_params_digest(t.run.params, false, frozen);
     t.peak_flops = bif_measure_peak(t.run.device);

@@ -45,7 +45,7 @@ static void setup(void)
             moments.v[k] = 0.5f + (float)k;
         }
     }
-    state = (bif_run_state){.seed = ~0ull, .loss_ema = 1.0 / 3.0, .metrics_bytes = 12345, .skipped = 2};
+    state = (bif_run_state){.seed = ~0ull, .bad_steps = 3, .metrics_bytes = 12345, .skipped = 2};
     snprintf(state.config_digest, 33, "0123456789abcdef0123456789abcdef");
     snprintf(state.data_digest, 33, "fedcba9876543210fedcba9876543210");
 }
@@ -112,7 +112,7 @@ Test(checkpoint, round_trip)
     cr_expect_arr_eq(v, moments.v, (size_t)moments.count * 4);
     cr_expect_eq(back.step, 7);
     cr_expect_eq(back.seed, ~0ull);
-    cr_expect_eq(back.loss_ema, 1.0 / 3.0);
+    cr_expect_eq(back.bad_steps, 3);
     cr_expect_eq(back.metrics_bytes, 12345);
     cr_expect_eq(back.skipped, 2);
     cr_expect_str_eq(back.config_digest, state.config_digest);
