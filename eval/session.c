@@ -9,7 +9,7 @@
 
 #define PICTURE_BYTES ((size_t)1 << 30) /* of one file: what a list of questions names is not trusted */
 
-static bif_status open_model(const bif_session_options *options, unsigned kinds, bif_session *s)
+static bif_status open_model(const bif_session_options *options, unsigned kinds, const bif_comm *comm, bif_session *s)
 {
     bif_status st = BIF_OK;
     bif_params *params = NULL;
@@ -18,7 +18,7 @@ static bif_status open_model(const bif_session_options *options, unsigned kinds,
         static const char *const names[] = {"a decoder alone", "a CLIP pair", "a LLaVA"};
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s is %s, which this command cannot use", s->folder, names[s->model.kind]));
     }
-    BIF_TRY(bif_device_open(options->device, options->threads, &s->device));
+    BIF_TRY(bif_device_open(options->device, bif_comm_threads(comm, options->threads), &s->device));
     BIF_TRY(bif_tokenizer_load(options->tokenizer != NULL ? options->tokenizer : s->folder, &s->tokenizer));
     if (s->model.kind == BIF_MODEL_CLIP) {
         bif_clip_declare(&s->clip, &s->model);
@@ -64,7 +64,7 @@ bif_status bif_session_open(const char *path, unsigned kinds, const bif_session_
     bif_status st = BIF_OK;
     *out = (bif_session){0};
     BIF_TRY(bif_resolve_model(comm, "checkpoint", path, &out->folder));
-    st = open_model(options, kinds, out);
+    st = open_model(options, kinds, comm, out);
     if (st == BIF_OK) {
         st = open_input(options, out);
     }

@@ -7,7 +7,7 @@
 
 typedef struct {
     const char *device;        /* "cpu", ... */
-    int threads;               /* 0 = all */
+    int threads;               /* of a rank; 0 = bif_comm_threads decides */
     const char *tokenizer;     /* NULL = the folder's own tokenizer.json */
     const char *template_name; /* NULL = what the checkpoint was trained with, else vicuna_v1 */
     const char *system;        /* NULL = the template's own */

@@ -54,7 +54,7 @@ static const struct {
     {{"image-fit", required_argument, NULL, OPT_FIT}, "eval zeroshot generate probe", "NAME", "crop, pad or squash (default: as trained)"},
     {{"tokenizer", required_argument, NULL, OPT_TOKENIZER}, "eval zeroshot generate probe", "PATH", "tokenizer.json (default: the checkpoint's)"},
     {{"device", required_argument, NULL, OPT_DEVICE}, "eval zeroshot generate probe", "NAME", "cpu, cuda or auto (cpu)"},
-    {{"threads", required_argument, NULL, OPT_THREADS}, "eval zeroshot generate probe", "N", "CPU threads (0 = all)"},
+    {{"threads", required_argument, NULL, OPT_THREADS}, "eval zeroshot generate probe", "N", "CPU threads of a rank (0 = the cores divided by the ranks of the node)"},
     {{"json", no_argument, NULL, OPT_JSON}, "generate", NULL, "print a JSON object instead of the answer alone"},
     {{"help", no_argument, NULL, 'h'}, "eval zeroshot generate probe", NULL, "this text"},
 };

@@ -15,6 +15,8 @@ void bif_comm_abort(bif_comm *comm, int code);
 int bif_comm_rank(const bif_comm *comm);
 int bif_comm_world(const bif_comm *comm);
 int bif_comm_local_ranks(const bif_comm *comm); /* ranks on this node */
+/* CPU threads of this rank: `wanted`, or for 0 the cores it may run on divided by the ranks of the node, at least 1. */
+int bif_comm_threads(const bif_comm *comm, int wanted);
 
 /* Sum over ranks in place (f32). */
 void bif_comm_allreduce(bif_comm *comm, bif_device *device, bif_tensor *x);

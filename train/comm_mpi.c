@@ -3,6 +3,7 @@
 
 #include <limits.h>
 #include <mpi.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -58,6 +59,17 @@ int bif_comm_world(const bif_comm *comm)
 int bif_comm_local_ranks(const bif_comm *comm)
 {
     return comm->local;
+}
+
+int bif_comm_threads(const bif_comm *comm, int wanted)
+{
+    if (wanted > 0) {
+        return wanted;
+    }
+    cpu_set_t cpus;
+    const int cores = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+    const int threads = cores / comm->local;
+    return threads > 1 ? threads : 1;
 }
 
 /* MPI 3 counts are int; longer tensors go in pieces. A power of two keeps the pieces aligned. */

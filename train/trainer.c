@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -91,17 +90,6 @@ static bif_status lock_output(trainer *t)
 done:
     free(path);
     return st;
-}
-
-static int default_threads(const trainer *t)
-{
-    if (t->config->threads > 0) {
-        return (int)t->config->threads;
-    }
-    cpu_set_t cpus;
-    const int cores = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
-    const int threads = cores / bif_comm_local_ranks(t->comm);
-    return threads > 1 ? threads : 1;
 }
 
 static bif_loader_options loader_options(const trainer *t, const bif_strings *shards)
@@ -205,7 +193,7 @@ static bif_status open_model(trainer *t)
     bif_stage_run *run = &t->run;
     run->config = c;
     run->comm = t->comm;
-    BIF_TRY(bif_device_open(c->device, default_threads(t), &run->device));
+    BIF_TRY(bif_device_open(c->device, bif_comm_threads(t->comm, (int)c->threads), &run->device));
     st = bif_tokenizer_load(c->data.tokenizer, &t->tokenizer);
     if (st != BIF_OK) {
         BIF_TRY(bif_fail_context(st, "data.tokenizer"));

@@ -9,6 +9,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "train/comm.h"
 
@@ -103,6 +104,9 @@ Test(comm, large)
 
 Test(comm, agreement)
 {
+    cr_assert_eq(bif_comm_threads(comm, 5), 5);
+    const int one = bif_comm_threads(comm, 0), cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    cr_assert(one >= 1 && (one == 1 || one * world <= cores), "%d threads on each of %d ranks, %d cores", one, world, cores);
     cr_assert_eq(bif_comm_agree(comm, BIF_OK), BIF_OK);
     const bif_status mine = rank == world - 1 ? bif_fail(BIF_ERR_DATA, "only the last rank knows") : BIF_OK;
     cr_assert_eq(bif_comm_agree(comm, mine), BIF_ERR_DATA);
