@@ -51,12 +51,12 @@ def by_image: group_by(.[2]) | map({image: .[0][2], qa: map([.[0], .[1]])});
 def caption: (.qa | fact(colours)) as $c | (.qa | fact(shapes)) as $s |
     if $c and $s then "a \($c) \($s)" elif $c then "a \($c) shape" elif $s then "a \($s)" else null end;
 '
-# dialogs: all questions of an image in one conversation without the image, in four orders: a decoder learns from the earlier answers what a question
-# means, negations too. conversations: one to five questions with the image; three passes cut them at different places, so that each stands first at times.
+# dialogs: all questions of an image in one conversation, in four orders, its caption standing where the image will: a decoder learns what questions mean,
+# negations too, from text alone. conversations: one to five questions with the image; three passes cut them at different places, so that each stands first at times.
 conversations='
 def turns: map({from: "human", value: .[0]}, {from: "gpt", value: .[1]});
-def dialogs: . as $x | (.qa | length) as $n | range(4) as $pass |
-    [range($n) | $x.qa[(. + $pass * 3) % $n]] | (if $pass % 2 == 1 then reverse else . end) | {id: "\($x.image)-\($pass)", conversations: turns};
+def dialogs: . as $x | caption as $caption | select($caption != null) | (.qa | length) as $n | range(4) as $pass |
+    [range($n) | $x.qa[(. + $pass * 3) % $n]] | (if $pass % 2 == 1 then reverse else . end) | {id: "\($x.image)-\($pass)", conversations: (turns | .[0].value = $caption + "\n" + .[0].value)};
 def records($pass): . as $x | (.qa | length) as $n | [range($n) | $x.qa[(. + $pass * 3) % $n]] as $q |
     def cut: if length == 0 then empty else (1 + (length + $pass + $x.image) % 5) as $k | .[:$k], (.[$k:] | cut) end;
     $q | cut | {id: "\($x.image)-\($pass)", image: "\($x.image).png",
