@@ -57,11 +57,6 @@ bool bif_mul_i64(int64_t a, int64_t b, int64_t *out)
     return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, out);
 }
 
-bool bif_add_i64(int64_t a, int64_t b, int64_t *out)
-{
-    return a >= 0 && b >= 0 && !__builtin_add_overflow(a, b, out);
-}
-
 static void *or_die(void *memory, size_t size)
 {
     if (memory == NULL && size > 0) {

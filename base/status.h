@@ -60,7 +60,6 @@ __attribute__((noreturn)) void bif_bug(const char *file, int line, const char *f
 
 /* Checked 64-bit size arithmetic; false on overflow or a negative operand. */
 bool bif_mul_i64(int64_t a, int64_t b, int64_t *out);
-bool bif_add_i64(int64_t a, int64_t b, int64_t *out);
 
 /* malloc/calloc/realloc that never return NULL: out of memory ends the program with exit code 71 and a message naming
  * the size. For small bookkeeping only; sizes that come from input are checked before. count*size is overflow-checked. */

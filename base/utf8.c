@@ -85,17 +85,3 @@ size_t bif_utf8_encode(uint32_t code, char out[4])
     out[3] = (char)(0x80 | (code & 0x3F));
     return 4;
 }
-
-size_t bif_utf8_complete(const char *text, size_t size)
-{
-    const unsigned char *p = (const unsigned char *)text;
-    for (size_t back = 1; back <= 3 && back <= size; back++) {
-        unsigned char c = p[size - back];
-        if ((c & 0xC0) == 0x80) {
-            continue; /* a continuation byte: the lead is further back */
-        }
-        size_t length = c >= 0xF0 && c <= 0xF4 ? 4 : c >= 0xE0 && c <= 0xEF ? 3 : c >= 0xC2 && c <= 0xDF ? 2 : 1;
-        return length > back ? size - back : size;
-    }
-    return size;
-}

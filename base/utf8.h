@@ -8,5 +8,3 @@ size_t bif_utf8_check(const char *text, size_t size);
 size_t bif_utf8_decode(const char *text, size_t size, uint32_t *code);
 /* Encodes; returns the length (1..4). code must be a valid scalar value. */
 size_t bif_utf8_encode(uint32_t code, char out[4]);
-/* Length of the longest prefix of text[0..size) that does not end inside a character (for streaming). */
-size_t bif_utf8_complete(const char *text, size_t size);

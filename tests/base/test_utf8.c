@@ -20,9 +20,7 @@ Test(utf8, every_code_point_there_and_back)
         for (size_t cut = 1; cut < n; cut++) {
             cr_assert_eq(bif_utf8_decode(text, cut, &back), 0);
             cr_assert_eq(bif_utf8_check(text, cut), 0);
-            cr_assert_eq(bif_utf8_complete(text, cut), 0);
         }
-        cr_assert_eq(bif_utf8_complete(text, n), n);
     }
 }
 
@@ -41,12 +39,4 @@ Test(utf8, invalid)
     }
     cr_expect_eq(bif_utf8_check("plain ascii and \xc3\xa9", 18), 18);
     cr_expect_eq(bif_utf8_check("", 0), 0);
-}
-
-Test(utf8, complete)
-{
-    cr_expect_eq(bif_utf8_complete("ab\xe2\x82", 4), 2);
-    cr_expect_eq(bif_utf8_complete("ab\xe2\x82\xac", 5), 5);
-    cr_expect_eq(bif_utf8_complete("\x82\x82\x82\x82", 4), 4); /* never held back for ever */
-    cr_expect_eq(bif_utf8_complete("", 0), 0);
 }

@@ -178,7 +178,7 @@ with open(OUT / "decode.txt", "w") as f:
 
 
 def pattern(w, h):
-    """The same in C: tests/data/pattern.h."""
+    """The same in C: picture_pattern of tests/data/pictures.h."""
     i = np.arange(w * h * 3, dtype=np.uint32)
     x = (i * np.uint32(2654435761)) ^ ((i >> np.uint32(3)) * np.uint32(40503))
     return ((x >> np.uint32(21)) & np.uint32(255)).astype(np.uint8).reshape(h, w, 3)

@@ -34,5 +34,10 @@ only 'nccl\.h' '^train/comm_nccl'
 only 'cuda' '_cuda\.cu$|^train/comm_nccl'
 grep -nE '\b(TODO|FIXME|XXX)\b' {base,kernels,data,train,eval,launch}/*.[ch] && complain "unfinished marks"
 grep -nE '\b(exit|_exit|_Exit|abort)\(' {kernels,data,train,eval}/*.c | grep -v '^train/comm_' && complain "only launch/ and base/status.c may end the process"
+for file in tests/mpi/test_*.c; do # ctest runs what the first lines list, and nothing else
+  for name in $(sed -nE 's/^Test\(([a-z0-9_]+), *([a-z0-9_]+).*/\1\/\2/p' "$file"); do
+    grep -qE "^// mpirun [0-9]+ $name\$" "$file" || complain "$file: no launch line for $name"
+  done
+done
 [ "$(wc -l <README.md)" -le 200 ] || complain "README.md has more than 200 lines"
 exit $failed
