@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -380,6 +381,35 @@ static bif_status old_shards(const bif_pack_options *options, int64_t from, bool
     return st;
 }
 
+/* Removes the staging folders of this prefix whose pack was killed; one whose process lives stays. */
+static bif_status sweep(const bif_pack_options *options)
+{
+    bif_status st = BIF_OK;
+    char *start = bif_format(".%s-packing-", options->prefix);
+    const size_t n = strlen(start);
+    DIR *folder = opendir(options->out);
+    if (folder == NULL) {
+        BIF_TRY(bif_fail_errno(errno, "cannot list the folder '%s'", options->out));
+    }
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL && st == BIF_OK;) {
+        const char *pid = entry->d_name + n;
+        if (strncmp(entry->d_name, start, n) != 0 || *pid == '\0' || pid[strspn(pid, "0123456789")] != '\0') {
+            continue;
+        }
+        const long process = strtol(pid, NULL, 10);
+        if (process != (long)getpid() && process <= INT32_MAX && (kill((pid_t)process, 0) == 0 || errno != ESRCH)) {
+            continue;
+        }
+        char *path = bif_path_join(options->out, entry->d_name);
+        st = bif_remove_tree(path);
+        free(path);
+    }
+    closedir(folder);
+done:
+    free(start);
+    return st;
+}
+
 static bif_status publish(pack *p)
 {
     bif_status st = BIF_OK;
@@ -448,6 +478,7 @@ bif_status bif_pack(const bif_pack_options *options, bif_pack_result *result)
     p->source = bif_strdup(options->source != NULL ? options->source : bif_path_base(options->input));
     p->errors_path = bif_format("%s/%s-errors.jsonl", options->out, options->prefix);
     BIF_TRY(bif_make_dirs(options->out));
+    BIF_TRY(sweep(options));
     if (!options->overwrite) {
         BIF_TRY(old_shards(options, 0, false));
     }

@@ -9,7 +9,8 @@
  * Other keys are dropped. Pictures are stored as they are; the same bytes are stored once a shard.
  *
  * A record that cannot be used becomes a line {"record","line","id","reason"} of OUT/PREFIX-errors.jsonl and is counted; too many
- * of them fail the pack. Shards get their names together at the end: after a failure there is none. */
+ * of them fail the pack. Shards get their names together at the end: after a failure there is none. What a killed pack
+ * left (a folder .PREFIX-packing-PID) goes with the next one of the same prefix. */
 #pragma once
 #include "base/status.h"
 #include "data/image.h"

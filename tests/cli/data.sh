@@ -13,6 +13,7 @@ base64 -d >img/a.png <<<iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4
 printf 'image,caption\na.png,a dot\na.png,"the same, again"\n' >in.csv
 printf '[{"id":1,"caption":"words"},{"id":2,"image":"../in.csv","caption":"out"}]' >in.json
 expect 0 'packed 2 samples (0 text only, 0 image only) and 1 images' data pack --input in.csv --image-root img --out out --prefix c
+mkdir -p out/.c-packing-2000000000/x out/.c-packing-$$ # of a killed pack, and of one at work
 expect 64 'is there already' data pack --input in.csv --image-root img --out out --prefix c
 expect 0 'into 2 shards' data pack --input in.csv --image-root img --out out --prefix c --overwrite --max-samples 1 --format csv \
   --source dots --max-shard-mib 1 --max-image-mib 1 --max-pixels 100 --max-bad-share 0 --strict
@@ -34,6 +35,8 @@ expect 65 '1 of 2 shards are not good' data verify bad.h5 out/c-00000.h5
 expect 65 'bad.h5' data stats bad.h5
 expect 64 'at least one shard' data verify
 expect 64 'at least one shard' data stats
+[ ! -e out/.c-packing-2000000000 ] || fail "what a killed pack left is still there"
+rmdir out/.c-packing-$$ || fail "the folder of a pack at work was removed"
 for verb in pack verify stats; do
   expect 0 "usage: bifocal data $verb" data $verb --help
 done
