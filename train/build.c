@@ -13,11 +13,14 @@ bif_status bif_resolve_model(bif_comm *comm, const char *key, const char *path, 
 {
     bif_status st = BIF_OK;
     char *config = bif_path_join(path, "config.json"), *manifest = bif_path_join(path, "MANIFEST.json");
-    const bool folder = bif_exists(config), listed = bif_exists(manifest);
+    /* Rank 0 looks for all: what follows is collective, and on a network file system the ranks need not see the same. */
+    double folder = bif_comm_rank(comm) == 0 && bif_exists(config);
+    const bool listed = bif_exists(manifest);
     free(config);
     free(manifest);
     *out = NULL;
-    if (folder) { /* one of our checkpoints, named itself, is checked like one that a search finds */
+    bif_comm_sum_f64(comm, &folder, 1);
+    if (folder > 0.0) { /* one of our checkpoints, named itself, is checked like one that a search finds */
         st = bif_comm_agree(comm, listed && bif_comm_rank(comm) == 0 ? bif_checkpoint_verify(path) : BIF_OK);
         if (st != BIF_OK) {
             BIF_TRY(bif_fail_context(st, "%s: name another checkpoint (or delete MANIFEST.json if you changed the folder yourself)", key));
