@@ -39,11 +39,6 @@ bif_tensor bif_tensor2(void *data, bif_dtype dtype, int64_t d0, int64_t d1)
     return (bif_tensor){data, dtype, 2, {d0, d1, 0, 0}};
 }
 
-bif_tensor bif_tensor3(void *data, bif_dtype dtype, int64_t d0, int64_t d1, int64_t d2)
-{
-    return (bif_tensor){data, dtype, 3, {d0, d1, d2, 0}};
-}
-
 bif_tensor bif_tensor4(void *data, bif_dtype dtype, int64_t d0, int64_t d1, int64_t d2, int64_t d3)
 {
     return (bif_tensor){data, dtype, 4, {d0, d1, d2, d3}};

@@ -33,7 +33,6 @@ size_t bif_bytes(const bif_tensor *t);
 /* Views of given memory. */
 bif_tensor bif_tensor1(void *data, bif_dtype dtype, int64_t d0);
 bif_tensor bif_tensor2(void *data, bif_dtype dtype, int64_t d0, int64_t d1);
-bif_tensor bif_tensor3(void *data, bif_dtype dtype, int64_t d0, int64_t d1, int64_t d2);
 bif_tensor bif_tensor4(void *data, bif_dtype dtype, int64_t d0, int64_t d1, int64_t d2, int64_t d3);
 /* The same, with memory taken from an arena. */
 bif_tensor bif_take1(bif_arena *arena, bif_dtype dtype, int64_t d0);

@@ -18,18 +18,13 @@ int bif_comm_local_ranks(const bif_comm *comm); /* ranks on this node */
 /* CPU threads of this rank: `wanted`, or for 0 the cores it may run on divided by the ranks of the node, at least 1. */
 int bif_comm_threads(const bif_comm *comm, int wanted);
 
-/* Sum over ranks in place (f32). */
-void bif_comm_allreduce(bif_comm *comm, bif_device *device, bif_tensor *x);
 /* x [world * k] f32 on every rank -> rank r holds the sum of part r in x[r*k .. (r+1)*k) (in place; the rest is undefined). */
 void bif_comm_reduce_scatter(bif_comm *comm, bif_device *device, bif_tensor *x);
 /* Rank r's part x[r*k .. (r+1)*k) goes to all ranks (in place; f32 or i32). */
 void bif_comm_allgather(bif_comm *comm, bif_device *device, bif_tensor *x);
-/* From rank `root` to all. */
-void bif_comm_broadcast(bif_comm *comm, bif_device *device, bif_tensor *x, int root);
 /* Host numbers. */
 void bif_comm_sum_f64(bif_comm *comm, double *values, int count);
 void bif_comm_max_f64(bif_comm *comm, double *values, int count);
-void bif_comm_barrier(bif_comm *comm);
 /* True trouble of any rank becomes everybody's: returns `mine` if all ranks are BIF_OK, else the status of the lowest failing rank, whose message
  * is copied to the others with "rank N: " before it. */
 bif_status bif_comm_agree(bif_comm *comm, bif_status mine);

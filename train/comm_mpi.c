@@ -87,18 +87,6 @@ static void check_tensor(const bif_device *device, const bif_tensor *x, bool int
                bif_dtype_name(x->dtype));
 }
 
-void bif_comm_allreduce(bif_comm *comm, bif_device *device, bif_tensor *x)
-{
-    check_tensor(device, x, false);
-    if (comm->world == 1) {
-        return;
-    }
-    float *data = x->data;
-    for (int64_t at = 0, n = bif_numel(x); at < n; at += PIECE) {
-        MPI_Allreduce(MPI_IN_PLACE, data + at, (int)(n - at < PIECE ? n - at : PIECE), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
-    }
-}
-
 static int64_t part_of(const bif_comm *comm, const bif_tensor *x)
 {
     const int64_t part = bif_numel(x) / comm->world;
@@ -146,18 +134,6 @@ void bif_comm_allgather(bif_comm *comm, bif_device *device, bif_tensor *x)
     }
 }
 
-void bif_comm_broadcast(bif_comm *comm, bif_device *device, bif_tensor *x, int root)
-{
-    BIF_BUG_IF(device->kind != BIF_DEVICE_CPU, "the MPI backend was handed memory of device %s", device->name);
-    if (comm->world == 1) {
-        return;
-    }
-    char *data = x->data;
-    for (int64_t at = 0, n = (int64_t)bif_bytes(x); at < n; at += PIECE) {
-        MPI_Bcast(data + at, (int)(n - at < PIECE ? n - at : PIECE), MPI_BYTE, root, MPI_COMM_WORLD);
-    }
-}
-
 void bif_comm_sum_f64(bif_comm *comm, double *values, int count)
 {
     if (comm->world > 1) {
@@ -169,13 +145,6 @@ void bif_comm_max_f64(bif_comm *comm, double *values, int count)
 {
     if (comm->world > 1) {
         MPI_Allreduce(MPI_IN_PLACE, values, count, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
-    }
-}
-
-void bif_comm_barrier(bif_comm *comm)
-{
-    if (comm->world > 1) {
-        MPI_Barrier(MPI_COMM_WORLD);
     }
 }
 

@@ -51,8 +51,6 @@ Test(comm, collectives)
     for (int i = 0; i < world * PART; i++) {
         cr_assert_eq(x[i], (float)(i * world) + others, "gathered element %d is %g", i, x[i]);
     }
-    bif_comm_allreduce(comm, device, &all);
-    cr_assert_eq(x[5], (float)world * ((float)(5 * world) + others));
     int32_t ids[4] = {-1, -1, -1, -1};
     ids[rank] = rank * 7;
     bif_tensor integers = bif_tensor1(ids, BIF_DTYPE_I32, world);
@@ -60,10 +58,6 @@ Test(comm, collectives)
     for (int r = 0; r < world; r++) {
         cr_assert_eq(ids[r], r * 7);
     }
-    x[0] = (float)rank;
-    bif_tensor one = bif_tensor1(x, BIF_DTYPE_F32, 1);
-    bif_comm_broadcast(comm, device, &one, world - 1);
-    cr_assert_eq(x[0], (float)(world - 1));
     double sums[2] = {1.0, rank}, most = rank;
     bif_comm_sum_f64(comm, sums, 2);
     bif_comm_max_f64(comm, &most, 1);
