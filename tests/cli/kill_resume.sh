@@ -3,7 +3,7 @@
 # BIFOCAL_KILLS = kills a stage and rank count (default 3; 20 for the full proof).
 . "$(dirname "$0")/common.inc"
 kills=${BIFOCAL_KILLS:-3}
-steps=$((kills * 60)) # enough that a run is not done before its kills are
+steps=200
 RANDOM=${BIFOCAL_SEED:-7}
 make_data 60
 for stage in clip lm pretrain finetune; do
@@ -13,7 +13,7 @@ for stage in clip lm pretrain finetune; do
     ranks $np train $stage.yaml --set output=out/$stage-whole$np >$stage.log 2>&1 || fail "$stage np $np: the uninterrupted run failed"
     again=$scratch/out/$stage-again$np # an absolute path, so that pkill finds this job and no other
     killed=0
-    for try in $(seq 1 $((kills * 4 + 20))); do
+    for try in $(seq 1 $((kills * 4 + 40))); do
       setsid mpirun -n $np --oversubscribe --bind-to none "$program" train $stage.yaml --set output=$again >$stage-again.log 2>&1 &
       job=$!
       if [ $killed -lt "$kills" ]; then
@@ -22,12 +22,15 @@ for stage in clip lm pretrain finetune; do
           pkill -9 -f "output=$again" 2>/dev/null && killed=$((killed + 1))
         fi
       fi
-      wait $job 2>/dev/null && break
+      if wait $job 2>/dev/null; then
+        [ $killed -ge "$kills" ] && break
+        rm -rf "$again" # done before it was killed often enough: begin again
+      fi
     done
     [ -e "$again/metrics.jsonl" ] || fail "$stage np $np: no metrics"
     cmp <(losses out/$stage-whole$np) <(losses $again) >/dev/null || fail "$stage np $np: losses differ after $killed kills"
     [ "$(losses $again | wc -l)" -eq $steps ] || fail "$stage np $np: $(losses $again | wc -l) steps in the metrics, wanted $steps"
-    [ $killed -ge 1 ] || fail "$stage np $np: the run was done before it could be killed"
+    [ $killed -ge "$kills" ] || fail "$stage np $np: $killed kills, wanted $kills"
     "$tools/tool_st_diff" "$(weights out/$stage-whole$np)" "$(weights $again)" 0 || fail "$stage np $np: weights differ"
     ls -d $again/*.tmp* 2>/dev/null && fail "$stage np $np: leftovers of a killed save"
     echo "$stage np $np: $killed kills in $try starts"
