@@ -256,7 +256,11 @@ static bif_status load_parts(const bif_config *config, const bif_model_paths *pa
         {"model.projector", paths->projector, 1u << BIF_GROUP_PROJECTOR},
     };
     bif_status st = BIF_OK;
-    bif_params_init(params, (uint64_t)config->seed);
+    unsigned drawn = ~0u;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        drawn &= parts[i].path == NULL ? ~0u : ~parts[i].groups;
+    }
+    bif_params_init(params, (uint64_t)config->seed, drawn | 1u << BIF_GROUP_JOINT); /* a folder may lack the sigmoid loss's bias */
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i].path == NULL) {
             continue;

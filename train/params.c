@@ -178,13 +178,13 @@ static float draw(const bif_param *p, uint64_t seed, uint64_t name_hash, uint32_
     }
 }
 
-void bif_params_init(bif_params *params, uint64_t seed)
+void bif_params_init(bif_params *params, uint64_t seed, unsigned groups)
 {
     bif_device *device = params->device;
     float *chunk = bif_malloc((size_t)CHUNK_ELEMENTS * sizeof(float));
     for (int64_t i = 0; i < params->count; i++) {
         bif_param *p = &params->items[i];
-        const int64_t numel = bif_numel(&p->value);
+        const int64_t numel = (groups >> p->group & 1) ? bif_numel(&p->value) : 0;
         const uint64_t name_hash = bif_hash_name(p->name);
         for (int64_t first = 0; first < numel; first += CHUNK_ELEMENTS) {
             const int64_t count = numel - first < CHUNK_ELEMENTS ? numel - first : CHUNK_ELEMENTS;

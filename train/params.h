@@ -63,8 +63,9 @@ bif_status bif_params_allocate(bif_params *params, bif_device *device, int world
 void bif_params_free(bif_params *params);
 /* Bytes allocate would take, without doing it (for the memory plan). */
 size_t bif_params_bytes(const bif_params *params, int world);
-/* Draws every value from (seed, name, element): the same for any world size, order and device. */
-void bif_params_init(bif_params *params, uint64_t seed);
+/* Draws the values of the groups in the mask (1 << group) from (seed, name, element): the same for any world size, order and device. 52 ns an
+ * element, so what a folder will bring is better left out. */
+void bif_params_init(bif_params *params, uint64_t seed, unsigned groups);
 void bif_params_zero_grads(bif_params *params);
 /* A view over `count` fused rows starting at `first` (q|k|v -> [(H+2G)D, C]); also for their gradients. */
 bif_tensor bif_params_fused_value(const bif_param *first, int64_t count);

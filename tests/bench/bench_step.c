@@ -153,7 +153,7 @@ int main(int count, char **values)
     bif_vlm_declare(&vlm, &config);
     bif_params_train_group(&vlm.params, BIF_GROUP_ENCODER, false);
     die(bif_vlm_allocate(&vlm, device, 1));
-    bif_params_init(&vlm.params, 1);
+    bif_params_init(&vlm.params, 1, ~0u);
     const bif_batch batch = make_batch(&config);
     const bif_batch_limits limits = {.tokens = batch.tokens, .sequences = SEQUENCES, .images = SEQUENCES};
     void *memory = NULL, *matrices = NULL;

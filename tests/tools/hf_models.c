@@ -26,7 +26,7 @@ static bif_status write_model(const char *root, const char *name, const bif_mode
         bif_vlm_declare(&vlm, config);
         BIF_TRY(bif_vlm_allocate(&vlm, device, 1));
     }
-    bif_params_init(params, 11);
+    bif_params_init(params, 11, ~0u);
     BIF_TRY(bif_hf_save(folder, config, params, tokenizer));
 done:
     bif_clip_free(&clip);

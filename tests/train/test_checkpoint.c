@@ -35,7 +35,7 @@ static void setup(void)
     device = host_device();
     bif_vlm_declare(&model, &tiny);
     cr_assert_eq(bif_vlm_allocate(&model, &device, 1), BIF_OK);
-    bif_params_init(&model.params, 5);
+    bif_params_init(&model.params, 5, ~0u);
     moments = (bif_moments){.m = bif_calloc((size_t)model.params.flat, 4), .v = bif_calloc((size_t)model.params.flat, 4),
                             .count = model.params.flat};
     for (int64_t i = 0; i < model.params.count; i++) { /* padding stays 0 */
@@ -99,7 +99,7 @@ Test(checkpoint, round_trip)
     cr_assert_eq(bif_checkpoint_find(comm, output, &path), BIF_OK);
     cr_assert_eq(bif_checkpoint_verify(path), BIF_OK);
     bif_params_digest(&model.params, true, before);
-    bif_params_init(&model.params, 6);
+    bif_params_init(&model.params, 6, ~0u);
     float *m = bif_malloc((size_t)moments.count * 4), *v = bif_malloc((size_t)moments.count * 4);
     memset(m, 7, (size_t)moments.count * 4);
     memset(v, 7, (size_t)moments.count * 4);

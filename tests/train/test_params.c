@@ -62,7 +62,7 @@ Test(params, frozen_rows_have_no_gradient)
     cr_expect_eq(bif_params_find(&p, "projector")->offset, 0);
     cr_expect_eq(bif_params_elements(&p, BIF_GROUP_DECODER, true), 0);
     cr_expect_null(bif_params_find(&p, "nothing"));
-    bif_params_init(&p, 1);
+    bif_params_init(&p, 1, ~0u);
     char trained[33], frozen[33], after[33];
     bif_params_digest(&p, true, trained);
     bif_params_digest(&p, false, frozen);
@@ -80,13 +80,13 @@ Test(params, draws_depend_on_seed_name_and_element_only)
     bif_params p = small(), one = {0};
     bif_params_train_group(&p, BIF_GROUP_DECODER, false);
     cr_assert_eq(bif_params_allocate(&p, &device, 4), BIF_OK);
-    bif_params_init(&p, 7);
+    bif_params_init(&p, 7, ~0u);
     bif_params_add(&one, "v", BIF_GROUP_TEXT, 1, DIMS(12), true, BIF_INIT_NORMAL, 0.5f);
     cr_assert_eq(bif_params_allocate(&one, &device, 1), BIF_OK);
-    bif_params_init(&one, 7);
+    bif_params_init(&one, 7, ~0u);
     cr_expect_arr_eq(one.values, p.items[3].value.data, 12 * sizeof(float));
     cr_expect_eq(one.values[3], 0.5f * bif_rng_normal(7, BIF_RNG_INIT, bif_hash_name("v"), 3));
-    bif_params_init(&one, 8);
+    bif_params_init(&one, 8, ~0u);
     cr_expect_arr_neq(one.values, p.items[3].value.data, 12 * sizeof(float));
     cr_expect_eq(((float *)p.items[0].value.data)[4], 1.0f);
     cr_expect_eq(*(float *)p.items[5].value.data, 2.5f);
@@ -105,7 +105,7 @@ Test(params, draws_do_not_break_at_the_chunk_border)
     const int64_t n = (1 << 18) + 5;
     bif_params_add(&p, "long", BIF_GROUP_TEXT, 1, DIMS(n), true, BIF_INIT_NORMAL, 1.0f);
     cr_assert_eq(bif_params_allocate(&p, &device, 1), BIF_OK);
-    bif_params_init(&p, 3);
+    bif_params_init(&p, 3, ~0u);
     double sum = 0, square = 0;
     for (int64_t i = 0; i < n; i++) {
         sum += p.values[i];
