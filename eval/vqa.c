@@ -28,8 +28,11 @@ static bif_status read_question(const bif_jsonl_line *line, question *q)
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: question_id is missing or neither a string nor an integer", line->where));
     }
     BIF_TRY(bif_json_string(line->where, line->object, "image", false, &q->image));
-    BIF_TRY(bif_json_string(line->where, line->object, "question", true, &q->question));
+    /* LLaVA's own question files say text and category. */
+    BIF_TRY(bif_json_string(line->where, line->object, "text", false, &q->question));
+    BIF_TRY(bif_json_string(line->where, line->object, "question", q->question == NULL, &q->question));
     BIF_TRY(bif_json_string(line->where, line->object, "answer", false, &q->answer));
+    BIF_TRY(bif_json_string(line->where, line->object, "category", false, &q->type));
     BIF_TRY(bif_json_string(line->where, line->object, "type", false, &q->type));
 done:
     return st;

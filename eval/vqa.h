@@ -1,4 +1,5 @@
-/* Scoring on a JSONL of questions: {"question_id", "image" (optional), "question", "answer" (optional), "type" (optional)} a line. */
+/* Scoring on a JSONL of questions: {"question_id", "image" (optional), "question" or "text", "answer" (optional), "type" or
+ * "category" (optional)} a line. */
 #pragma once
 #include "eval/generate.h"
 

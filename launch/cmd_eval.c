@@ -36,7 +36,7 @@ static const struct {
     struct option option;
     const char *verbs, *value, *text;
 } table[] = {
-    {{"questions", required_argument, NULL, OPT_QUESTIONS}, "eval", "FILE", "JSONL: question_id, image, question, answer, type"},
+    {{"questions", required_argument, NULL, OPT_QUESTIONS}, "eval", "FILE", "JSONL: question_id, image, question (or text), answer, type (or category)"},
     {{"classes", required_argument, NULL, OPT_CLASSES}, "zeroshot", "FILE", "one class prompt a line"},
     {{"images", required_argument, NULL, OPT_IMAGES}, "zeroshot", "FILE", "JSONL: image, label (a line of the classes, or its number from 0)"},
     {{"image", required_argument, NULL, OPT_IMAGE}, "generate", "FILE", "a picture (repeatable)"},

@@ -81,6 +81,10 @@ int main(int argc, char **argv)
         printf("bifocal " BIF_VERSION "\n");
         return BIF_OK;
     }
+    if (strcmp(argv[1], "data") == 0 && (argc == 2 || strcmp(argv[2], "--help") == 0)) {
+        usage(argc == 2 ? stderr : stdout);
+        return argc == 2 ? BIF_ERR_USAGE : BIF_OK;
+    }
     int used = 0;
     const verb *v = find(argc, argv, &used);
     if (v == NULL) {

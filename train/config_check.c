@@ -46,7 +46,7 @@ static void set_defaults(bif_config *config, const bool *given)
     DEFAULT("model.train_projector", model.train_projector, finetune || config->stage == BIF_STAGE_PRETRAIN);
     DEFAULT("model.train_decoder", model.train_decoder, finetune || lm);
     text_default(&config->data.template_, is_given(given, "data.template"), finetune ? "vicuna_v1" : "plain");
-    const int64_t positions = config->model.llama.hidden > 0 && config->model.llama.positions < 2048 ? config->model.llama.positions : 2048;
+    const int64_t positions = config->model.llama.hidden == 0 ? 0 : config->model.llama.positions < 2048 ? config->model.llama.positions : 2048;
     DEFAULT("data.max_tokens", data.max_tokens, clip ? config->model.text.positions : positions);
     DEFAULT("batch.micro_tokens", batch.micro_tokens, config->data.max_tokens > 4096 ? config->data.max_tokens : 4096);
     DEFAULT("optimizer.beta2", optimizer.beta2, lm ? 0.95 : clip ? 0.98 : 0.999);

@@ -35,7 +35,8 @@ static bif_status save_generation(const char *folder, const bif_model_config *c)
     return save(folder, "generation_config.json", o);
 }
 
-/* What data/image.h does with image_fit "crop", said in the words of CLIPImageProcessor. */
+/* What data/image.h does with the model's image_fit, in the words of transformers: crop is CLIPImageProcessor, pad is LlavaImageProcessor, squash is a
+ * resize to both sides. */
 static bif_status save_preprocessor(const char *folder, const bif_model_config *c)
 {
     const json_int_t side = (json_int_t)c->vit.image;
@@ -45,6 +46,13 @@ static bif_status save_preprocessor(const char *folder, const bif_model_config *
                           "crop_size", "height", side, "width", side, "image_mean", 0.48145466, 0.4578275, 0.40821073, "image_std",
                           0.26862954, 0.26130258, 0.27577711);
     BIF_BUG_IF(o == NULL, "preprocessor_config.json does not encode");
+    if (strcmp(c->image_fit, "pad") == 0) {
+        json_object_set_new(o, "image_processor_type", json_string("LlavaImageProcessor"));
+        json_object_set_new(o, "do_pad", json_true());
+    } else if (strcmp(c->image_fit, "squash") == 0) {
+        json_object_set_new(o, "do_center_crop", json_false());
+        json_object_set_new(o, "size", json_pack("{s:I, s:I}", "height", side, "width", side));
+    }
     return save(folder, "preprocessor_config.json", o);
 }
 
@@ -99,12 +107,38 @@ static bif_status make_tokenizer_config(const char *folder, const bif_model_conf
     json_object_set_new(o, "clean_up_tokenization_spaces", json_false());
     put_text(o, "bos_token", token_text(root, clip ? c->text.bos : c->decoder.bos));
     put_text(o, "eos_token", token_text(root, clip ? c->text.eos : c->decoder.eos));
-    put_text(o, "pad_token", token_text(root, clip ? c->text.eos : c->pad_token));
+    put_text(o, "pad_token", token_text(root, clip ? c->text.eos : c->pad_token >= 0 ? c->pad_token : c->decoder.eos));
     const char *image = c->kind == BIF_MODEL_LLAVA ? token_text(root, c->image_token) : NULL;
     if (image != NULL) {
         json_object_set_new(o, "extra_special_tokens", json_pack("{s:s}", "image_token", image));
     }
     return save(folder, "tokenizer_config.json", o);
+}
+
+/* Without a post-processor transformers would put no BOS (and for CLIP no EOS, where its text tower pools) around a text. */
+static void add_post_processor(const bif_model_config *c, json_t *root)
+{
+    const bool clip = c->kind == BIF_MODEL_CLIP;
+    const int32_t ids[2] = {clip ? c->text.bos : c->decoder.bos, clip ? c->text.eos : -1}; /* before and behind the text */
+    const json_t *old = json_object_get(root, "post_processor");
+    if ((old != NULL && !json_is_null(old)) || (token_text(root, ids[0]) == NULL && token_text(root, ids[1]) == NULL)) {
+        return;
+    }
+    json_t *single = json_array(), *pair = json_array(), *specials = json_object();
+    for (int part = 0; part < 3; part++) { /* BOS, text, EOS */
+        const char *text = part == 1 ? NULL : token_text(root, ids[part / 2]);
+        if (part == 1) {
+            json_array_append_new(single, json_pack("{s:{s:s, s:i}}", "Sequence", "id", "A", "type_id", 0));
+            json_array_append_new(pair, json_pack("{s:{s:s, s:i}}", "Sequence", "id", "A", "type_id", 0));
+            json_array_append_new(pair, json_pack("{s:{s:s, s:i}}", "Sequence", "id", "B", "type_id", 0));
+        } else if (text != NULL) {
+            json_array_append_new(single, json_pack("{s:{s:s, s:i}}", "SpecialToken", "id", text, "type_id", 0));
+            json_array_append_new(pair, json_pack("{s:{s:s, s:i}}", "SpecialToken", "id", text, "type_id", 0));
+            json_object_set_new(specials, text, json_pack("{s:s, s:[i], s:[s]}", "id", text, "ids", (int)ids[part / 2], "tokens", text));
+        }
+    }
+    json_object_set_new(root, "post_processor",
+                        json_pack("{s:s, s:o, s:o, s:o}", "type", "TemplateProcessing", "single", single, "pair", pair, "special_tokens", specials));
 }
 
 static bif_status copy_file(const char *from, const char *to, size_t cap)
@@ -147,6 +181,8 @@ static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, 
     if (!has_config) {
         BIF_TRY(bif_json_load_file(file, TOKENIZER_CAP, &root));
         BIF_TRY(make_tokenizer_config(folder, c, root));
+        add_post_processor(c, root);
+        BIF_TRY(bif_json_save_file(to, root));
     }
 done:
     json_decref(root);

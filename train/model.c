@@ -101,6 +101,9 @@ static bif_status check_decoder(const char *where, const bif_decoder_config *c)
     BIF_TRY(within(where, "vocabulary", c->vocab, 1, 1 << 24));
     BIF_TRY(within(where, "number of positions", c->positions, 1, (int64_t)1 << 30));
     BIF_TRY(divides(where, "2", 2, "the head width", c->head_dim));
+    if (!c->qk_norm) { /* transformers refuses such a Llama, Mistral or Qwen2, even with head_dim given */
+        BIF_TRY(divides(where, "the number of heads", c->heads, "the hidden size", c->hidden));
+    }
     BIF_TRY(divides(where, "the number of key-value heads", c->kv_heads, "the number of heads", c->heads));
     BIF_TRY(fits(where, "the embedding", c->vocab, c->hidden));
     BIF_TRY(fits(where, "an MLP matrix", 2 * c->inner, c->hidden));

@@ -208,6 +208,9 @@ static bif_status open_model(trainer *t)
     }
     int64_t max_tokens = c->data.max_tokens;
     const int64_t positions = c->stage == BIF_STAGE_CLIP ? run->model.text.positions : run->model.decoder.positions;
+    if (max_tokens == 0) {
+        max_tokens = positions < 2048 ? positions : 2048;
+    }
     if (max_tokens > positions) {
         BIF_TRY(bif_fail(BIF_ERR_CONFIG, "data.max_tokens is %lld, but the model has only %lld positions", (long long)max_tokens,
                          (long long)positions));
@@ -382,7 +385,7 @@ static bif_status one_step(trainer *t)
         bif_optimizer_step(&t->optimizer, t->comm, norm, schedule, t->state.step + 1);
         clamp_logit_scale(t);
         t->state.bad_steps = 0;
-    } else if (++t->state.bad_steps <= 5) {
+    } else if (++t->state.bad_steps <= 5 && t->state.bad_steps < t->steps) { /* a run of nothing but empty steps is no success */
         if (t->rank == 0) {
             bif_warn("step %lld: %s (loss %g, gradient norm %g); the update is skipped", (long long)t->state.step + 1,
                      empty ? "nothing to learn from" : "not finite", result.loss, norm);

@@ -68,7 +68,7 @@ Test(config, values_and_defaults_of_a_stage)
     cr_expect_str_eq(config.model.projector_type, "mlp2x_gelu");
     cr_expect_eq(config.model.feature_layer, -2);
     cr_expect(!config.model.train_encoder && config.model.train_projector && config.model.train_decoder);
-    cr_expect_eq(config.data.max_tokens, 2048);
+    cr_expect_eq(config.data.max_tokens, 0, "the folder's decoder says");
     cr_expect_eq(config.batch.micro_tokens, 4096);
     cr_expect_null(config.data.system);
     cr_expect_null(config.model.encoder);
@@ -183,7 +183,6 @@ Test(config, keys_that_belong_together)
     } cases[] = {
         {"train.epochs=1", "both given"},
         {"train.steps=0", "train.steps (or train.epochs) is missing"},
-        {"batch.micro_tokens=100", "fits no micro-batch"},
         {"train.validate_every=5", "data.validation names no shards"},
         {"model.init=", "model.vit.hidden is needed, because no model.init or model.encoder"},
         {"model.llama.hidden=64", "has no effect"},
