@@ -36,6 +36,7 @@ void BIF_CPU(cross_entropy)(bif_device *device, const bif_cross_entropy_args *ar
 {
     int64_t rows = args->logits->dim[0], v = args->logits->dim[1];
     const float *weights = bif_f32(args->weight);
+    const bool one = weights != NULL && args->weight->dim[0] == 1;
     float *loss = bif_f32(args->loss), *dlogits = bif_f32(args->dlogits);
 #pragma omp parallel for schedule(static) num_threads(bif_threads_for(device, 4 * rows * v))
     for (int64_t i = 0; i < rows; i++) {
@@ -44,7 +45,7 @@ void BIF_CPU(cross_entropy)(bif_device *device, const bif_cross_entropy_args *ar
         int32_t target = bif_i32(args->targets)[i];
         BIF_BUG_IF(target < 0 || target >= v, "cross_entropy: target %d of row %lld is not in [0, %lld)", target,
                    (long long)i, (long long)v);
-        float weight = weights == NULL ? 1.0f : weights[i];
+        float weight = weights == NULL ? 1.0f : weights[one ? 0 : i];
         float peak = row_max(x, v);
         float below = x[target] - peak; /* before p, which may be x, is written */
         float sum = row_exp(x, v, peak, p);

@@ -38,7 +38,7 @@ void BIF_CPU(l2norm)(bif_device *device, const bif_l2norm_args *args)
  */
 void BIF_CPU(l2norm_backward)(bif_device *device, const bif_l2norm_backward_args *args)
 {
-    int64_t rows = args->y->dim[0], n = args->y->dim[1];
+    int64_t rows = args->dx->dim[0], n = args->dx->dim[1];
 #pragma omp parallel for schedule(static) num_threads(bif_threads_for(device, rows *n))
     for (int64_t i = 0; i < rows; i++) {
         const float *y = bif_f32(args->y) + i * n, *dy = bif_f32(args->dy) + i * n;

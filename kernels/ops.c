@@ -135,12 +135,12 @@ void bif_linear_backward(bif_device *device, const bif_linear_backward_args *arg
         RULE(args->dw->rank == 2, "dw is not a matrix");
         int64_t k = args->dw->dim[1];
         NEED(x, dtype, t, k);
-        NEED(dw, dtype, n, k);
+        NEED(dw, F32, n, k);
         APART(dw, x);
         APART(dw, dy);
         APART(dw, dx);
     }
-    MAYBE(db, dtype, n);
+    MAYBE(db, F32, n);
     DISPATCH(linear_backward);
 }
 
@@ -182,8 +182,8 @@ void bif_layernorm_backward(bif_device *device, const bif_layernorm_backward_arg
     NEED(dy, dtype, t, c);
     MAYBE(dres, dtype, t, c);
     MAYBE(dx, dtype, t, c);
-    MAYBE(dweight, dtype, c);
-    MAYBE(dbias, dtype, c);
+    MAYBE(dweight, F32, c);
+    MAYBE(dbias, F32, c);
     APART(dx, x);
     SAME_OR_APART(dx, dy);
     SAME_OR_APART(dx, dres);
@@ -213,7 +213,7 @@ void bif_rmsnorm_backward(bif_device *device, const bif_rmsnorm_backward_args *a
     NEED(dy, dtype, t, c);
     MAYBE(dres, dtype, t, c);
     MAYBE(dx, dtype, t, c);
-    MAYBE(dweight, dtype, c);
+    MAYBE(dweight, F32, c);
     APART(dx, x);
     SAME_OR_APART(dx, dy);
     SAME_OR_APART(dx, dres);
@@ -244,7 +244,7 @@ void bif_head_rmsnorm_backward(bif_device *device, const bif_head_rmsnorm_backwa
     NEED(rstd, F32, t, args->heads);
     NEED(dy, dtype, t, w);
     NEED(dx, dtype, t, w);
-    MAYBE(dweight, dtype, args->head_dim);
+    MAYBE(dweight, F32, args->head_dim);
     APART(dx, x);
     SAME_OR_APART(dx, dy);
     DISPATCH(head_rmsnorm_backward);
@@ -303,6 +303,8 @@ void bif_attention(bif_device *device, const bif_attention_args *args)
     RULE(h > 0 && g > 0 && d > 0 && h % g == 0 && (h + 2 * g) * d == w, "the heads do not make up the row");
     NEED(qkv, dtype, t, w);
     check_sequences(OP, args->cu_seqlens, t);
+    MAYBE(bounds, I32, args->cu_seqlens->dim[0]);
+    RULE(device->kind == BIF_DEVICE_CPU || args->bounds != NULL, "the device needs bounds");
     NEED(out, dtype, t, h * d);
     MAYBE(lse, F32, t, h);
     APART(out, qkv);
@@ -316,6 +318,8 @@ void bif_attention_backward(bif_device *device, const bif_attention_backward_arg
     RULE(h > 0 && g > 0 && d > 0 && h % g == 0 && (h + 2 * g) * d == w, "the heads do not make up the row");
     NEED(qkv, dtype, t, w);
     check_sequences(OP, args->cu_seqlens, t);
+    MAYBE(bounds, I32, args->cu_seqlens->dim[0]);
+    RULE(device->kind == BIF_DEVICE_CPU || args->bounds != NULL, "the device needs bounds");
     NEED(out, dtype, t, h * d);
     NEED(lse, F32, t, h);
     NEED(dout, dtype, t, h * d);
@@ -361,7 +365,7 @@ void bif_embedding_backward(bif_device *device, const bif_embedding_backward_arg
     RULE(args->dtable != NULL && args->dtable->rank == 2, "dtable is not a matrix");
     NEED(ids, I32, t);
     NEED(dy, dtype, t, c);
-    NEED(dtable, dtype, args->dtable->dim[0], c);
+    NEED(dtable, F32, args->dtable->dim[0], c);
     APART(dtable, dy);
     DISPATCH(embedding_backward);
 }
@@ -392,8 +396,13 @@ void bif_patchify(bif_device *device, const bif_patchify_args *args)
 {
     MEASURE(rows, t, k);
     const bif_tensor *pixels = args->pixels;
-    RULE(pixels != NULL && pixels->rank == 4 && pixels->dtype == dtype && pixels->dim[1] == 3 && pixels->dim[2] == pixels->dim[3],
-         "pixels are not [N,3,S,S] of the dtype of the rows");
+    RULE(pixels != NULL && pixels->rank == 4, "pixels are not pictures");
+    const bool levels = pixels->dtype == BIF_DTYPE_U8;
+    RULE(levels ? pixels->dim[3] == 3 && pixels->dim[1] == pixels->dim[2]
+                : pixels->dtype == F32 && pixels->dim[1] == 3 && pixels->dim[2] == pixels->dim[3],
+         "pixels are neither f32 [N,3,S,S] nor u8 [N,S,S,3]");
+    RULE(levels == (args->table != NULL), "a table comes with u8 pixels and only with them");
+    MAYBE(table, F32, 3, 256);
     int64_t p = args->patch;
     RULE(p > 0 && pixels->dim[2] >= p, "the patch is larger than the image");
     int64_t side = pixels->dim[2] / p;
@@ -430,8 +439,8 @@ void bif_vit_embed_backward(bif_device *device, const bif_vit_embed_backward_arg
     RULE(args->has_cls || args->dcls == NULL, "dcls is wanted, but there is no class token");
     NEED(dx, dtype, t, c);
     MAYBE(dpatches, dtype, t - images * cls, c);
-    MAYBE(dcls, dtype, c);
-    MAYBE(dpos, dtype, t / images, c);
+    MAYBE(dcls, F32, c);
+    MAYBE(dpos, F32, t / images, c);
     APART(dpatches, dx);
     DISPATCH(vit_embed_backward);
 }
@@ -452,7 +461,9 @@ void bif_cross_entropy(bif_device *device, const bif_cross_entropy_args *args)
     MEASURE(logits, r, v);
     NEED(logits, dtype, r, v);
     NEED(targets, I32, r);
-    MAYBE(weight, F32, r);
+    if (args->weight != NULL && !(args->weight->rank == 1 && args->weight->dim[0] == 1)) {
+        NEED(weight, F32, r);
+    }
     MAYBE(loss, F32, r);
     MAYBE(dlogits, dtype, r, v);
     SAME_OR_APART(dlogits, logits);
@@ -473,29 +484,31 @@ void bif_l2norm(bif_device *device, const bif_l2norm_args *args)
 {
     MEASURE(x, t, c);
     NEED(x, dtype, t, c);
-    NEED(y, dtype, t, c);
+    NEED(y, F32, t, c);
     MAYBE(inv, F32, t);
     SAME_OR_APART(y, x);
+    RULE(args->y->data != args->x->data || dtype == F32 || t == 0, "y may be x only when that is f32");
     RULE(args->inv == NULL || args->y->data != args->x->data || t == 0, "y may be x only when inv is NULL");
     DISPATCH(l2norm);
 }
 
 void bif_l2norm_backward(bif_device *device, const bif_l2norm_backward_args *args)
 {
-    MEASURE(y, t, c);
-    NEED(y, dtype, t, c);
+    MEASURE(dx, t, c);
+    NEED(y, F32, t, c);
     NEED(inv, F32, t);
-    NEED(dy, dtype, t, c);
+    NEED(dy, F32, t, c);
     NEED(dx, dtype, t, c);
     APART(dx, y);
     SAME_OR_APART(dx, dy);
+    RULE(args->dx->data != args->dy->data || dtype == F32 || t == 0, "dx may be dy only when it is f32");
     DISPATCH(l2norm_backward);
 }
 
 /* What both contrastive losses share. */
 #define CONTRASTIVE()                                                                                                 \
     MEASURE(a, rows_a, e);                                                                                            \
-    RULE(args->b != NULL && args->b->rank == 2, "b is not a matrix");                                                 \
+    RULE(dtype == F32 && args->b != NULL && args->b->rank == 2, "a and b are not f32 matrices");                                            \
     int64_t rows_b = args->b->dim[0];                                                                                 \
     RULE(args->first >= 0 && args->first + rows_a <= rows_b, "the partners of a are not all in b");                   \
     NEED(a, dtype, rows_a, e);                                                                                        \
@@ -544,13 +557,24 @@ double bif_sumsq(bif_device *device, const bif_tensor *x)
     return device->ops->sumsq(device, x);
 }
 
+void bif_sum(bif_device *device, const bif_tensor *x, bif_tensor *sum)
+{
+    BIF_BUG_IF(x->dtype != F32 || sum->dtype != BIF_DTYPE_F64 || bif_numel(sum) != 1, "sum: wanted f32 into f64 [1]");
+    BIF_BUG_IF(device->ops->sum == NULL, "sum: no kernel on %s", device->name);
+    device->ops->sum(device, x, sum);
+}
+
 void bif_adamw(bif_device *device, const bif_adamw_args *args)
 {
     int64_t n = args->param == NULL ? 0 : bif_numel(args->param);
-    const bif_tensor *all[] = {args->param, args->m, args->v, args->grad};
-    for (int i = 0; i < 4; i++) {
-        RULE(all[i] != NULL && all[i]->dtype == BIF_DTYPE_F32 && bif_numel(all[i]) == n, "param, m, v and grad are f32 of one size");
+    const bif_tensor *all[] = {args->m, args->v, args->grad};
+    for (int i = 0; i < 3; i++) {
+        RULE(all[i] != NULL && all[i]->dtype == F32 && bif_numel(all[i]) == n, "param, m, v and grad are not of one size, the last three f32");
     }
+    floats(device, OP, args->param->dtype);
+    const bool split = args->param->dtype == BIF_DTYPE_BF16;
+    RULE(split == (args->low != NULL), "low comes with a bf16 param and only with it");
+    RULE(!split || (args->low->dtype == BIF_DTYPE_U16 && bif_numel(args->low) == n), "low is not u16 of the size of param");
     RULE(args->step >= 1, "step counts from 1");
     DISPATCH(adamw);
 }

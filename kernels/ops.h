@@ -6,14 +6,15 @@
  * Rules
  *  - NULL tensor pointer = not wanted / not there. A wanted parameter gradient is ADDED to its tensor; a wanted activation
  *    gradient is OVERWRITTEN, unless the argument says otherwise.
- *  - Floating tensors are f32 on the CPU device (bf16 or f32 on CUDA, one dtype a call; statistics always f32).
- *    Index tensors are i32 and live where the device can read them.
+ *  - Floating tensors are f32 on the CPU device (bf16 or f32 on CUDA, one dtype a call). Statistics and the gradients of parameters are
+ *    always f32. Index tensors are i32 and live where the device can read them.
  *  - Tensors of a call must not overlap, except where an argument says "may be X".
  *  - Empty work (T = 0) is valid and does nothing.
  *  - Shapes, dtypes and aliasing are checked once in ops.c for all devices; a mismatch is a bug of the caller and aborts
  *    with the op's name and the shapes (BIF_BUG_IF), so ops return nothing. Arithmetic failures (NaN, Inf) pass through and are
  *    caught by the guard (bif_sumsq).
- *  - Same inputs, same number of threads: same bits. No atomics, no data-dependent order of sums.
+ *  - Same inputs, same number of threads: same bits. No data-dependent order of sums (CUDA attention's backward may leave this rule when
+ *    the device is not `deterministic`).
  */
 #pragma once
 #include "kernels/device.h"
@@ -130,11 +131,13 @@ typedef struct {
 void bif_rope(bif_device *device, const bif_rope_args *args);
 
 /* Variable-length attention on packed rows. qkv [T, (H + 2G) D] = H query heads | G key heads | G value heads; query head h reads
- * key head h / (H/G). cu_seqlens i32 [n+1], cu_seqlens[0] = 0, cu_seqlens[n] = T, non-decreasing, readable on the HOST.
+ * key head h / (H/G). cu_seqlens i32 [n+1], cu_seqlens[0] = 0, cu_seqlens[n] = T, non-decreasing, readable on the HOST; bounds: the same numbers where the
+ * device reads them (NULL on the CPU). A CUDA launch depends on T, n and the heads only, so a graph of it serves other bounds of as many
+ * sequences.
  * out [T, H D]; lse f32 [T, H] or NULL = logsumexp of the scaled scores of a row. causal: key position <= query position.
  * scale is applied to q.k (usually D^-0.5). Never stores a T x T matrix. */
 typedef struct {
-    const bif_tensor *qkv, *cu_seqlens;
+    const bif_tensor *qkv, *cu_seqlens, *bounds;
     int64_t heads, kv_heads, head_dim;
     bool causal;
     float scale;
@@ -143,7 +146,7 @@ typedef struct {
 void bif_attention(bif_device *device, const bif_attention_args *args);
 /* dqkv [T, (H+2G) D] is overwritten (all of it). */
 typedef struct {
-    const bif_tensor *qkv, *cu_seqlens, *out, *lse, *dout;
+    const bif_tensor *qkv, *cu_seqlens, *bounds, *out, *lse, *dout;
     int64_t heads, kv_heads, head_dim;
     bool causal;
     float scale;
@@ -187,10 +190,11 @@ typedef struct {
 } bif_scatter_rows_args;
 void bif_scatter_rows(bif_device *device, const bif_scatter_rows_args *args);
 
-/* Pixels to rows: pixels [N,3,S,S] -> rows [N*P, 3 p p], P = (S/p)^2 patches in row-major order (S/p = floor, as a convolution
+/* Pixels to rows: pixels f32 [N,3,S,S], or u8 [N,S,S,3] with table f32 [3,256] (the normalised value of each level of a channel; NULL with
+ * f32) -> rows [N*P, 3 p p], P = (S/p)^2 patches in row-major order (S/p = floor, as a convolution
  * without padding), a row in the order channel, y, x (the layout of a convolution weight [C,3,p,p]). */
 typedef struct {
-    const bif_tensor *pixels;
+    const bif_tensor *pixels, *table;
     int64_t patch;
     bif_tensor *rows;
 } bif_patchify_args;
@@ -219,7 +223,7 @@ typedef struct {
 } bif_add_rows_args;
 void bif_add_rows(bif_device *device, const bif_add_rows_args *args);
 
-/* Softmax cross-entropy of each row. logits [R,V]; targets i32 [R] in [0,V); weight f32 [R] or NULL (all 1).
+/* Softmax cross-entropy of each row. logits [R,V]; targets i32 [R] in [0,V); weight f32 [R], or [1] for all rows, or NULL (1).
  * loss f32 [R] or NULL = weight * (lse - logit[target]). dlogits [R,V] or NULL = weight * (softmax - onehot); may be logits. */
 typedef struct {
     const bif_tensor *logits, *targets, *weight;
@@ -234,7 +238,7 @@ typedef struct {
 } bif_argmax_args;
 void bif_argmax(bif_device *device, const bif_argmax_args *args);
 
-/* y = x / max(||x||, 1e-12); inv f32 [T] or NULL = 1/max(||x||, 1e-12). y may be x when inv is NULL. */
+/* y = x / max(||x||, 1e-12); inv f32 [T] or NULL = 1/max(||x||, 1e-12). y is f32; it may be x when that is f32 and inv is NULL. */
 typedef struct {
     const bif_tensor *x;
     bif_tensor *y, *inv;
@@ -242,11 +246,11 @@ typedef struct {
 void bif_l2norm(bif_device *device, const bif_l2norm_args *args);
 typedef struct {
     const bif_tensor *y, *inv, *dy;
-    bif_tensor *dx; /* may be dy */
+    bif_tensor *dx; /* y and dy are f32, dx of any floating dtype; may be dy when f32 */
 } bif_l2norm_backward_args;
 void bif_l2norm_backward(bif_device *device, const bif_l2norm_backward_args *args);
 
-/* One direction of InfoNCE over tiles; the [B,Gn] matrix never exists as a whole.
+/* One direction of InfoNCE over tiles; the [B,Gn] matrix never exists as a whole. All tensors of the contrastive losses are f32.
  * a [B,E] this rank's rows; b [Gn,E] all ranks' rows of the other tower; the partner of row i is b[first + i].
  * s = scale * a b^T. loss f32 [B] = lse(row) - s[i, first+i]. With gradients wanted (all three or none):
  * da += weight * dloss/da, db += weight * dloss/db, dscale f32 [1] += weight * dloss/dscale, summed over the rows of a. */
@@ -276,13 +280,18 @@ void bif_scale(bif_device *device, float alpha, bif_tensor *x);
 /* Sum of squares in double with a fixed order of blocks, on the host; NaN or Inf in x gives a non-finite result.
  * Synchronises. */
 double bif_sumsq(bif_device *device, const bif_tensor *x);
+/* sum f64 [1] += the sum of x, f32 [n], in a fixed order. Does not synchronise. */
+void bif_sum(bif_device *device, const bif_tensor *x, bif_tensor *sum);
 
 /* AdamW (decoupled decay, torch.optim.AdamW): g = grad * grad_scale; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
- * p = p (1 - lr wd) - lr * (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + eps). All f32, same numel; step counts from 1. */
+ * p = p (1 - lr wd) - lr * (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + eps),
+ * then p is limited to [min, max]. m, v, grad f32, same numel; step counts from 1. param is f32 (low NULL), or bf16 with low u16: then p is the
+ * f32 number with the bits (param << 16) + (int16)low, so that param is p rounded to the nearest bf16 (ties away from zero) and p is exact. */
 typedef struct {
-    bif_tensor *param, *m, *v;
+    bif_tensor *param, *low, *m, *v;
     const bif_tensor *grad;
     double lr, beta1, beta2, eps, weight_decay, grad_scale;
+    float min, max; /* -INFINITY, INFINITY: no limit */
     int64_t step;
 } bif_adamw_args;
 void bif_adamw(bif_device *device, const bif_adamw_args *args);
@@ -302,6 +311,7 @@ struct bif_ops_table {
     void (*axpy)(bif_device *device, float alpha, const bif_tensor *x, bif_tensor *y);
     void (*scale)(bif_device *device, float alpha, bif_tensor *x);
     double (*sumsq)(bif_device *device, const bif_tensor *x);
+    void (*sum)(bif_device *device, const bif_tensor *x, bif_tensor *sum);
 };
 
 #ifdef __cplusplus

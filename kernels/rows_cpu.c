@@ -105,7 +105,9 @@ void BIF_CPU(add_rows)(bif_device *device, const bif_add_rows_args *args)
 void BIF_CPU(patchify)(bif_device *device, const bif_patchify_args *args)
 {
     int64_t size = args->pixels->dim[2], p = args->patch, side = size / p, t = args->rows->dim[0];
-    const float *pixels = bif_f32(args->pixels);
+    const bool levels = args->table != NULL;
+    const float *pixels = bif_f32(args->pixels), *table = bif_f32(args->table);
+    const uint8_t *bytes = (const uint8_t *)args->pixels->data;
     float *rows = bif_f32(args->rows);
     int threads = bif_threads_for(device, t * 3 * p * p);
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -114,7 +116,14 @@ void BIF_CPU(patchify)(bif_device *device, const bif_patchify_args *args)
         float *to = rows + r * 3 * p * p;
         for (int64_t channel = 0; channel < 3; channel++) {
             for (int64_t y = 0; y < p; y++) {
-                memcpy(to, pixels + ((image * 3 + channel) * size + py * p + y) * size + px * p, (size_t)p * sizeof(float));
+                if (levels) {
+                    const uint8_t *from = bytes + ((image * size + py * p + y) * size + px * p) * 3 + channel;
+                    for (int64_t x = 0; x < p; x++) {
+                        to[x] = table[channel * 256 + from[3 * x]];
+                    }
+                } else {
+                    memcpy(to, pixels + ((image * 3 + channel) * size + py * p + y) * size + px * p, (size_t)p * sizeof(float));
+                }
                 to += p;
             }
         }

@@ -4,15 +4,15 @@
 
 size_t bif_dtype_size(bif_dtype dtype)
 {
-    static const size_t sizes[] = {4, 2, 2, 4, 8, 1};
-    BIF_BUG_IF((unsigned)dtype > BIF_DTYPE_U8, "unknown dtype %d", (int)dtype);
+    static const size_t sizes[] = {4, 2, 2, 4, 8, 1, 2, 8};
+    BIF_BUG_IF((unsigned)dtype > BIF_DTYPE_F64, "unknown dtype %d", (int)dtype);
     return sizes[dtype];
 }
 
 const char *bif_dtype_name(bif_dtype dtype)
 {
-    static const char *const names[] = {"f32", "bf16", "f16", "i32", "i64", "u8"};
-    return (unsigned)dtype > BIF_DTYPE_U8 ? "?" : names[dtype];
+    static const char *const names[] = {"f32", "bf16", "f16", "i32", "i64", "u8", "u16", "f64"};
+    return (unsigned)dtype > BIF_DTYPE_F64 ? "?" : names[dtype];
 }
 
 int64_t bif_numel(const bif_tensor *t)
@@ -56,6 +56,13 @@ bif_tensor bif_take2(bif_arena *arena, bif_dtype dtype, int64_t d0, int64_t d1)
     bif_tensor t = bif_tensor2(NULL, dtype, d0, d1);
     t.data = bif_arena_take(arena, bif_bytes(&t));
     return t;
+}
+
+bif_tensor bif_part2(const bif_tensor *t, int64_t first, int64_t d0, int64_t d1)
+{
+    BIF_BUG_IF(first < 0 || d0 < 0 || d1 < 0 || first + d0 * d1 > bif_numel(t), "elements [%lld, +%lld x %lld) of %lld", (long long)first,
+               (long long)d0, (long long)d1, (long long)bif_numel(t));
+    return bif_tensor2(t->data == NULL ? NULL : (char *)t->data + (size_t)first * bif_dtype_size(t->dtype), t->dtype, d0, d1);
 }
 
 bif_tensor bif_rows(const bif_tensor *t, int64_t first, int64_t count)

@@ -14,6 +14,8 @@ typedef enum {
     BIF_DTYPE_I32 = 3,
     BIF_DTYPE_I64 = 4,
     BIF_DTYPE_U8 = 5,
+    BIF_DTYPE_U16 = 6,
+    BIF_DTYPE_F64 = 7,
 } bif_dtype;
 
 #define BIF_MAX_RANK 4
@@ -37,6 +39,8 @@ bif_tensor bif_tensor4(void *data, bif_dtype dtype, int64_t d0, int64_t d1, int6
 /* The same, with memory taken from an arena. */
 bif_tensor bif_take1(bif_arena *arena, bif_dtype dtype, int64_t d0);
 bif_tensor bif_take2(bif_arena *arena, bif_dtype dtype, int64_t d0, int64_t d1);
+/* [d0, d1] elements of t from its element `first` on. */
+bif_tensor bif_part2(const bif_tensor *t, int64_t first, int64_t d0, int64_t d1);
 /* Rows [first, first + count) along dimension 0. */
 bif_tensor bif_rows(const bif_tensor *t, int64_t first, int64_t count);
 /* "f32 [3, 64, 64]" into a caller's buffer; returns it. */

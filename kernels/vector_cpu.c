@@ -52,6 +52,18 @@ double BIF_CPU(sumsq)(bif_device *device, const bif_tensor *x)
     return total;
 }
 
+void BIF_CPU(sum)(bif_device *device, const bif_tensor *x, bif_tensor *sum)
+{
+    (void)device; /* rows of a loss: too few for threads */
+    int64_t n = bif_numel(x);
+    const float *from = bif_f32(x);
+    double total = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        total += (double)from[i];
+    }
+    *(double *)sum->data += total;
+}
+
 void BIF_CPU(adamw)(bif_device *device, const bif_adamw_args *args)
 {
     int64_t n = bif_numel(args->param);
@@ -68,6 +80,8 @@ void BIF_CPU(adamw)(bif_device *device, const bif_adamw_args *args)
         float m = b1 * first[i] + c1 * g, v = b2 * second[i] + c2 * g * g;
         first[i] = m;
         second[i] = v;
-        param[i] = keep * param[i] - rate * m / (sqrtf(v * unbias) + eps);
+        float p = keep * param[i] - rate * m / (sqrtf(v * unbias) + eps);
+        p = p < args->min ? args->min : p;
+        param[i] = p > args->max ? args->max : p;
     }
 }

@@ -66,7 +66,9 @@ void bif_optimizer_step(bif_optimizer *optimizer, bif_comm *comm, double norm, d
         bif_tensor grad = bif_tensor1(params->grads + from, BIF_DTYPE_F32, to - from);
         bif_tensor m = bif_tensor1(optimizer->moments.m + (from - first), BIF_DTYPE_F32, to - from);
         bif_tensor v = bif_tensor1(optimizer->moments.v + (from - first), BIF_DTYPE_F32, to - from);
-        bif_adamw(params->device, &(bif_adamw_args){.param = &value,
+        bif_adamw(params->device, &(bif_adamw_args){.min = -INFINITY,
+                                                    .max = INFINITY,
+                                                    .param = &value,
                                                     .grad = &grad,
                                                     .m = &m,
                                                     .v = &v,

@@ -88,8 +88,8 @@ int main(int argc, char **argv)
         }
         bif_tensor cu = bif_tensor1(bounds, BIF_DTYPE_I32, s->n + 1);
         float scale = 1 / sqrtf((float)s->d);
-        bif_attention_args forward = {&qkv, &cu, s->h, s->g, s->d, s->causal, scale, &out, &lse};
-        bif_attention_backward_args backward = {&qkv, &cu,  &out,      &lse,  &dout, s->h,
+        bif_attention_args forward = {&qkv, &cu, NULL, s->h, s->g, s->d, s->causal, scale, &out, &lse};
+        bif_attention_backward_args backward = {&qkv, &cu, NULL,  &out,      &lse,  &dout, s->h,
                                                 s->g, s->d, s->causal, scale, &dqkv};
         double best_forward = 1e9, best_backward = 1e9, stop = now() + 1.0;
         bif_attention(device, &forward);

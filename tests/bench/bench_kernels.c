@@ -141,7 +141,7 @@ static void memory_bound(int64_t t, int64_t c, int64_t f)
     double keep = 0;
     BEST(s10, keep += bif_sumsq(device, &g));
     line("sumsq", flat, s10);
-    BEST(s11, bif_adamw(device, (&(bif_adamw_args){.param = &p,
+    BEST(s11, bif_adamw(device, (&(bif_adamw_args){.min = -INFINITY, .max = INFINITY, .param = &p,
                                                    .m = &m,
                                                    .v = &v,
                                                    .grad = &g,

@@ -129,7 +129,7 @@ static sample make_sample(const shape *c, bool gradient)
 
 static bif_attention_args forward_args(const sample *s, bif_tensor *out, bif_tensor *lse)
 {
-    return (bif_attention_args){&s->qkv, &s->bounds, s->p.h, s->p.g, s->p.d, s->p.causal, (float)s->p.scale, out, lse};
+    return (bif_attention_args){&s->qkv, &s->bounds, NULL, s->p.h, s->p.g, s->p.d, s->p.causal, (float)s->p.scale, out, lse};
 }
 
 static void check_device(bif_device *device, const sample *s, double tolerance)
@@ -143,7 +143,7 @@ static void check_device(bif_device *device, const sample *s, double tolerance)
     args = forward_args(s, &alone, NULL);
     bif_attention(device, &args);
     cr_assert(memcmp(alone.data, out.data, bif_bytes(&out)) == 0, "out depends on whether lse is wanted");
-    bif_attention_backward_args back = {&s->qkv,     &s->bounds,        &out, &lse, &s->dout, s->p.h, s->p.g, s->p.d,
+    bif_attention_backward_args back = {&s->qkv,     &s->bounds, NULL,        &out, &lse, &s->dout, s->p.h, s->p.g, s->p.d,
                                         s->p.causal, (float)s->p.scale, &dqkv};
     bif_attention_backward(device, &back);
     ref_close("dqkv", dqkv.data, s->p.dqkv, bif_numel(&dqkv), 5 * tolerance);
@@ -193,7 +193,7 @@ Test(attention, central_differences)
                        dqkv = ref_f32(s.t, s.row, 0);
             bif_attention_args args = forward_args(&s, &out, &lse);
             bif_attention(device, &args);
-            bif_attention_backward_args back = {&s.qkv,     &s.bounds,        &out, &lse, &s.dout, s.p.h, s.p.g, s.p.d,
+            bif_attention_backward_args back = {&s.qkv,     &s.bounds, NULL,        &out, &lse, &s.dout, s.p.h, s.p.g, s.p.d,
                                                 s.p.causal, (float)s.p.scale, &dqkv};
             bif_attention_backward(device, &back);
             ref_gradient("dqkv", loss_of, &s.p, s.p.qkv, s.t * s.row, dqkv.data, NULL, 5e-6);
@@ -212,7 +212,7 @@ Test(attention, nothing_to_do)
         out.dim[1] = 16, lse.dim[1] = 2, dqkv.dim[1] = 32;
         bif_attention_args args = forward_args(&s, &out, &lse);
         bif_attention(device, &args);
-        bif_attention_backward_args back = {&s.qkv, &s.bounds, &out, &lse, &s.dout, 2, 1, 8, true, 1.0f, &dqkv};
+        bif_attention_backward_args back = {&s.qkv, &s.bounds, NULL, &out, &lse, &s.dout, 2, 1, 8, true, 1.0f, &dqkv};
         bif_attention_backward(device, &back);
         ref_done();
     }

@@ -170,7 +170,9 @@ Test(elementwise, adamw)
             memset(first.data, 0, bif_bytes(&first));
             memset(second.data, 0, bif_bytes(&second));
             for (int step = 1; step <= 3; step++) {
-                bif_adamw(device, &(bif_adamw_args){.param = &param,
+                bif_adamw(device, &(bif_adamw_args){.min = -INFINITY,
+                                                    .max = INFINITY,
+                                                    .param = &param,
                                                     .m = &first,
                                                     .v = &second,
                                                     .grad = &grad,
