@@ -1,5 +1,5 @@
-/* Tensor-core and asynchronous-copy instructions of sm_80 and up, one function each. Nothing else in the kernels is assembler, so this is the
- * one header that an emulation replaces (tests/emu has its own under the same name, with the same fragment layouts).
+/* Tensor-core, asynchronous-copy and fast exponent instructions of sm_80 and up, one function each. Nothing else in the kernels is assembler,
+ * so this is the one header that an emulation replaces (tests/emu has its own under the same name, with the same fragment layouts).
  *
  * Fragments of mma.m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16"), g = lane / 4, t = lane % 4, each register two bf16, the lower
  * column (or k) in the lower half:
@@ -45,6 +45,14 @@ __device__ __forceinline__ uint32_t bif_pair(float low, float high)
 {
     const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
     return *reinterpret_cast<const uint32_t *>(&pair);
+}
+
+/* 2^x, one instruction where exp2f takes four: relative error below 2^-22, results below 2^-126 become 0. */
+__device__ __forceinline__ float bif_exp2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 
 /* Begins to copy 16 bytes from global to shared memory (both aligned to 16): the first `bytes` (0 to 16) are read, the rest is zero. With
