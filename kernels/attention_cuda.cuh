@@ -88,13 +88,24 @@ template <int W> __device__ __forceinline__ int bif_tile_at(int row, int chunk)
 template <int ROWS, int W, int THREADS>
 __device__ __forceinline__ void bif_tile_copy(bif_bf16 *tile, const bif_bf16 *from, int64_t stride, int rows, int dim)
 {
-    constexpr int chunks = W / 8;
+    constexpr int chunks = W / 8, step = THREADS / chunks;
     static_assert(ROWS * chunks % THREADS == 0, "a tile is copied in whole rounds");
+    if constexpr (THREADS % chunks == 0 && step % 8 == 0) { /* a thread stays in its column, and the permutation comes round: one pointer */
+        const int first = (int)threadIdx.x / chunks, chunk = (int)threadIdx.x % chunks;
+        bif_bf16 *const to = tile + bif_tile_at<W>(first, chunk);
+        const bif_bf16 *at = from + first * stride + chunk * 8;
 #pragma unroll
-    for (int i = 0; i < ROWS * chunks / THREADS; i++) {
-        const int at = (int)threadIdx.x + i * THREADS, row = at / chunks, chunk = at % chunks;
-        const bool there = row < rows && chunk * 8 < dim;
-        bif_copy_16(tile + bif_tile_at<W>(row, chunk), there ? from + row * stride + chunk * 8 : from, there ? 16 : 0);
+        for (int i = 0; i < ROWS / step; i++, at += step * stride) {
+            const bool there = first + i * step < rows && chunk * 8 < dim;
+            bif_copy_16(to + i * step * W, there ? at : from, there ? 16 : 0);
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < ROWS * chunks / THREADS; i++) {
+            const int at = (int)threadIdx.x + i * THREADS, row = at / chunks, chunk = at % chunks;
+            const bool there = row < rows && chunk * 8 < dim;
+            bif_copy_16(tile + bif_tile_at<W>(row, chunk), there ? from + row * stride + chunk * 8 : from, there ? 16 : 0);
+        }
     }
 }
 
