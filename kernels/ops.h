@@ -224,7 +224,8 @@ typedef struct {
 void bif_add_rows(bif_device *device, const bif_add_rows_args *args);
 
 /* Softmax cross-entropy of each row. logits [R,V]; targets i32 [R] in [0,V); weight f32 [R], or [1] for all rows, or NULL (1).
- * loss f32 [R] or NULL = weight * (lse - logit[target]). dlogits [R,V] or NULL = weight * (softmax - onehot); may be logits. */
+ * loss f32 [R] or NULL = weight * (lse - logit[target]). dlogits [R,V] or NULL = weight * (softmax - onehot); may be logits.
+ * A target outside of [0,V) aborts on the CPU; CUDA, where the host does not see it, makes the row's loss and gradient NaN. */
 typedef struct {
     const bif_tensor *logits, *targets, *weight;
     bif_tensor *loss, *dlogits;
