@@ -10,22 +10,22 @@ static void *array(int64_t count, size_t size)
     return bif_realloc(NULL, (size_t)count, size);
 }
 
-static int64_t picture_floats(const bif_batch_limits *limits)
+static int64_t picture_bytes(const bif_batch_limits *limits)
 {
-    int64_t side = limits->image_size, floats = 0;
-    BIF_BUG_IF(!bif_mul_i64(side, side, &floats) || !bif_mul_i64(floats, 3, &floats), "pictures of side %lld",
+    int64_t side = limits->image_size, bytes = 0;
+    BIF_BUG_IF(!bif_mul_i64(side, side, &bytes) || !bif_mul_i64(bytes, 3, &bytes), "pictures of side %lld",
                (long long)side);
-    return floats;
+    return bytes;
 }
 
 bif_batch *bif_batch_new(const bif_batch_limits *limits)
 {
     bif_batch *b = bif_calloc(1, sizeof *b);
-    int64_t features = 0, floats = 0;
+    int64_t features = 0, bytes = 0;
     BIF_BUG_IF(!bif_mul_i64(limits->images, limits->tokens_per_image, &features) || features > INT32_MAX,
                "a batch with %lld pictures of %lld rows", (long long)limits->images,
                (long long)limits->tokens_per_image);
-    BIF_BUG_IF(!bif_mul_i64(limits->images, picture_floats(limits), &floats), "a batch with %lld pictures",
+    BIF_BUG_IF(!bif_mul_i64(limits->images, picture_bytes(limits), &bytes), "a batch with %lld pictures",
                (long long)limits->images);
     b->ids = array(limits->tokens, sizeof *b->ids);
     b->pos = array(limits->tokens, sizeof *b->pos);
@@ -36,7 +36,7 @@ bif_batch *bif_batch_new(const bif_batch_limits *limits)
     b->cu_seqlens = array(limits->sequences + 1, sizeof *b->cu_seqlens);
     b->eot = array(limits->sequences, sizeof *b->eot);
     b->sample = array(limits->sequences, sizeof *b->sample);
-    b->pixels = floats > 0 ? bif_realloc(NULL, (size_t)floats, sizeof *b->pixels) : NULL;
+    b->pixels = bytes > 0 ? bif_malloc((size_t)bytes) : NULL;
     bif_batch_clear(b);
     return b;
 }
@@ -65,7 +65,7 @@ void bif_batch_clear(bif_batch *b)
     b->cu_seqlens[0] = 0;
 }
 
-bool bif_batch_add(bif_batch *b, const bif_batch_limits *limits, const struct bif_encoded_view *s, const float *pixels,
+bool bif_batch_add(bif_batch *b, const bif_batch_limits *limits, const struct bif_encoded_view *s, const uint8_t *pixels,
                    uint64_t sample)
 {
     if (s->count < 1 || b->tokens + s->count > limits->tokens || b->sequences + 1 > limits->sequences ||
@@ -92,8 +92,8 @@ bool bif_batch_add(bif_batch *b, const bif_batch_limits *limits, const struct bi
         }
     }
     if (s->images > 0 && pixels != NULL) {
-        size_t floats = (size_t)picture_floats(limits);
-        memcpy(b->pixels + (size_t)b->images * floats, pixels, (size_t)s->images * floats * sizeof *pixels);
+        const int64_t bytes = picture_bytes(limits);
+        memcpy(b->pixels + b->images * bytes, pixels, (size_t)(s->images * bytes));
     }
     b->images += s->images;
     b->tokens += s->count;

@@ -16,7 +16,7 @@ typedef struct {
     int32_t *rows;       /* [R] rows whose NEXT token is supervised: labels[rows[i]+1] != -100 and the same sequence */
     int32_t *targets;    /* [R] = labels[rows[i]+1] */
     int32_t *eot;        /* [n] last row of each sequence (pooling of a text tower) */
-    float *pixels;       /* [images, 3, S, S] */
+    uint8_t *pixels;     /* [images, S, S, 3] */
     uint64_t *sample;    /* [n] global sample number, for logs */
 } bif_batch;
 
@@ -35,8 +35,8 @@ struct bif_encoded_view { /* what bif_batch_add needs of a bif_encoded (data/cha
     const int64_t *image_start;
     int64_t images;
 };
-/* Appends one sequence; its pictures' pixels ([images, 3, S, S]) are copied, or with pixels == NULL stand at
+/* Appends one sequence; its pictures' pixels ([images, S, S, 3]) are copied, or with pixels == NULL stand at
  * batch->pixels + batch->images * 3 * S * S already (the loader decodes in place). False (and nothing added) if it does
  * not fit. */
 bool bif_batch_add(bif_batch *batch, const bif_batch_limits *limits, const struct bif_encoded_view *sequence,
-                   const float *pixels, uint64_t sample);
+                   const uint8_t *pixels, uint64_t sample);

@@ -1,4 +1,5 @@
-/* Encoded picture -> RGB -> what the encoder was trained on, equal to Pillow 13 and CLIPImageProcessor (PIL backend).
+/* Encoded picture -> RGB -> the bytes the encoder was trained on, equal to Pillow 13 and CLIPImageProcessor (PIL backend). Pictures stay u8 up
+ * to the device, a quarter of the memory and of the way there; what a level is worth to the encoder is a table of 3 x 256 floats.
  *
  *  decode   JPEG (libjpeg-turbo, ISLOW, fancy upsampling as Pillow; grey, CMYK/YCCK inverted as Adobe writes it), PNG
  *           (libpng; palette, grey, 16 bit), WebP (of an animation the first frame, on black). Alpha and tRNS are
@@ -11,8 +12,9 @@
  *  resize   Pillow's two-pass antialiased bicubic (a = -0.5), 8-bit with fixed-point weights (22 bit), to the bit.
  *           Pillow 13 goes down before across when height - out_height is above 0 and above 2 * (width - out_width);
  *           up to 12 it always went across first, which differs by about one level in such tall pictures.
- *  clip     shortest side to S (other side = int(S * long / short)), centre crop, /255, mean/std. Only what the crop
- *           keeps is computed, and the canvas of BIF_FIT_PAD never exists.
+ *  clip     shortest side to S (other side = int(S * long / short)), centre crop. Only what the crop keeps is
+ *           computed, and the canvas of BIF_FIT_PAD never exists.
+ *  table    /255, minus mean, by std.
  *
  * All functions are thread-safe. `limits` may be NULL (all defaults). */
 #pragma once
@@ -53,7 +55,11 @@ typedef struct {
 
 /* CLIP's constants, fit crop. */
 bif_preprocess bif_preprocess_clip(int64_t size);
-/* The whole way: out f32 [3, S, S], normalised. */
-bif_status bif_preprocess_run(const bif_preprocess *preprocess, const bif_image *image, float *out);
-/* Only the u8 part: out u8 [S, S, 3]. */
-bif_status bif_preprocess_u8(const bif_preprocess *preprocess, const bif_image *image, uint8_t *out);
+/* out u8 [S, S, 3]. BIF_ERR_CONFIG: a setting out of range; BIF_ERR_DATA: an empty image. */
+bif_status bif_preprocess_run(const bif_preprocess *preprocess, const bif_image *image, uint8_t *out);
+/* The normalised value of each level of a channel, table[channel * 256 + level], to the bit what CLIPImageProcessor makes of it.
+ * BIF_ERR_CONFIG: std is not above 0. */
+bif_status bif_preprocess_table(const bif_preprocess *preprocess, float table[3 * 256]);
+/* Pictures in the place of ones that cannot be used: every pixel the mean colour, rounded to the nearest level (so 0 after normalisation but
+ * for the rounding, below 0.004 with CLIP's constants). out u8 [pictures, S, S, 3]. */
+void bif_preprocess_blank(const bif_preprocess *preprocess, int64_t pictures, uint8_t *out);

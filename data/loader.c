@@ -186,23 +186,6 @@ static bif_status set_limits(bif_loader *loader)
     return BIF_OK;
 }
 
-/* The normalised value of every byte, taken from the image room itself: a 16 x 16 picture that is not resized. */
-static bif_status set_levels(bif_loader *loader)
-{
-    uint8_t rgb[256 * 3];
-    if (loader->options.mode == BIF_LOADER_TEXT) {
-        return BIF_OK; /* no picture is ever prepared */
-    }
-    for (size_t v = 0; v < 256; v++) {
-        rgb[3 * v] = rgb[3 * v + 1] = rgb[3 * v + 2] = (uint8_t)v;
-    }
-    bif_preprocess same = loader->options.preprocess;
-    same.size = 16;
-    same.fit = BIF_FIT_SQUASH;
-    const bif_image image = {rgb, 16, 16};
-    return bif_preprocess_run(&same, &image, &loader->level[0][0]);
-}
-
 static void set_tables(bif_loader *loader)
 {
     const bif_loader_options *o = &loader->options;
@@ -241,7 +224,6 @@ bif_status bif_loader_open(const bif_loader_options *options, bif_loader **out)
         loader->options.end_step = options->end_step < 0 || end < options->end_step ? end : options->end_step;
     }
     BIF_TRY(set_limits(loader));
-    BIF_TRY(set_levels(loader));
     set_tables(loader);
     BIF_TRY(bif_loader_start(loader));
     *out = loader;

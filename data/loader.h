@@ -12,13 +12,13 @@
  * A sample that cannot be used is logged once with shard:index and reason, and counted. What all ranks can see (text,
  * template, length, number of pictures, the picture's record in the shard) leaves it out of the deal, on all ranks
  * alike, and rank 0 logs it. A picture's bytes are seen only by its owner, who keeps the sequence in its place with all
- * labels -100 and grey pixels (0.0): the schedule does not change, and the trainer sums the count of supervised tokens
- * over ranks anyway.
+ * labels -100 and a picture of the mean colour (bif_preprocess_blank): the schedule does not change, and the trainer
+ * sums the count of supervised tokens over ranks anyway.
  *
  * CAPTION: all ranks hold the same number of pairs, B / world: rank r takes the positions [r*B/world, (r+1)*B/world) of
  * the step. A pair that cannot be used, for its text or its picture, is replaced by the one N/2 places further in the
  * same epoch's order (then by the next, at most 63 tries): a function of the position alone, so the owner decides
- * without the other ranks, at any world size and after any resume. The owner logs and counts it. A grey picture would
+ * without the other ranks, at any world size and after any resume. The owner logs and counts it. A blank picture would
  * be a false pair for the whole batch. A pair has exactly one picture; its text is the caption, or the first "gpt" turn
  * of a conversation. Surrounding white space is dropped. A longer text is cut and keeps EOS (chat.truncate) or cannot
  * be used. Labels are all -100 and image_row all -1.

@@ -5,16 +5,6 @@
 
 #include "data/loader_parts.h"
 
-static void normalise(const bif_loader *loader, const uint8_t *rgb, float *out)
-{
-    const size_t plane = (size_t)(loader->options.preprocess.size * loader->options.preprocess.size);
-    for (size_t i = 0; i < plane; i++) {
-        for (size_t c = 0; c < 3; c++) {
-            out[c * plane + i] = loader->level[c][rgb[3 * i + c]];
-        }
-    }
-}
-
 /* Keeps a copy if there is room. Two workers may decode one picture at the same time: the second copy is dropped. */
 static void keep(bif_loader *loader, int64_t image, const uint8_t *rgb, size_t size)
 {
@@ -36,7 +26,7 @@ static void keep(bif_loader *loader, int64_t image, const uint8_t *rgb, size_t s
     atomic_fetch_sub_explicit(&loader->cached, (int64_t)size, memory_order_relaxed);
 }
 
-static bif_status decode(bif_loader_worker *worker, const bif_shard *shard, int64_t index)
+static bif_status decode(bif_loader_worker *worker, const bif_shard *shard, int64_t index, uint8_t *out)
 {
     bif_status st = BIF_OK;
     const bif_loader *loader = worker->loader;
@@ -52,13 +42,13 @@ static bif_status decode(bif_loader_worker *worker, const bif_shard *shard, int6
     }
     BIF_TRY(bif_shard_read_image(shard, index, worker->bytes, worker->capacity));
     BIF_TRY(bif_image_decode(what, worker->bytes, (size_t)record.size, &loader->options.image_limits, &image));
-    BIF_TRY(bif_preprocess_u8(&loader->options.preprocess, &image, worker->rgb));
+    BIF_TRY(bif_preprocess_run(&loader->options.preprocess, &image, out));
 done:
     bif_image_free(&image);
     return st;
 }
 
-bif_status bif_loader_pictures(bif_loader_worker *worker, uint64_t sample, int64_t images, float *out)
+bif_status bif_loader_pictures(bif_loader_worker *worker, uint64_t sample, int64_t images, uint8_t *out)
 {
     bif_status st = BIF_OK;
     bif_loader *loader = worker->loader;
@@ -69,22 +59,23 @@ bif_status bif_loader_pictures(bif_loader_worker *worker, uint64_t sample, int64
     BIF_TRY(bif_loader_sample(loader, sample, &shard, &first_image, &record));
     for (int64_t i = 0; i < images; i++) {
         const int64_t index = (int64_t)record.images[i];
-        const uint8_t *rgb = NULL;
+        uint8_t *to = out + (size_t)i * size;
+        const uint8_t *kept = NULL;
         if (loader->pixels != NULL) {
-            rgb = atomic_load_explicit(&loader->pixels[first_image + index], memory_order_acquire);
+            kept = atomic_load_explicit(&loader->pixels[first_image + index], memory_order_acquire);
         }
-        if (rgb == NULL) {
-            BIF_TRY(decode(worker, shard, index));
-            rgb = worker->rgb;
-            if (loader->pixels != NULL) {
-                keep(loader, first_image + index, rgb, size);
-            }
+        if (kept != NULL) {
+            memcpy(to, kept, size);
+            continue;
         }
-        normalise(loader, rgb, out + (size_t)i * size);
+        BIF_TRY(decode(worker, shard, index, to));
+        if (loader->pixels != NULL) {
+            keep(loader, first_image + index, to, size);
+        }
     }
 done:
     if (st != BIF_OK) {
-        memset(out, 0, (size_t)images * size * sizeof *out);
+        bif_preprocess_blank(&loader->options.preprocess, images, out);
     }
     return st;
 }

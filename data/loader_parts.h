@@ -46,7 +46,6 @@ typedef struct {
     pthread_t thread;
     uint8_t *bytes; /* encoded picture */
     size_t capacity;
-    uint8_t *rgb; /* [S, S, 3] */
 } bif_loader_worker;
 
 struct bif_loader {
@@ -58,7 +57,6 @@ struct bif_loader {
     int64_t pairs; /* items of a step: B, CAPTION B / world */
     bif_batch_limits limits;
     char digest[33];
-    float level[3][256]; /* u8 -> normalised */
 
     _Atomic(uint64_t) *length;  /* [samples] 0 unknown, UINT64_MAX unusable, else tokens and above bit 32 pictures */
     _Atomic(uint8_t) *warned;   /* [samples] logged already */
@@ -89,8 +87,8 @@ void bif_loader_where(const bif_loader *loader, uint64_t sample, char *text, siz
 void bif_loader_warn(bif_loader *loader, uint64_t sample);
 
 /* ---- loader_image.c ---- */
-/* The first `images` pictures of a sample, normalised, to out [images, 3, S, S]; all grey after BIF_ERR_DATA. */
-bif_status bif_loader_pictures(bif_loader_worker *worker, uint64_t sample, int64_t images, float *out);
+/* The first `images` pictures of a sample to out [images, S, S, 3]; all blank after a failure. */
+bif_status bif_loader_pictures(bif_loader_worker *worker, uint64_t sample, int64_t images, uint8_t *out);
 
 /* ---- loader_work.c ---- */
 bif_status bif_loader_start(bif_loader *loader); /* threads */

@@ -22,7 +22,7 @@ static uint64_t sample_at(const bif_loader *loader, int64_t position, int64_t at
     return loader->options.shuffle ? bif_permute(loader->options.seed, epoch, n, k) : k;
 }
 
-static float *pixels_of(const bif_loader *loader, const bif_loader_slot *slot, const bif_loader_item *item)
+static uint8_t *pixels_of(const bif_loader *loader, const bif_loader_slot *slot, const bif_loader_item *item)
 {
     return slot->batch[item->batch]->pixels + item->image * 3 * loader->limits.image_size * loader->limits.image_size;
 }
@@ -327,17 +327,14 @@ static void *worker_main(void *argument)
 bif_status bif_loader_start(bif_loader *loader)
 {
     bif_status st = BIF_OK;
-    const size_t size = (size_t)(3 * loader->limits.image_size * loader->limits.image_size);
     sigset_t all, before;
     sigfillset(&all); /* a signal to stop is for the main thread */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (loader->workers < loader->options.threads) {
         bif_loader_worker *worker = &loader->worker[loader->workers];
         worker->loader = loader;
-        worker->rgb = bif_malloc(size);
         int error = pthread_create(&worker->thread, NULL, worker_main, worker);
         if (error != 0) {
-            free(worker->rgb);
             st = bif_fail(BIF_ERR_MEMORY, "cannot start loader thread %d: %s", loader->workers + 1, strerror(error));
             break;
         }
@@ -356,7 +353,6 @@ void bif_loader_stop(bif_loader *loader)
     for (int i = 0; i < loader->workers; i++) {
         pthread_join(loader->worker[i].thread, NULL);
         free(loader->worker[i].bytes);
-        free(loader->worker[i].rgb);
     }
     for (int64_t s = 0; s < loader->slots; s++) {
         bif_loader_slot *slot = &loader->slot[s];

@@ -1,5 +1,5 @@
 #include <math.h>
-#include <stdlib.h>
+#include <string.h>
 
 #include "data/image.h"
 #include "data/resize.h"
@@ -12,7 +12,12 @@ bif_preprocess bif_preprocess_clip(int64_t size)
                              .std = { 0.26862954f, 0.26130258f, 0.27577711f } };
 }
 
-bif_status bif_preprocess_u8(const bif_preprocess *preprocess, const bif_image *image, uint8_t *out)
+static uint8_t level(double value)
+{
+    return (uint8_t)(value < 0.0 ? 0.0 : value > 255.0 ? 255.0 : value);
+}
+
+bif_status bif_preprocess_run(const bif_preprocess *preprocess, const bif_image *image, uint8_t *out)
 {
     int64_t s = preprocess->size, w = image->width, h = image->height;
     if (s < 1 || s > 16384) {
@@ -46,8 +51,7 @@ bif_status bif_preprocess_u8(const bif_preprocess *preprocess, const bif_image *
         job.off_x = (job.canvas_width - w) / 2;
         job.off_y = (job.canvas_height - h) / 2;
         for (int c = 0; c < 3; c++) {
-            double level = floor((double)preprocess->mean[c] * 255.0);
-            job.fill[c] = (uint8_t)(level < 0.0 ? 0.0 : level > 255.0 ? 255.0 : level);
+            job.fill[c] = level(floor((double)preprocess->mean[c] * 255.0));
         }
         break;
     case BIF_FIT_SQUASH:
@@ -59,11 +63,8 @@ bif_status bif_preprocess_u8(const bif_preprocess *preprocess, const bif_image *
     return BIF_OK;
 }
 
-bif_status bif_preprocess_run(const bif_preprocess *preprocess, const bif_image *image, float *out)
+bif_status bif_preprocess_table(const bif_preprocess *preprocess, float table[3 * 256])
 {
-    bif_status st = BIF_OK;
-    float table[3][256];
-    uint8_t *bytes = NULL;
     for (int c = 0; c < 3; c++) {
         if (!(preprocess->std[c] > 0.0f)) {
             return bif_fail(BIF_ERR_CONFIG, "the standard deviation of channel %d is %g; it must be above 0", c,
@@ -72,20 +73,20 @@ bif_status bif_preprocess_run(const bif_preprocess *preprocess, const bif_image 
         for (int v = 0; v < 256; v++) {
             /* Rounded to f32 after the scaling and after each step of the normalisation, as CLIPImageProcessor does. */
             float scaled = (float)(v * (1.0 / 255.0));
-            table[c][v] = (scaled - preprocess->mean[c]) / preprocess->std[c];
+            table[c * 256 + v] = (scaled - preprocess->mean[c]) / preprocess->std[c];
         }
     }
-    int64_t plane = preprocess->size * preprocess->size;
-    if (preprocess->size >= 1 && preprocess->size <= 16384) {
-        bytes = bif_malloc((size_t)plane * 3);
+    return BIF_OK;
+}
+
+void bif_preprocess_blank(const bif_preprocess *preprocess, int64_t pictures, uint8_t *out)
+{
+    const int64_t pixels = pictures * preprocess->size * preprocess->size;
+    uint8_t colour[3];
+    for (int c = 0; c < 3; c++) {
+        colour[c] = level(rint((double)preprocess->mean[c] * 255.0));
     }
-    BIF_TRY(bif_preprocess_u8(preprocess, image, bytes)); /* refuses every other size before it writes */
-    for (int64_t i = 0; i < plane; i++) {
-        out[i] = table[0][bytes[i * 3]];
-        out[plane + i] = table[1][bytes[i * 3 + 1]];
-        out[2 * plane + i] = table[2][bytes[i * 3 + 2]];
+    for (int64_t i = 0; i < pixels; i++) {
+        memcpy(out + i * 3, colour, sizeof colour);
     }
-done:
-    free(bytes);
-    return st;
 }

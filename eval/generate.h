@@ -4,7 +4,7 @@
 
 typedef struct {
     const bif_encoded *prompt; /* from bif_chat_prompt */
-    const float *pixels;       /* f32 [images, 3, S, S] or NULL */
+    const uint8_t *pixels;     /* [images, S, S, 3] or NULL */
     int64_t images;
 } bif_request;
 

@@ -12,26 +12,26 @@
 
 typedef struct {
     bif_encoded *encoded;
-    float **pixels; /* [images, 3, S, S] a sample */
+    uint8_t **pixels; /* [images, S, S, 3] a sample */
     int64_t count, tokens, images;
 } sample_set;
 
-static bif_status load_images(bif_session *s, const bif_jsonl_line *line, int root_fd, const char *root, float **pixels, int64_t *count)
+static bif_status load_images(bif_session *s, const bif_jsonl_line *line, int root_fd, const char *root, uint8_t **pixels, int64_t *count)
 {
     bif_status st = BIF_OK;
     const json_t *image = json_object_get(line->object, "image");
-    const int64_t floats = 3 * s->model.vit.image * s->model.vit.image;
+    const int64_t bytes = 3 * s->model.vit.image * s->model.vit.image;
     *count = json_is_array(image) ? (int64_t)json_array_size(image) : image != NULL && !json_is_null(image);
     if (*count > 0 && s->model.kind != BIF_MODEL_LLAVA) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: has a picture, but %s is a decoder alone", line->where, s->folder));
     }
-    *pixels = bif_calloc((size_t)(*count * floats), sizeof **pixels);
+    *pixels = bif_calloc((size_t)(*count * bytes), sizeof **pixels);
     for (int64_t i = 0; i < *count; i++) {
         const json_t *name = json_is_array(image) ? json_array_get(image, (size_t)i) : image;
         if (!json_is_string(name)) {
             BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: image must be a string or a list of strings", line->where));
         }
-        st = bif_session_image(s, root_fd, root, json_string_value(name), *pixels + i * floats);
+        st = bif_session_image(s, root_fd, root, json_string_value(name), *pixels + i * bytes);
         if (st != BIF_OK) {
             BIF_TRY(bif_fail_context(st, "%s", line->where));
         }
@@ -109,10 +109,35 @@ static bif_st_out host(const char *name, bif_tensor tensor)
     return (bif_st_out){.name = name, .tensor = tensor};
 }
 
+/* The pictures as the encoder sees them and other implementations want them: f32 [images, 3, S, S], malloc'ed. */
+static bif_status pixel_values(const bif_session *s, const bif_batch *batch, float **out)
+{
+    float table[3 * 256];
+    const bif_status st = bif_preprocess_table(&s->preprocess, table);
+    if (st != BIF_OK) {
+        return st;
+    }
+    const int64_t plane = s->model.vit.image * s->model.vit.image;
+    *out = bif_malloc((size_t)(batch->images * 3 * plane) * sizeof **out);
+    for (int64_t i = 0; i < batch->images; i++) {
+        for (int64_t c = 0; c < 3; c++) {
+            for (int64_t k = 0; k < plane; k++) {
+                (*out)[(i * 3 + c) * plane + k] = table[c * 256 + batch->pixels[(i * plane + k) * 3 + c]];
+            }
+        }
+    }
+    return BIF_OK;
+}
+
 static bif_status write_result(bif_session *s, const bif_batch *batch, float *logits, float *loss, bool gradients, const char *out)
 {
     const bif_params *params = &s->vlm.params;
     const int64_t side = s->model.vit.image;
+    float *values = NULL;
+    bif_status st = s->model.kind == BIF_MODEL_LLAVA ? pixel_values(s, batch, &values) : BIF_OK;
+    if (st != BIF_OK) {
+        return st;
+    }
     bif_st_out *tensors = bif_calloc((size_t)params->count + 6, sizeof *tensors);
     char **names = bif_calloc((size_t)params->count, sizeof *names);
     int64_t count = 0;
@@ -120,7 +145,7 @@ static bif_status write_result(bif_session *s, const bif_batch *batch, float *lo
     tensors[count++] = host("labels", bif_tensor1(batch->labels, BIF_DTYPE_I32, batch->tokens));
     tensors[count++] = host("cu_seqlens", bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1));
     if (s->model.kind == BIF_MODEL_LLAVA) {
-        tensors[count++] = host("pixel_values", bif_tensor4(batch->pixels, BIF_DTYPE_F32, batch->images, 3, side, side));
+        tensors[count++] = host("pixel_values", bif_tensor4(values, BIF_DTYPE_F32, batch->images, 3, side, side));
     }
     tensors[count++] = host("logits", bif_tensor2(logits, BIF_DTYPE_F32, batch->tokens, s->model.decoder.vocab));
     tensors[count++] = host("loss", bif_tensor1(loss, BIF_DTYPE_F32, 1));
@@ -128,12 +153,13 @@ static bif_status write_result(bif_session *s, const bif_batch *batch, float *lo
         names[i] = bif_format("grad.%s", params->items[i].name);
         tensors[count++] = (bif_st_out){.name = names[i], .tensor = params->items[i].grad, .device = s->device};
     }
-    bif_status st = bif_safetensors_write(out, tensors, count, NULL, NULL, NULL);
+    st = bif_safetensors_write(out, tensors, count, NULL, NULL, NULL);
     for (int64_t i = 0; gradients && i < params->count; i++) {
         free(names[i]);
     }
     free(names);
     free(tensors);
+    free(values);
     return st;
 }
 

@@ -1,5 +1,5 @@
 /* `bifocal probe`: one packed batch of LLaVA-style samples, and everything another implementation needs to compare: input_ids [T], labels [T],
- * cu_seqlens [n+1] (i32 or i64), pixel_values [images, 3, S, S], logits [T, V], loss, and with gradients grad.NAME of every parameter. */
+ * cu_seqlens [n+1] (i32 or i64), pixel_values [images, 3, S, S] normalised, logits [T, V], loss, and with gradients grad.NAME of every parameter. */
 #pragma once
 #include "eval/session.h"
 

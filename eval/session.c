@@ -54,6 +54,7 @@ static bif_status open_input(const bif_session_options *options, bif_session *s)
     BIF_TRY(bif_build_chat(m, s->tokenizer, template_name, system, max_tokens, false, &s->chat));
     if (m->kind != BIF_MODEL_DECODER) {
         BIF_TRY(bif_build_preprocess(m, fit, &s->preprocess));
+        BIF_TRY(bif_build_table(&s->preprocess, s->device, m->kind == BIF_MODEL_CLIP ? &s->clip.vit : &s->vlm.vit));
     }
 done:
     return st;
@@ -86,7 +87,7 @@ void bif_session_close(bif_session *session)
     *session = (bif_session){0};
 }
 
-bif_status bif_session_image(const bif_session *session, int root_fd, const char *root, const char *relative, float *pixels)
+bif_status bif_session_image(const bif_session *session, int root_fd, const char *root, const char *relative, uint8_t *pixels)
 {
     bif_status st = BIF_OK;
     int fd = -1;

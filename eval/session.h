@@ -31,5 +31,5 @@ typedef struct {
  * Collective (the newest checkpoint is chosen by rank 0). */
 bif_status bif_session_open(const char *path, unsigned kinds, const bif_session_options *options, bif_comm *comm, bif_session *out);
 void bif_session_close(bif_session *session);
-/* Reads root/relative (bif_open_beneath), decodes and preprocesses into pixels f32 [3, S, S]. */
-bif_status bif_session_image(const bif_session *session, int root_fd, const char *root, const char *relative, float *pixels);
+/* Reads root/relative (bif_open_beneath), decodes and preprocesses into pixels u8 [S, S, 3]. */
+bif_status bif_session_image(const bif_session *session, int root_fd, const char *root, const char *relative, uint8_t *pixels);

@@ -87,22 +87,22 @@ typedef struct {
     bif_session *session;
     const bif_vqa_options *options;
     int root_fd;
-    int64_t picture;      /* floats of a picture */
+    int64_t picture;      /* bytes of a picture */
     bif_generator *generator;
     bif_encoded *prompts; /* [batch] */
     bif_request *requests;
     bif_ids *answers;
-    float *pixels;        /* [batch, 3, S, S] */
+    uint8_t *pixels;      /* [batch, S, S, 3] */
 } worker;
 
 static bif_status answer_batch(worker *w, const question *questions, int64_t count, char **predictions)
 {
     bif_status st = BIF_OK;
     const char *loaded = NULL; /* questions about one picture often stand together: it is decoded once */
-    const float *decoded = NULL;
+    const uint8_t *decoded = NULL;
     for (int64_t i = 0; i < count; i++) {
         const question *q = &questions[i];
-        float *pixels = w->pixels + i * w->picture;
+        uint8_t *pixels = w->pixels + i * w->picture;
         bif_encoded_free(&w->prompts[i]);
         BIF_TRY(bif_chat_prompt(&w->session->chat, q->question, q->image != NULL, &w->prompts[i]));
         w->requests[i] = (bif_request){.prompt = &w->prompts[i], .pixels = pixels, .images = q->image != NULL};
@@ -110,9 +110,9 @@ static bif_status answer_batch(worker *w, const question *questions, int64_t cou
             continue;
         }
         if (w->options->blank) {
-            memset(pixels, 0, (size_t)w->picture * sizeof *pixels);
+            bif_preprocess_blank(&w->session->preprocess, 1, pixels);
         } else if (loaded != NULL && strcmp(loaded, q->image) == 0) {
-            memcpy(pixels, decoded, (size_t)w->picture * sizeof *pixels);
+            memcpy(pixels, decoded, (size_t)w->picture);
         } else {
             st = bif_session_image(w->session, w->root_fd, w->options->image_root, q->image, pixels);
             if (st != BIF_OK) {

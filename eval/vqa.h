@@ -8,7 +8,7 @@ typedef struct {
     const char *output;   /* predictions JSONL: question_id, image, question, prediction, answer; in the order of the questions */
     const char *summary;  /* JSON, or NULL */
     int64_t batch, max_new;
-    bool blank;           /* every picture replaced by a blank one (0 after normalisation): what the question alone is worth */
+    bool blank;           /* every picture replaced by a blank one (bif_preprocess_blank): what the question alone is worth */
     int64_t limit;        /* first so many questions, 0 = all */
 } bif_vqa_options;
 

@@ -296,19 +296,19 @@ static bif_status run_generate(void *context, bif_comm *comm)
     bif_encoded prompt = {0};
     bif_generator *generator = NULL;
     bif_ids answer = {0};
-    float *pixels = NULL;
+    uint8_t *pixels = NULL;
     char *text = NULL;
     BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_LLAVA | 1u << BIF_MODEL_DECODER, &a->session, comm, &session));
     if (a->pictures > 0 && session.model.kind != BIF_MODEL_LLAVA) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s is a decoder alone and cannot look at pictures", session.folder));
     }
-    const int64_t floats = 3 * session.model.vit.image * session.model.vit.image;
-    pixels = bif_calloc((size_t)(a->pictures * floats), sizeof *pixels);
+    const int64_t bytes = 3 * session.model.vit.image * session.model.vit.image;
+    pixels = bif_calloc((size_t)(a->pictures * bytes), sizeof *pixels);
     for (int64_t i = 0; i < a->pictures; i++) {
         char *folder = bif_path_parent(a->picture[i]);
         const int root = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
         st = root < 0 ? bif_fail_errno(errno, "cannot open the folder '%s'", folder)
-                      : bif_session_image(&session, root, folder, bif_path_base(a->picture[i]), pixels + i * floats);
+                      : bif_session_image(&session, root, folder, bif_path_base(a->picture[i]), pixels + i * bytes);
         if (root >= 0) {
             close(root);
         }

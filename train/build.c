@@ -355,3 +355,10 @@ bif_status bif_build_preprocess(const bif_model_config *model, const char *image
     }
     return BIF_OK;
 }
+
+bif_status bif_build_table(const bif_preprocess *preprocess, bif_device *device, bif_vit *vit)
+{
+    float table[3 * 256];
+    const bif_status st = bif_preprocess_table(preprocess, table);
+    return st == BIF_OK ? bif_vit_set_table(vit, device, table) : st;
+}

@@ -79,7 +79,7 @@ static bif_clip_acts clip_plan(const bif_clip *clip, const bif_device *device, b
     const int64_t side = clip->config.vit.image, e = clip->config.projection;
     bif_clip_acts a = {.image_trains = extent->keep && bif_vit_trains(&clip->vit),
                        .text_trains = extent->keep && bif_text_trains(&clip->text)};
-    a.pixels = bif_place(arena, device, BIF_DTYPE_F32, extent->images * 3 * side * side);
+    a.pixels = bif_place(arena, device, BIF_DTYPE_U8, extent->images * side * side * 3);
     a.vit = bif_vit_plan(&clip->vit, arena, extent->images, a.image_trains);
     a.image_side = side_plan(arena, extent->images, e, extent->keep);
     a.ids = bif_place(arena, device, BIF_DTYPE_I32, extent->tokens);
@@ -141,8 +141,8 @@ bif_clip_acts *bif_clip_forward(bif_clip *clip, bif_device *device, bif_arena *a
     *a = clip_plan(clip, device, arena, &extent);
     if (image != NULL) {
         const int64_t side = clip->config.vit.image;
-        a->pixels = bif_bring(device, &a->pixels, BIF_DTYPE_F32, batch->pixels, batch->images * 3 * side * side);
-        a->pixels = bif_tensor4(a->pixels.data, BIF_DTYPE_F32, batch->images, 3, side, side);
+        a->pixels = bif_bring(device, &a->pixels, BIF_DTYPE_U8, batch->pixels, batch->images * side * side * 3);
+        a->pixels = bif_tensor4(a->pixels.data, BIF_DTYPE_U8, batch->images, side, side, 3);
         bif_vit_forward(&clip->vit, device, &a->vit, &a->pixels, NULL, &a->image_side.pooled);
         side_forward(device, &a->image_side, clip->visual_projection, keep, image);
     }

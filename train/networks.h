@@ -24,6 +24,8 @@ typedef struct {
                              checkpoint is complete */
     int32_t *cu_seqlens, *class_rows; /* host, [bounds + 1]: i * (P + 1); grown by the forward */
     int64_t bounds;
+    bif_tensor table; /* [3,256], owned, on table_device */
+    bif_device *table_device;
 } bif_vit;
 typedef struct {
     int64_t images;
@@ -36,9 +38,12 @@ void bif_vit_declare(bif_params *params, const bif_vit_config *config, const cha
 void bif_vit_bind(bif_vit *vit, const bif_params *params, const bif_vit_config *config, const char *prefix,
                   int64_t blocks, bool pooled);
 void bif_vit_unbind(bif_vit *vit);
+/* What the tower makes of its pictures' bytes: the value of each level of a channel, host f32 [3,256] (bif_preprocess_table). Copied to the
+ * device, once in the tower's life, before its first forward. BIF_ERR_MEMORY. */
+bif_status bif_vit_set_table(bif_vit *vit, bif_device *device, const float table[3 * 256]);
 bool bif_vit_trains(const bif_vit *vit);
 bif_vit_acts bif_vit_plan(const bif_vit *vit, bif_arena *arena, int64_t images, bool keep);
-/* pixels f32 [I,3,S,S] -> pooled [I, C] when vit->pooled, else hidden [I*(P+1), C]; views into acts, the other
+/* pixels u8 [I,S,S,3] -> pooled [I, C] when vit->pooled, else hidden [I*(P+1), C]; views into acts, the other
  * untouched (may be NULL). */
 void bif_vit_forward(bif_vit *vit, bif_device *device, bif_vit_acts *acts, const bif_tensor *pixels, bif_tensor *hidden,
                      bif_tensor *pooled);

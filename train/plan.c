@@ -54,7 +54,7 @@ void bif_print_memory(bif_stage_run *run, const bif_batch_limits *limits)
     const double values = 4.0 * (double)(params->flat + params->frozen_elements), grads = 4.0 * (double)params->flat;
     const double moments = 8.0 * (double)(params->flat / world);
     const double activations = (double)bif_stage_measure(run, limits);
-    const double batch = 4.0 * (double)(limits->tokens * 6 + limits->images * 3 * limits->image_size * limits->image_size);
+    const double batch = 24.0 * (double)limits->tokens + 3.0 * (double)(limits->images * limits->image_size * limits->image_size);
     const double loader = batch * (double)batches_held(run, limits) + (double)(run->config->data.cache_mib << 20);
     bif_info("memory plan of a rank (MiB): parameters %.1f, gradients %.1f, moments %.1f (1/%d), activations %.1f, loader about %.1f; "
              "sum %.1f",

@@ -58,8 +58,26 @@ void bif_vit_unbind(bif_vit *vit)
     bif_clip_stack_unbind(&vit->stack);
     free(vit->cu_seqlens);
     free(vit->class_rows);
+    if (vit->table.data != NULL) {
+        vit->table_device->release(vit->table_device, vit->table.data);
+    }
     vit->cu_seqlens = vit->class_rows = NULL;
+    vit->table = (bif_tensor){0};
     vit->bounds = 0;
+}
+
+bif_status bif_vit_set_table(bif_vit *vit, bif_device *device, const float table[3 * 256])
+{
+    BIF_BUG_IF(vit->table.data != NULL, "this tower has a table of levels already");
+    void *memory = NULL;
+    const bif_tensor levels = bif_tensor2(NULL, BIF_DTYPE_F32, 3, 256);
+    const bif_status st = device->alloc(device, bif_bytes(&levels), &memory);
+    if (st == BIF_OK) {
+        device->copy_in(device, memory, table, bif_bytes(&levels));
+        vit->table = bif_tensor2(memory, BIF_DTYPE_F32, 3, 256);
+        vit->table_device = device;
+    }
+    return st;
 }
 
 static bool embeddings_train(const bif_vit *vit)
@@ -118,7 +136,8 @@ void bif_vit_forward(bif_vit *vit, bif_device *device, bif_vit_acts *a, const bi
 {
     const bif_tensor cu_seqlens = bounds(vit, a->images), patch = patch_matrix(&vit->patch->value);
     bif_tensor x = bif_clip_stack_input(&a->stack);
-    bif_patchify(device, &(bif_patchify_args){.pixels = pixels, .patch = vit->config.patch, .rows = &a->patches});
+    bif_patchify(device, &(bif_patchify_args){
+                             .pixels = pixels, .table = &vit->table, .patch = vit->config.patch, .rows = &a->patches});
     bif_linear(device, &(bif_linear_args){.x = &a->patches, .w = &patch, .y = &a->embedded});
     bif_vit_embed(device, &(bif_vit_embed_args){.patches = &a->embedded,
                                                 .cls = &vit->cls->value,

@@ -99,7 +99,7 @@ static vlm_acts vlm_plan(const bif_vlm *vlm, const bif_device *device, bif_arena
         a.dfeatures = bif_take2(arena, BIF_DTYPE_F32, a.encoder ? features : 0, config->vit.hidden);
         a.dprojected = bif_take2(arena, BIF_DTYPE_F32, a.below ? features : 0, config->decoder.hidden);
         const size_t mark = bif_arena_mark(arena);
-        a.pixels = bif_place(arena, device, BIF_DTYPE_F32, extent->images * 3 * side * side);
+        a.pixels = bif_place(arena, device, BIF_DTYPE_U8, extent->images * side * side * 3);
         a.vit = bif_vit_plan(&vlm->vit, arena, extent->images, a.encoder);
         if (!a.encoder) { /* a frozen encoder is done before anything below is written */
             bif_arena_release(arena, mark);
@@ -150,8 +150,8 @@ static void bring_batch(bif_vlm *vlm, bif_device *device, vlm_acts *a, const bif
         }
         a->image_row = bif_bring(device, &a->image_row, BIF_DTYPE_I32, batch->image_row, batch->tokens);
         a->patch_rows = bif_bring(device, &a->patch_rows, BIF_DTYPE_I32, patch_rows, features);
-        a->pixels = bif_bring(device, &a->pixels, BIF_DTYPE_F32, batch->pixels, batch->images * 3 * side * side);
-        a->pixels = bif_tensor4(a->pixels.data, BIF_DTYPE_F32, batch->images, 3, side, side);
+        a->pixels = bif_bring(device, &a->pixels, BIF_DTYPE_U8, batch->pixels, batch->images * side * side * 3);
+        a->pixels = bif_tensor4(a->pixels.data, BIF_DTYPE_U8, batch->images, side, side, 3);
     }
 }
 

@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "base/rng.h"
-#include "train/networks.h"
+#include "train/build.h"
 
 #define SEQUENCES 32
 #define TEXT 40
@@ -98,16 +98,16 @@ static bif_model_config quickstart(void)
 static bif_batch make_batch(const bif_model_config *config)
 {
     const int64_t per_image = bif_tokens_per_image(config), length = per_image + TEXT, tokens = SEQUENCES * length;
-    const int64_t floats = SEQUENCES * 3 * config->vit.image * config->vit.image;
+    const int64_t bytes = SEQUENCES * 3 * config->vit.image * config->vit.image;
     bif_batch b = {.tokens = tokens, .sequences = SEQUENCES, .images = SEQUENCES};
     int32_t **const ints[] = {&b.ids, &b.pos, &b.labels, &b.image_row, &b.rows, &b.targets};
     for (size_t i = 0; i < sizeof ints / sizeof ints[0]; i++) {
         *ints[i] = bif_calloc((size_t)tokens, sizeof(int32_t));
     }
     b.cu_seqlens = bif_calloc(SEQUENCES + 1, sizeof(int32_t));
-    b.pixels = bif_calloc((size_t)floats, sizeof(float));
-    for (int64_t i = 0; i < floats; i++) {
-        b.pixels[i] = bif_rng_normal(1, BIF_RNG_TEST, 0, (uint32_t)i);
+    b.pixels = bif_malloc((size_t)bytes);
+    for (int64_t i = 0; i < bytes; i++) {
+        b.pixels[i] = (uint8_t)(256.0f * bif_rng_uniform(1, BIF_RNG_TEST, 0, (uint32_t)i));
     }
     for (int64_t t = 0; t < tokens; t++) {
         const int64_t s = t / length, at = t % length;
@@ -154,6 +154,8 @@ int main(int count, char **values)
     bif_params_train_group(&vlm.params, BIF_GROUP_ENCODER, false);
     die(bif_vlm_allocate(&vlm, device, 1));
     bif_params_init(&vlm.params, 1, ~0u);
+    const bif_preprocess clip = bif_preprocess_clip(config.vit.image);
+    die(bif_build_table(&clip, device, &vlm.vit));
     const bif_batch batch = make_batch(&config);
     const bif_batch_limits limits = {.tokens = batch.tokens, .sequences = SEQUENCES, .images = SEQUENCES};
     void *memory = NULL, *matrices = NULL;

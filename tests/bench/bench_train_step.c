@@ -4,11 +4,13 @@
  *   step N   N steps; answers "seconds CPU-seconds loss-of-the-first flops-of-one-step" (flops: bif_stage_flops)
  *   peak     answers the rate of a square product, FLOP/s (bif_measure_peak)
  *   ops N    N steps with a clock around every op; answers "op share op share ..." of the wall time, largest first */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "train/build.h"
 #include "train/hf_folder.h"
 #include "train/optimizer.h"
 #include "train/plan.h"
@@ -69,6 +71,22 @@ static void *copied(const bif_st_entry *e)
     return memory;
 }
 
+/* The bytes whose values f32 [images, 3, S, S] the probe wrote. */
+static uint8_t *levels_of(const bif_st_entry *pictures)
+{
+    const bif_preprocess clip = bif_preprocess_clip(pictures->dim[2]);
+    const int64_t images = pictures->dim[0], plane = pictures->dim[2] * pictures->dim[3];
+    float *values = copied(pictures);
+    uint8_t *out = bif_malloc((size_t)(images * plane * 3));
+    for (int64_t i = 0; i < images * plane * 3; i++) {
+        const int64_t image = i / (plane * 3), c = i % 3, k = i % (plane * 3) / 3;
+        const float value = values[(image * 3 + c) * plane + k];
+        out[i] = (uint8_t)lrintf(255.0f * (value * clip.std[c] + clip.mean[c]));
+    }
+    free(values);
+    return out;
+}
+
 static bif_batch *read_batch(const char *path, const bif_model_config *model, bif_batch_limits *limits)
 {
     bif_safetensors *file = NULL;
@@ -77,8 +95,8 @@ static bif_batch *read_batch(const char *path, const bif_model_config *model, bi
                        *pictures = entry(file, "pixel_values", BIF_DTYPE_F32);
     int32_t *ids = copied(entry(file, "input_ids", BIF_DTYPE_I32)),
             *labels = copied(entry(file, "labels", BIF_DTYPE_I32)), *cu = copied(bounds);
-    float *pixels = copied(pictures);
-    const int64_t rows = bif_tokens_per_image(model), floats = 3 * model->vit.image * model->vit.image;
+    uint8_t *pixels = levels_of(pictures);
+    const int64_t rows = bif_tokens_per_image(model), bytes = 3 * model->vit.image * model->vit.image;
     *limits = (bif_batch_limits){.sequences = bounds->dim[0] - 1,
                                  .images = pictures->dim[0],
                                  .image_size = model->vit.image,
@@ -96,7 +114,7 @@ static bif_batch *read_batch(const char *path, const bif_model_config *model, bi
             }
         }
         if (seen + view.images > limits->images ||
-            !bif_batch_add(batch, limits, &view, pixels + seen * floats, (uint64_t)i)) {
+            !bif_batch_add(batch, limits, &view, pixels + seen * bytes, (uint64_t)i)) {
             die(bif_fail(BIF_ERR_DATA, "%s: sequence %lld does not fit its own batch", path, (long long)i));
         }
         seen += view.images;
@@ -181,6 +199,8 @@ int main(int argc, char **argv)
     }
     die(bif_vlm_allocate(&run.vlm, run.device, 1));
     die(bif_hf_load(argv[1], run.params, ~0u));
+    const bif_preprocess clip = bif_preprocess_clip(run.model.vit.image);
+    die(bif_build_table(&clip, run.device, &run.vlm.vit));
     bif_batch *batch = read_batch(argv[2], &run.model, &limits);
     step.batch = &batch;
     die(bif_stage_allocate(&run, &limits));

@@ -182,7 +182,7 @@ static inline void fix_digest(const bif_step *step, char hex[33])
         bif_digest_update(d, b->cu_seqlens, (q + 1) * sizeof *b->cu_seqlens);
         bif_digest_update(d, b->sample, q * sizeof *b->sample);
         if (b->images > 0) {
-            bif_digest_update(d, b->pixels, (size_t)b->images * 3 * FIX_SIZE * FIX_SIZE * sizeof *b->pixels);
+            bif_digest_update(d, b->pixels, (size_t)b->images * 3 * FIX_SIZE * FIX_SIZE);
         }
     }
     bif_digest_finish(d, hex);

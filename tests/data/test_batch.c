@@ -11,7 +11,7 @@ Test(batch, two_sequences)
     int32_t ids1[] = {1, 9, 9, 5, 9}, labels1[] = {-100, -100, -100, 5, -100}, ids2[] = {7, 8, 0},
             labels2[] = {7, 8, 0};
     int64_t starts[] = {1, 4};
-    float pixels[] = {1, 2, 3, 4, 5, 6};
+    uint8_t pixels[] = {1, 2, 3, 4, 5, 6};
     cr_assert(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids1, labels1, 5, starts, 2}, pixels, 42));
     cr_assert(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids2, labels2, 3, NULL, 0}, NULL, 43));
     cr_assert(b->tokens == 8 && b->sequences == 2 && b->images == 2);
@@ -40,7 +40,7 @@ Test(batch, what_does_not_fit_is_not_added)
     cr_assert_null(b->pixels);
     cr_assert_not(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids, ids, 5, NULL, 0}, NULL, 0));
     cr_assert_not(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids, ids, 0, NULL, 0}, NULL, 0));
-    cr_assert_not(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids, ids, 2, starts, 1}, (float[192]){0}, 0));
+    cr_assert_not(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids, ids, 2, starts, 1}, (uint8_t[192]){0}, 0));
     cr_assert_eq(b->tokens, 0);
     cr_assert(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids, ids, 2, NULL, 0}, NULL, 0));
     cr_assert_not(bif_batch_add(b, &limits, &(struct bif_encoded_view){ids, ids, 3, NULL, 0}, NULL, 0));

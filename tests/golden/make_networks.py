@@ -13,6 +13,7 @@ from transformers import (CLIPConfig, CLIPModel, CLIPVisionConfig, LlamaConfig, 
                           Qwen3Config, Qwen3ForCausalLM)
 
 VOCAB, IMAGE_TOKEN = 64, 60
+MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 NAMES = [("model.language_model.", "language_model.model."), ("model.vision_tower.", "vision_tower.vision_model."),
          ("model.multi_modal_projector.", "multi_modal_projector."), ("lm_head.", "language_model.lm_head.")]
 
@@ -92,6 +93,12 @@ def decoder(folder, case, model, seed):
     finish(folder, case, model, tensors | inputs(ids, labels, image_row))
 
 
+def pictures(generator):
+    """Three pictures u8 [3, S, S, 3], and what CLIP's normalisation makes of them."""
+    levels = torch.randint(0, 256, (3, 16, 16, 3), generator=generator, dtype=torch.uint8)
+    return levels, ((levels.float() / 255.0 - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2).contiguous()
+
+
 def vision(layers):
     return dict(hidden_size=16, intermediate_size=32, num_hidden_layers=layers, num_attention_heads=2, image_size=16, patch_size=4,
                 hidden_act="quick_gelu", layer_norm_eps=1e-5)
@@ -107,9 +114,9 @@ def llava(folder, case, text, layers, feature_layer, select, tied, seed):
     per_image = 16 if select == "default" else 17
     images = [[3], [], [0, per_image + 2]]
     ids, labels, image_row = packed([per_image + 8, 5, 2 * per_image + 6], generator, images, per_image)
-    pixels = torch.randn(3, 3, 16, 16, generator=generator).half().float()
+    levels, pixels = pictures(generator)
     tensors = run_sequences(model, ids, labels, pixels, images)
-    finish(folder, case, model, tensors | inputs(ids, labels, image_row) | {"in.pixels": pixels.half()}, llava=True)
+    finish(folder, case, model, tensors | inputs(ids, labels, image_row) | {"in.pixels": levels}, llava=True)
 
 
 def clip(folder, case, seed):
@@ -125,13 +132,13 @@ def clip(folder, case, seed):
     mask = torch.zeros_like(padded)
     for i, seq in enumerate(ids):
         padded[i, :len(seq)], mask[i, :len(seq)] = seq, 1
-    pixels = torch.randn(3, 3, 16, 16, generator=generator).half().float()
+    levels, pixels = pictures(generator)
     out = model(input_ids=padded, attention_mask=mask, pixel_values=pixels)
     dimage, dtext = torch.randn(3, 12, generator=generator), torch.randn(3, 12, generator=generator)
     ((out.image_embeds * dimage).sum() + (out.text_embeds * dtext).sum()).backward()
     none = [torch.full_like(s, -1) for s in ids]
     finish(folder, case, model, inputs(ids, none, none) | {
-        "in.pixels": pixels.half(), "in.dimage": dimage, "in.dtext": dtext, "out.image": out.image_embeds.detach(),
+        "in.pixels": levels, "in.dimage": dimage, "in.dtext": dtext, "out.image": out.image_embeds.detach(),
         "out.text": out.text_embeds.detach()})
 
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/build.h"
 #include "train/networks.h"
 #include "train/safetensors.h"
 
@@ -43,6 +44,27 @@ static inline int32_t *golden_ints(const bif_safetensors *file, const char *name
     return out;
 }
 
+/* The file's pictures u8 [images, S, S, 3], or NULL. */
+static inline uint8_t *golden_pixels(const bif_safetensors *file, int64_t side, int64_t *images)
+{
+    const bif_st_entry *entry = bif_safetensors_find(file, "in.pixels");
+    if (entry == NULL) {
+        return NULL;
+    }
+    cr_assert(entry->dtype == BIF_DTYPE_U8 && entry->rank == 4 && entry->dim[1] == side && entry->dim[3] == 3);
+    *images = entry->dim[0];
+    uint8_t *out = bif_malloc(entry->bytes);
+    memcpy(out, entry->data, entry->bytes);
+    return out;
+}
+
+/* CLIP's normalisation, by which make_networks.py made the pictures' values. */
+static inline void set_clip_table(bif_vit *vit, bif_device *device)
+{
+    const bif_preprocess clip = bif_preprocess_clip(16);
+    cr_assert_eq(bif_build_table(&clip, device, vit), BIF_OK, "%s", bif_error_message());
+}
+
 /* The file's batch, every array owned by it. */
 static inline bif_batch golden_batch(const bif_safetensors *file, int64_t image_side)
 {
@@ -53,8 +75,7 @@ static inline bif_batch golden_batch(const bif_safetensors *file, int64_t image_
     b.image_row = golden_ints(file, "in.image_row", &count);
     b.cu_seqlens = golden_ints(file, "in.cu_seqlens", &count);
     b.sequences = count - 1;
-    b.pixels = golden_floats(file, "in.", "pixels", &count);
-    b.images = b.pixels != NULL ? count / (3 * image_side * image_side) : 0;
+    b.pixels = golden_pixels(file, image_side, &b.images);
     b.pos = bif_calloc((size_t)b.tokens, sizeof *b.pos);
     b.rows = bif_calloc((size_t)b.tokens, sizeof *b.rows);
     b.targets = bif_calloc((size_t)b.tokens, sizeof *b.targets);
@@ -231,6 +252,9 @@ static inline network_case case_open(const char *name, unsigned frozen)
     }
     cr_assert_eq(bif_vlm_allocate(&c.vlm, c.device, 1), BIF_OK, "%s", bif_error_message());
     load_weights(&c.vlm.params, c.file);
+    if (config.kind == BIF_MODEL_LLAVA) {
+        set_clip_table(&c.vlm.vit, c.device);
+    }
     c.batch = golden_batch(c.file, config.vit.image);
     const bif_batch_limits limits = limits_of(&c.batch, &config);
     c.arena = arena_of(c.device, bif_vlm_measure(&c.vlm, c.device, &limits, true));

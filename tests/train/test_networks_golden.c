@@ -90,6 +90,7 @@ Test(networks, clip)
     bif_clip_declare(&clip, &config);
     cr_assert_eq(bif_clip_allocate(&clip, device, 1), BIF_OK);
     load_weights(&clip.params, file);
+    set_clip_table(&clip.vit, device);
     bif_batch batch = golden_batch(file, config.vit.image);
     const bif_batch_limits limits = limits_of(&batch, &config);
     const size_t size = bif_clip_measure(&clip, device, &limits, true);
