@@ -43,7 +43,7 @@ bif_status bif_generator_new(bif_session *session, int64_t batch, int64_t max_pr
     bif_kv_cache_plan(&session->vlm.decoder, &measure, batch, g->cap, g->limits.tokens, &cache);
     bif_decoder_plan(&session->vlm.decoder, &measure, g->limits.tokens, batch, false);
     bif_decoder_plan(&session->vlm.decoder, &measure, batch, -1, false);
-    bif_take2(&measure, BIF_DTYPE_F32, batch, vocab);
+    bif_take2(&measure, session->vlm.params.dtype, batch, vocab);
     for (int i = 0; i < 4; i++) { /* positions, rows, ids, picks */
         bif_take1(&measure, BIF_DTYPE_I32, g->limits.tokens);
     }
@@ -79,7 +79,7 @@ void bif_generator_free(bif_generator *generator)
 static void pick(bif_generator *g, const bif_tensor *hidden, int64_t count)
 {
     bif_device *device = g->session->device;
-    bif_tensor logits = bif_take2(&g->arena, BIF_DTYPE_F32, count, g->session->model.decoder.vocab);
+    bif_tensor logits = bif_take2(&g->arena, g->session->vlm.params.dtype, count, g->session->model.decoder.vocab);
     bif_tensor index = bif_take1(&g->arena, BIF_DTYPE_I32, count);
     bif_decoder_logits(&g->session->vlm.decoder, device, hidden, &logits);
     bif_argmax(device, &(bif_argmax_args){.x = &logits, .index = &index});

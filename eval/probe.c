@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "eval/jsonl.h"
+#include "kernels/convert.h"
 #include "train/safetensors.h"
 
 typedef struct {
@@ -91,13 +92,14 @@ static bif_status all_logits(bif_session *s, bif_arena *arena, const bif_batch *
     const int64_t vocab = s->model.decoder.vocab;
     void *memory = NULL;
     bif_tensor hidden;
-    BIF_TRY(s->device->alloc(s->device, (size_t)(CHUNK * vocab) * sizeof(float), &memory));
+    const bif_dtype dtype = s->vlm.params.dtype;
+    BIF_TRY(s->device->alloc(s->device, (size_t)(CHUNK * vocab) * bif_dtype_size(dtype), &memory));
     bif_vlm_hidden(&s->vlm, s->device, arena, batch, &hidden);
     for (int64_t at = 0; at < batch->tokens; at += CHUNK) {
         const int64_t count = batch->tokens - at < CHUNK ? batch->tokens - at : CHUNK;
-        bif_tensor rows = bif_rows(&hidden, at, count), out = bif_tensor2(memory, BIF_DTYPE_F32, count, vocab);
+        bif_tensor rows = bif_rows(&hidden, at, count), out = bif_tensor2(memory, dtype, count, vocab);
         bif_decoder_logits(&s->vlm.decoder, s->device, &rows, &out);
-        s->device->copy_out(s->device, logits + at * vocab, memory, bif_bytes(&out));
+        bif_copy_out_f32(s->device, logits + at * vocab, &out);
     }
 done:
     s->device->release(s->device, memory);

@@ -13,12 +13,14 @@ static bif_status open_model(const bif_session_options *options, unsigned kinds,
 {
     bif_status st = BIF_OK;
     bif_params *params = NULL;
+    bif_dtype dtype = BIF_DTYPE_F32;
     BIF_TRY(bif_hf_config_read(s->folder, &s->model));
     if (!(kinds >> s->model.kind & 1)) {
         static const char *const names[] = {"a decoder alone", "a CLIP pair", "a LLaVA"};
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s is %s, which this command cannot use", s->folder, names[s->model.kind]));
     }
     BIF_TRY(bif_device_open(options->device, bif_comm_threads(comm, options->threads), &s->device));
+    BIF_TRY(bif_choose_dtype(options->precision, s->device, &dtype));
     BIF_TRY(bif_tokenizer_load(options->tokenizer != NULL ? options->tokenizer : s->folder, &s->tokenizer));
     if (s->model.kind == BIF_MODEL_CLIP) {
         bif_clip_declare(&s->clip, &s->model);
@@ -27,6 +29,7 @@ static bif_status open_model(const bif_session_options *options, unsigned kinds,
         bif_vlm_declare(&s->vlm, &s->model);
         params = &s->vlm.params;
     }
+    bif_params_set_dtype(params, dtype);
     for (int group = 0; group < BIF_GROUPS; group++) {
         bif_params_train_group(params, (bif_group)group, options->gradients);
     }

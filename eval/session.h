@@ -8,6 +8,7 @@
 typedef struct {
     const char *device;        /* "cpu", ... */
     int threads;               /* of a rank; 0 = bif_comm_threads decides */
+    bif_precision precision;   /* auto = bf16 on CUDA, fp32 on the CPU, whatever the folder holds */
     const char *tokenizer;     /* NULL = the folder's own tokenizer.json */
     const char *template_name; /* NULL = what the checkpoint was trained with, else vicuna_v1 */
     const char *system;        /* NULL = the template's own */

@@ -236,9 +236,8 @@ static bif_status bif_device_open_cuda(int index, bif_device **out)
 }
 #endif
 
-bif_status bif_device_open(const char *name, int threads, bif_device **out)
+static bif_status open_by_name(const char *name, int threads, bif_device **out)
 {
-    *out = NULL;
     if (strcmp(name, "cpu") == 0) {
         return open_cpu(threads, out);
     }
@@ -257,6 +256,16 @@ bif_status bif_device_open(const char *name, int threads, bif_device **out)
         return bif_device_open_cuda(atoi(name + 5), out);
     }
     return bif_fail(BIF_ERR_USAGE, "device '%s' is not one of cpu, cuda, cuda:N, auto", name);
+}
+
+bif_status bif_device_open(const char *name, int threads, bif_device **out)
+{
+    *out = NULL;
+    const bif_status st = open_by_name(name, threads, out);
+    if (st == BIF_OK) {
+        (*out)->deterministic = true;
+    }
+    return st;
 }
 
 void bif_device_close(bif_device *device)

@@ -15,6 +15,7 @@ struct bif_device {
     bif_device_kind kind;
     char name[96];           /* "cpu avx512, 2 threads", "cuda:0 NVIDIA H200" */
     int threads;             /* CPU: OpenMP threads an op uses; CUDA: 0 */
+    bool deterministic;      /* only kernels whose sums have a fixed order; true when opened, its user may clear it */
     const bif_ops_table *ops;
     /* Memory, 64-byte aligned. alloc returns zeroed memory, or BIF_ERR_MEMORY with a message that names the size. */
     bif_status (*alloc)(bif_device *device, size_t bytes, void **out);

@@ -30,7 +30,7 @@ typedef struct {
 } arguments;
 
 enum { OPT_QUESTIONS = 256, OPT_IMAGES, OPT_CLASSES, OPT_ROOT, OPT_OUT, OPT_SUMMARY, OPT_PROMPT, OPT_IMAGE, OPT_BATCH, OPT_MAX_NEW, OPT_LIMIT,
-       OPT_BLANK, OPT_DEVICE, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_GRAD, OPT_JSON };
+       OPT_BLANK, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_GRAD, OPT_JSON };
 
 static const struct {
     struct option option;
@@ -53,7 +53,8 @@ static const struct {
     {{"system", required_argument, NULL, OPT_SYSTEM}, "eval generate probe", "TEXT", "system text (default: as trained)"},
     {{"image-fit", required_argument, NULL, OPT_FIT}, "eval zeroshot generate probe", "NAME", "crop, pad or squash (default: as trained)"},
     {{"tokenizer", required_argument, NULL, OPT_TOKENIZER}, "eval zeroshot generate probe", "PATH", "tokenizer.json (default: the checkpoint's)"},
-    {{"device", required_argument, NULL, OPT_DEVICE}, "eval zeroshot generate probe", "NAME", "cpu, cuda or auto (cpu)"},
+    {{"device", required_argument, NULL, OPT_DEVICE}, "eval zeroshot generate probe", "NAME", "cpu, cuda, cuda:N or auto (cpu)"},
+    {{"precision", required_argument, NULL, OPT_PRECISION}, "eval zeroshot generate probe", "NAME", "auto, fp32 or bf16 (auto: bf16 on CUDA, fp32 on the CPU)"},
     {{"threads", required_argument, NULL, OPT_THREADS}, "eval zeroshot generate probe", "N", "CPU threads of a rank (0 = the cores divided by the ranks of the node)"},
     {{"json", no_argument, NULL, OPT_JSON}, "generate", NULL, "print a JSON object instead of the answer alone"},
     {{"help", no_argument, NULL, 'h'}, "eval zeroshot generate probe", NULL, "this text"},
@@ -90,6 +91,18 @@ static bif_status number(const char *name, const char *text, int64_t min, int64_
     return BIF_OK;
 }
 
+static bif_status precision(const char *name, bif_precision *out)
+{
+    static const char *const names[] = {"auto", "fp32", "bf16"}; /* in the order of bif_precision */
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(names[i], name) == 0) {
+            *out = (bif_precision)i;
+            return BIF_OK;
+        }
+    }
+    return bif_fail(BIF_ERR_USAGE, "--precision: '%s' is unknown; use auto, fp32 or bf16", name);
+}
+
 /* Returns BIF_OK with *done set when --help was printed. */
 static bif_status parse(int argc, char **argv, const char *usage, arguments *a, bool *done)
 {
@@ -121,6 +134,7 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
         case OPT_FIT: a->session.image_fit = optarg; break;
         case OPT_TOKENIZER: a->session.tokenizer = optarg; break;
         case OPT_DEVICE: a->session.device = optarg; break;
+        case OPT_PRECISION: BIF_TRY(precision(optarg, &a->session.precision)); break;
         case OPT_LIMIT: BIF_TRY(number("limit", optarg, 0, &a->limit)); break;
         case OPT_BATCH: BIF_TRY(number("batch", optarg, 1, &a->batch)); break;
         case OPT_MAX_NEW: BIF_TRY(number("max-new-tokens", optarg, 1, &a->max_new)); break;

@@ -1,5 +1,6 @@
 #include "train/build.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -283,11 +284,23 @@ static void set_rates(const bif_config *config, bif_params *params)
     }
 }
 
+bif_status bif_choose_dtype(bif_precision precision, const bif_device *device, bif_dtype *out)
+{
+    const bool cpu = device->kind == BIF_DEVICE_CPU;
+    *out = precision == BIF_PRECISION_FP32 || cpu ? BIF_DTYPE_F32 : BIF_DTYPE_BF16;
+    return precision != BIF_PRECISION_BF16 || !cpu ? BIF_OK
+                                                   : bif_fail(BIF_ERR_CONFIG, "precision is bf16, but the device (%s) computes in fp32; set the "
+                                                              "precision to auto or fp32, or the device to cuda", device->name);
+}
+
 bif_status bif_build_vlm(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,
                          bif_device *device, bif_vlm *out)
 {
     bif_status st = BIF_OK;
+    bif_dtype dtype = BIF_DTYPE_F32;
     bif_vlm_declare(out, model);
+    BIF_TRY(bif_choose_dtype(config->precision, device, &dtype));
+    bif_params_set_dtype(&out->params, dtype);
     bif_params_train_group(&out->params, BIF_GROUP_ENCODER, config->model.train_encoder);
     bif_params_train_group(&out->params, BIF_GROUP_PROJECTOR, config->model.train_projector);
     bif_params_train_group(&out->params, BIF_GROUP_DECODER, config->model.train_decoder);
@@ -306,11 +319,16 @@ bif_status bif_build_clip(const bif_config *config, const bif_model_paths *paths
                           bif_device *device, bif_clip *out)
 {
     bif_status st = BIF_OK;
+    bif_dtype dtype = BIF_DTYPE_F32;
     bif_clip_declare(out, model);
+    BIF_TRY(bif_choose_dtype(config->precision, device, &dtype));
+    bif_params_set_dtype(&out->params, dtype);
     for (int group = 0; group < BIF_GROUPS; group++) {
         bif_params_train_group(&out->params, (bif_group)group, group != BIF_GROUP_ENCODER || config->model.train_encoder);
     }
     set_rates(config, &out->params);
+    out->logit_scale->max = (float)config->clip.logit_scale_max; /* open_clip: 0 <= log scale <= ln 100 */
+    out->logit_scale->min = fminf(0.0f, out->logit_scale->max);
     BIF_TRY(bif_clip_allocate(out, device, world));
     BIF_TRY(load_parts(config, paths, &out->params));
 done:

@@ -20,8 +20,11 @@ void bif_model_paths_free(bif_model_paths *paths);
 /* The architecture of the recipe's stage: from the named folders, or from scratch with the tokenizer's vocabulary. */
 bif_status bif_build_config(const bif_config *config, const bif_model_paths *paths, const bif_tokenizer *tokenizer, bif_model_config *out);
 
+/* Dtype of values on this device; bf16 on the CPU is BIF_ERR_CONFIG. */
+bif_status bif_choose_dtype(bif_precision precision, const bif_device *device, bif_dtype *out);
+
 /* Declares, freezes by config.model.train_*, allocates for the world, draws what is missing from the seed, loads the named folders, and sets each
- * row's learning rate. */
+ * row's learning rate and limits. Values are of the recipe's precision. */
 bif_status bif_build_vlm(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,
                          bif_device *device, bif_vlm *out);
 bif_status bif_build_clip(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,

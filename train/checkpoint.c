@@ -150,9 +150,9 @@ static bif_status write_files(const save_job *job, json_t *files)
     if (job->rank == 0) {
         BIF_TRY(bif_hf_save_weights(job->folder, job->params, digest, &bytes));
         list_file(files, "model.safetensors", bytes, digest);
-        BIF_TRY(bif_hf_config_write(job->folder, job->config));
+        BIF_TRY(bif_hf_config_write(job->folder, job->config, job->params->dtype));
         BIF_TRY(bif_hf_side_files(job->folder, job->config, job->tokenizer_path));
-        BIF_TRY(bif_run_state_write(job->folder, job->state, job->world));
+        BIF_TRY(bif_run_state_write(job->folder, job->state, job->params->dtype, job->world));
         BIF_TRY(list_small_files(job->folder, files));
     }
 done:
@@ -325,6 +325,11 @@ static bif_status load_mine(bif_device *device, const char *path, bif_params *pa
     bif_status st = BIF_OK;
     int64_t world = 0;
     BIF_TRY(bif_run_state_read(path, state, &world));
+    if (state->dtype != params->dtype) {
+        const char *was = bif_precision_name(state->dtype), *is = bif_precision_name(params->dtype);
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "%s was trained in %s, this run would go on in %s; set precision: %s, or start another output with "
+                         "model.init: %s", path, was, is, was, path));
+    }
     BIF_TRY(bif_hf_load(path, params, (1u << BIF_GROUPS) - 1));
     BIF_TRY(bif_moments_read(path, world, device, params, moments));
 done:

@@ -1,9 +1,11 @@
-/* Checkpoints of a run: OUTPUT/step_00000100/ is a Hugging Face folder plus trainer/.
+/* Checkpoints of a run: OUTPUT/step_00000100/ is a Hugging Face folder plus trainer/. Values are written in the dtype they train in (F32 or BF16),
+ * and a run goes on to the bit from its own checkpoint; a checkpoint of the other precision is refused.
  *
  *   config.json, model.safetensors, tokenizer.json, preprocessor_config.json   opens in transformers
- *   trainer/state.json                step, seed, world size, config digest, data digest, updates left out, length of the metrics
+ *   trainer/state.json                step, seed, world size, config digest, data digest, updates left out, length of the metrics, precision
  *   trainer/optimizer-RRRR-of-WWWW.safetensors   first and second moment of rank R's part, as tensors named m.NAME / v.NAME with an extent
- *                                     (metadata "NAME": "offset,count" in elements of the parameter), so that another world size can read them
+ *                                     (metadata "NAME": "offset,count" in elements of the parameter), so that another world size can read them;
+ *                                     with bf16 values also low.NAME, U16, the lower halves of the f32 masters (kernels/ops.h, AdamW)
  *   MANIFEST.json                     format version, step, every file's length and XXH3-128 digest, digest of the manifest's own body
  *
  * Commit: all files into OUTPUT/step_N.tmp-RUNID/ with fsync, ranks agree, rank 0 writes the manifest, fsyncs the folder, renames it to step_N, fsyncs
@@ -22,11 +24,13 @@ typedef struct {
     int64_t bad_steps;      /* updates left out in a row until now, for want of a finite gradient */
     int64_t metrics_bytes;  /* length of metrics.jsonl at this step: truncated to it on resume */
     int64_t skipped;
+    bif_dtype dtype; /* of the values; written from the table */
 } bif_run_state;
 
-/* The optimiser's moments of this rank: the part [offset, offset + count) of the flat space (train/params.h). */
+/* What the optimiser keeps of this rank: the part [offset, offset + count) of the flat space (train/params.h). */
 typedef struct {
-    float *m, *v; /* [count], device memory */
+    float *m, *v;  /* [count], device memory */
+    uint16_t *low; /* [count]: lower halves of the masters of bf16 values; NULL for f32 */
     int64_t offset, count;
 } bif_moments;
 
@@ -40,7 +44,7 @@ bif_status bif_checkpoint_save(bif_comm *comm, bif_device *device, const char *o
 bif_status bif_checkpoint_find(bif_comm *comm, const char *output, char **path);
 /* Collective. Only the state, to tell whose checkpoint it is before anything is loaded. */
 bif_status bif_checkpoint_state(bif_comm *comm, const char *path, bif_run_state *state);
-/* Collective. Values into the table (all groups), moments (any world size), state. */
+/* Collective. Values into the table (all groups), moments (any world size), state. BIF_ERR_CONFIG when the table has another dtype. */
 bif_status bif_checkpoint_load(bif_comm *comm, bif_device *device, const char *path, bif_params *params, bif_moments *moments,
                                bif_run_state *state);
 /* Checks one folder against its manifest. */

@@ -37,14 +37,31 @@ static bool extent_of(const bif_param *p, int64_t first, int64_t count, int64_t 
     return to > from;
 }
 
+/* What a rank keeps of a parameter, tensor by tensor. */
+typedef struct {
+    const char *prefix;
+    bif_dtype dtype;
+    char *data; /* [count] of the rank's part, device memory; NULL = not kept */
+} kept;
+enum { KEPT = 3 };
+
+static void list_kept(const bif_moments *moments, kept list[KEPT])
+{
+    list[0] = (kept){"m", BIF_DTYPE_F32, (char *)moments->m};
+    list[1] = (kept){"v", BIF_DTYPE_F32, (char *)moments->v};
+    list[2] = (kept){"low", BIF_DTYPE_U16, (char *)moments->low};
+}
+
 bif_status bif_moments_write(const char *folder, const char *name, bif_device *device, const bif_params *params,
                              const bif_moments *moments, char digest[33], uint64_t *bytes)
 {
     const size_t cap = (size_t)params->count;
-    bif_st_out *out = bif_calloc(2 * cap + 1, sizeof(*out));
-    char **names = bif_calloc(2 * cap + 1, sizeof(*names));
+    bif_st_out *out = bif_calloc(KEPT * cap + 1, sizeof(*out));
+    char **names = bif_calloc(KEPT * cap + 1, sizeof(*names));
     char **pairs = bif_calloc(2 * cap + 1, sizeof(*pairs));
-    size_t count = 0;
+    size_t count = 0, texts = 0;
+    kept list[KEPT];
+    list_kept(moments, list);
     for (int64_t i = 0; i < params->count; i++) {
         const bif_param *p = &params->items[i];
         int64_t begin = 0, length = 0;
@@ -53,18 +70,23 @@ bif_status bif_moments_write(const char *folder, const char *name, bif_device *d
         }
         const int64_t at = p->offset + begin - moments->offset;
         bif_device *from = device->kind == BIF_DEVICE_CPU ? NULL : device;
-        pairs[count] = bif_strdup(p->name);
-        pairs[count + 1] = bif_format("%" PRId64 ",%" PRId64, begin, length);
-        names[count] = bif_format("m.%s", p->name);
-        names[count + 1] = bif_format("v.%s", p->name);
-        out[count] = (bif_st_out){names[count], bif_tensor1(moments->m + at, BIF_DTYPE_F32, length), from};
-        out[count + 1] = (bif_st_out){names[count + 1], bif_tensor1(moments->v + at, BIF_DTYPE_F32, length), from};
-        count += 2;
+        pairs[texts++] = bif_strdup(p->name);
+        pairs[texts++] = bif_format("%" PRId64 ",%" PRId64, begin, length);
+        for (int k = 0; k < KEPT; k++) {
+            if (list[k].data != NULL) {
+                names[count] = bif_format("%s.%s", list[k].prefix, p->name);
+                char *data = list[k].data + (size_t)at * bif_dtype_size(list[k].dtype);
+                out[count] = (bif_st_out){names[count], bif_tensor1(data, list[k].dtype, length), from};
+                count++;
+            }
+        }
     }
     char *path = bif_path_join(folder, name);
     bif_status st = bif_safetensors_write(path, out, (int64_t)count, (const char *const *)pairs, digest, bytes);
     for (size_t i = 0; i < count; i++) {
         free(names[i]);
+    }
+    for (size_t i = 0; i < texts; i++) {
         free(pairs[i]);
     }
     free(path);
@@ -74,7 +96,7 @@ bif_status bif_moments_write(const char *folder, const char *name, bif_device *d
     return st;
 }
 
-/* Copies what this file has of [begin, begin + length) of parameter p, for both moments; *covered counts elements. */
+/* Copies what this file has of [begin, begin + length) of parameter p, of all that is kept; *covered counts elements. */
 static bif_status read_extent(const bif_safetensors *set, const char *path, bif_device *device, const bif_param *p, int64_t begin,
                               int64_t length, const bif_moments *moments, int64_t *covered)
 {
@@ -90,18 +112,23 @@ static bif_status read_extent(const bif_safetensors *set, const char *path, bif_
     }
     const int64_t first = from > begin ? from : begin;
     const int64_t last = from + count < begin + length ? from + count : begin + length;
-    for (int which = 0; which < 2; which++) {
-        char *name = bif_format("%c.%s", which == 0 ? 'm' : 'v', p->name);
+    kept list[KEPT];
+    list_kept(moments, list);
+    for (int k = 0; k < KEPT; k++) {
+        if (list[k].data == NULL) {
+            continue;
+        }
+        const size_t size = bif_dtype_size(list[k].dtype);
+        char *name = bif_format("%s.%s", list[k].prefix, p->name);
         const bif_st_entry *entry = bif_safetensors_find(set, name);
         free(name);
-        if (entry == NULL || entry->dtype != BIF_DTYPE_F32 || entry->rank != 1 || entry->dim[0] != count) {
-            return bif_fail(BIF_ERR_DATA, "%s: moment %c of %s is missing or is not f32 [%" PRId64 "]", path, which == 0 ? 'm' : 'v', p->name,
-                            count);
+        if (entry == NULL || entry->dtype != list[k].dtype || entry->rank != 1 || entry->dim[0] != count) {
+            return bif_fail(BIF_ERR_DATA, "%s: %s.%s is missing or is not %s [%" PRId64 "]", path, list[k].prefix, p->name,
+                            bif_dtype_name(list[k].dtype), count);
         }
         if (last > first) {
-            float *to = (which == 0 ? moments->m : moments->v) + (p->offset + first - moments->offset);
-            device->copy_in(device, to, (const char *)entry->data + (size_t)(first - from) * sizeof(float),
-                            (size_t)(last - first) * sizeof(float));
+            device->copy_in(device, list[k].data + (size_t)(p->offset + first - moments->offset) * size,
+                            (const char *)entry->data + (size_t)(first - from) * size, (size_t)(last - first) * size);
         }
     }
     *covered += last > first ? last - first : 0;
@@ -114,9 +141,12 @@ bif_status bif_moments_read(const char *folder, int64_t world, bif_device *devic
     int64_t *covered = bif_calloc((size_t)params->count + 1, sizeof(*covered));
     bif_safetensors *set = NULL;
     char *path = NULL;
-    if (moments->count > 0) { /* padding and what no file covers must not keep old values */
-        device->zero(device, moments->m, (size_t)moments->count * sizeof(float));
-        device->zero(device, moments->v, (size_t)moments->count * sizeof(float));
+    kept list[KEPT];
+    list_kept(moments, list);
+    for (int k = 0; k < KEPT; k++) { /* padding and what no file covers must not keep old values */
+        if (list[k].data != NULL && moments->count > 0) {
+            device->zero(device, list[k].data, (size_t)moments->count * bif_dtype_size(list[k].dtype));
+        }
     }
     for (int64_t r = 0; r < world; r++) {
         char *name = bif_moments_name(r, world);
@@ -152,13 +182,14 @@ done:
 
 /* ---- state ---- */
 
-bif_status bif_run_state_write(const char *folder, const bif_run_state *state, int world)
+bif_status bif_run_state_write(const char *folder, const bif_run_state *state, bif_dtype dtype, int world)
 {
     char seed[24];
     snprintf(seed, sizeof seed, "%" PRIu64, state->seed); /* as text: JSON readers elsewhere keep 53 bits */
-    json_t *o = json_pack("{s:i, s:I, s:s, s:i, s:s, s:s, s:I, s:I, s:I}", "version", 1, "step", (json_int_t)state->step, "seed", seed, "world", world,
+    json_t *o = json_pack("{s:i, s:I, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:s}", "version", 1, "step", (json_int_t)state->step, "seed", seed, "world", world,
                           "config_digest", state->config_digest, "data_digest", state->data_digest, "metrics_bytes",
-                          (json_int_t)state->metrics_bytes, "skipped", (json_int_t)state->skipped, "bad_steps", (json_int_t)state->bad_steps);
+                          (json_int_t)state->metrics_bytes, "skipped", (json_int_t)state->skipped, "bad_steps", (json_int_t)state->bad_steps,
+                          "precision", bif_precision_name(dtype));
     BIF_BUG_IF(o == NULL, "state.json does not encode");
     char *path = bif_path_join(folder, "trainer/state.json");
     bif_status st = bif_json_save_file(path, o);
@@ -184,7 +215,7 @@ bif_status bif_run_state_read(const char *folder, bif_run_state *state, int64_t 
 {
     bif_status st = BIF_OK;
     json_t *o = NULL;
-    const char *seed = NULL;
+    const char *seed = NULL, *precision = "fp32"; /* what a state without it was */
     char *end = NULL;
     int64_t version = 0;
     bif_run_state read = {0};
@@ -197,11 +228,14 @@ bif_status bif_run_state_read(const char *folder, bif_run_state *state, int64_t 
     BIF_TRY(bif_json_i64(path, o, "skipped", true, &read.skipped));
     BIF_TRY(bif_json_i64(path, o, "bad_steps", false, &read.bad_steps));
     BIF_TRY(bif_json_string(path, o, "seed", true, &seed));
+    BIF_TRY(bif_json_string(path, o, "precision", false, &precision));
     BIF_TRY(digest_text(path, o, "config_digest", read.config_digest));
     BIF_TRY(digest_text(path, o, "data_digest", read.data_digest));
     read.seed = strtoull(seed, &end, 10);
-    if (version != 1 || read.step < 0 || *world < 1 || *world > WORLD_CAP || read.metrics_bytes < 0 || *end != '\0' || end == seed) {
-        st = bif_fail(BIF_ERR_DATA, "%s: version, step, world, seed or metrics_bytes is impossible", path);
+    read.dtype = strcmp(precision, "bf16") == 0 ? BIF_DTYPE_BF16 : BIF_DTYPE_F32;
+    if (version != 1 || read.step < 0 || *world < 1 || *world > WORLD_CAP || read.metrics_bytes < 0 || *end != '\0' || end == seed ||
+        strcmp(precision, bif_precision_name(read.dtype)) != 0) {
+        st = bif_fail(BIF_ERR_DATA, "%s: version, step, world, seed, metrics_bytes or precision is impossible", path);
         goto done;
     }
     *state = read;

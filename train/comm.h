@@ -20,7 +20,7 @@ int bif_comm_threads(const bif_comm *comm, int wanted);
 
 /* x [world * k] f32 on every rank -> rank r holds the sum of part r in x[r*k .. (r+1)*k) (in place; the rest is undefined). */
 void bif_comm_reduce_scatter(bif_comm *comm, bif_device *device, bif_tensor *x);
-/* Rank r's part x[r*k .. (r+1)*k) goes to all ranks (in place; f32 or i32). */
+/* Rank r's part x[r*k .. (r+1)*k) goes to all ranks (in place; any dtype of 2 or 4 bytes). */
 void bif_comm_allgather(bif_comm *comm, bif_device *device, bif_tensor *x);
 /* Host numbers. */
 void bif_comm_sum_f64(bif_comm *comm, double *values, int count);

@@ -80,11 +80,12 @@ static const int64_t SCATTER_PIECE = (int64_t)1 << 22;
 /* Elements of each rank an all-gather moves at a time; some of its algorithms double the count as int. */
 static const int64_t GATHER_PIECE = (int64_t)1 << 22;
 
-static void check_tensor(const bif_device *device, const bif_tensor *x, bool integers)
+/* gather: bytes only travel, so any type of 2 or 4 bytes will do. A rank alone sends nothing, wherever its memory is. */
+static void check_tensor(const bif_comm *comm, const bif_device *device, const bif_tensor *x, bool gather)
 {
-    BIF_BUG_IF(device->kind != BIF_DEVICE_CPU, "the MPI backend was handed memory of device %s", device->name);
-    BIF_BUG_IF(x->dtype != BIF_DTYPE_F32 && !(integers && x->dtype == BIF_DTYPE_I32), "collective on a tensor of %s",
-               bif_dtype_name(x->dtype));
+    BIF_BUG_IF(comm->world > 1 && device->kind != BIF_DEVICE_CPU, "the MPI backend was handed memory of device %s", device->name);
+    const size_t size = bif_dtype_size(x->dtype);
+    BIF_BUG_IF(gather ? size != 2 && size != 4 : x->dtype != BIF_DTYPE_F32, "collective on a tensor of %s", bif_dtype_name(x->dtype));
 }
 
 static int64_t part_of(const bif_comm *comm, const bif_tensor *x)
@@ -96,7 +97,7 @@ static int64_t part_of(const bif_comm *comm, const bif_tensor *x)
 
 void bif_comm_reduce_scatter(bif_comm *comm, bif_device *device, bif_tensor *x)
 {
-    check_tensor(device, x, false);
+    check_tensor(comm, device, x, false);
     const int64_t part = part_of(comm, x);
     if (comm->world == 1 || part == 0) {
         return;
@@ -116,19 +117,20 @@ void bif_comm_reduce_scatter(bif_comm *comm, bif_device *device, bif_tensor *x)
 
 void bif_comm_allgather(bif_comm *comm, bif_device *device, bif_tensor *x)
 {
-    check_tensor(device, x, true);
+    check_tensor(comm, device, x, true);
     const int64_t part = part_of(comm, x);
     if (comm->world == 1 || part == 0) {
         return;
     }
-    char *data = x->data; /* both dtypes have 4 bytes, and nothing is computed */
+    const int64_t size = (int64_t)bif_dtype_size(x->dtype);
+    char *data = x->data;
     for (int64_t at = 0; at < part; at += GATHER_PIECE) {
         const int64_t n = part - at < GATHER_PIECE ? part - at : GATHER_PIECE;
         MPI_Datatype piece, spaced; /* a rank's piece, which repeats at the distance of the parts */
-        MPI_Type_contiguous((int)n, MPI_FLOAT, &piece);
-        MPI_Type_create_resized(piece, 0, (MPI_Aint)part * 4, &spaced);
+        MPI_Type_contiguous((int)n, size == 2 ? MPI_UINT16_T : MPI_UINT32_T, &piece);
+        MPI_Type_create_resized(piece, 0, (MPI_Aint)(part * size), &spaced);
         MPI_Type_commit(&spaced);
-        MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data + 4 * at, 1, spaced, MPI_COMM_WORLD);
+        MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data + size * at, 1, spaced, MPI_COMM_WORLD);
         MPI_Type_free(&spaced);
         MPI_Type_free(&piece);
     }

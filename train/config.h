@@ -10,6 +10,7 @@
 #include "train/model.h"
 
 typedef enum { BIF_STAGE_LM = 0, BIF_STAGE_CLIP = 1, BIF_STAGE_PRETRAIN = 2, BIF_STAGE_FINETUNE = 3 } bif_stage;
+typedef enum { BIF_PRECISION_AUTO = 0, BIF_PRECISION_FP32 = 1, BIF_PRECISION_BF16 = 2 } bif_precision;
 typedef enum { BIF_SCHEDULE_COSINE = 0, BIF_SCHEDULE_CONSTANT = 1 } bif_schedule_kind;
 typedef enum { BIF_LOSS_GLOBAL_TOKENS = 0, BIF_LOSS_MICRO_MEAN = 1 } bif_loss_norm;
 typedef enum { BIF_CONTRASTIVE_INFONCE = 0, BIF_CONTRASTIVE_SIGMOID = 1 } bif_contrastive;
@@ -25,6 +26,8 @@ typedef struct {
     int64_t seed;   /* default 42 */
     char *device;   /* "cpu", "cuda", "auto"; default "cpu" */
     int64_t threads; /* CPU threads an op; 0 = all cores of the process / local ranks */
+    bif_precision precision; /* of values and activations; auto = bf16 on CUDA, fp32 on the CPU */
+    bool deterministic;      /* same inputs, same bits, on CUDA too */
 
     struct { /* where weights come from: folders in Hugging Face layout, later ones replace; what is missing is drawn at random */
         char *init;      /* a whole model of this stage's kind */
@@ -95,7 +98,9 @@ void bif_config_free(bif_config *config);
 char *bif_config_text(const bif_config *config);
 /* Digest over all keys that change numbers: not output, device, threads, how often something is logged, saved or validated, prefetch and cache;
  * not the paths of shards (bif_loader_digest covers their content); and not batch.micro_tokens and micro_samples, which only regroup the sums, so
- * that a run that was out of memory can go on with smaller ones (unless train.loss is micro_mean, where they are numbers too). --help-config marks the keys of the digest. */
+ * that a run that was out of memory can go on with smaller ones (unless train.loss is micro_mean, where they are numbers too); not deterministic,
+ * which only reorders sums; and not precision, because `auto` says nothing without the device: the checkpoint itself records which it was, and
+ * one of the other precision is refused (train/checkpoint.h). --help-config marks the keys of the digest. */
 void bif_config_digest(const bif_config *config, char hex[33]);
 /* The reference of all keys: name, type, range, default, one line of meaning. malloc'ed text for --help-config. */
 char *bif_config_reference(void);

@@ -149,6 +149,9 @@ void bif_config_finish(bif_config *config, const bool *given, const char *where,
     }
     set_defaults(config, given);
     check_model(&c);
+    if (config->precision == BIF_PRECISION_BF16 && strcmp(config->device, "cpu") == 0) {
+        complain(&c, "precision is bf16, but the CPU device computes in fp32; set precision: auto (or fp32), or device: cuda");
+    }
     if (config->batch.micro_tokens < config->data.max_tokens) {
         complain(&c, "batch.micro_tokens is smaller than data.max_tokens, so the longest sequence fits no micro-batch");
     }

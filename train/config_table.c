@@ -13,6 +13,7 @@
 #define FLAG(key, member, initial, help) {key, BIF_KEY_BOOL, AT(member), 0, 0, NULL, initial, false, true, help}
 #define TEXT(key, member, choices, initial, numbers, help) {key, BIF_KEY_STRING, AT(member), 0, 0, choices, initial, false, numbers, help}
 #define PICK(key, member, choices, initial, help) {key, BIF_KEY_ENUM, AT(member), 0, 0, choices, initial, false, true, help}
+#define CHOICE(key, member, choices, initial, help) {key, BIF_KEY_ENUM, AT(member), 0, 0, choices, initial, false, false, help}
 #define MUST(key, type, member, low, high, choices, numbers, help) {key, type, AT(member), low, high, choices, NULL, true, numbers, help}
 
 #define ACTS "gelu|gelu_pytorch_tanh|quick_gelu"
@@ -26,6 +27,10 @@ const bif_key bif_keys[] = {
     I64("seed", seed, 0, 9007199254740992.0, "42", true, "of initial values and of the order of samples"),
     TEXT("device", device, NULL, "cpu", false, "cpu, cuda, cuda:N or auto"),
     I64("threads", threads, 0, 4096, "0", false, "CPU threads of an op; 0 = the cores of the process divided by the ranks of the node"),
+    CHOICE("precision", precision, "auto|fp32|bf16", "auto",
+           "of weights and activations; auto = bf16 on CUDA, fp32 on the CPU; gradients and the optimiser are fp32; a run goes on in the precision it began in"),
+    {"deterministic", BIF_KEY_BOOL, AT(deterministic), 0, 0, NULL, "yes", false, false,
+     "the same sums in the same order every time; no: CUDA may take faster ones that differ in the last bits from run to run"},
 
     TEXT("model.init", model.init, NULL, NULL, true, "folder of a whole model of this stage's kind, or of a run"),
     TEXT("model.encoder", model.encoder, NULL, NULL, true, "CLIP or LLaVA folder, or a run: its vision tower"),

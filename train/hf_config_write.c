@@ -125,7 +125,7 @@ static void llava_object(json_t *o, const bif_model_config *c)
     }
 }
 
-bif_status bif_hf_config_write(const char *folder, const bif_model_config *config)
+bif_status bif_hf_config_write(const char *folder, const bif_model_config *config, bif_dtype dtype)
 {
     bif_status st = bif_model_check(config, folder);
     if (st != BIF_OK) {
@@ -155,7 +155,7 @@ bif_status bif_hf_config_write(const char *folder, const bif_model_config *confi
         break;
     }
     json_array_append_new(json_object_get(o, "architectures"), json_string(architecture));
-    put(o, "torch_dtype", json_string("float32"));
+    put(o, "torch_dtype", json_string(dtype == BIF_DTYPE_BF16 ? "bfloat16" : "float32"));
     if (config->template_name[0] != '\0') {
         put(o, "bifocal_template", json_string(config->template_name));
     }

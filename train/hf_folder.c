@@ -7,8 +7,11 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "kernels/convert.h"
 #include "train/hf_names.h"
 #include "train/safetensors.h"
+
+#define CHUNK_ELEMENTS ((int64_t)1 << 18) /* 1 MiB of host memory between the file's dtype and the table's */
 
 static bif_tensor entry_shape(const bif_st_entry *entry)
 {
@@ -39,14 +42,18 @@ static bif_status load_row(const bif_safetensors *set, const bif_st_entry *entry
                         bif_safetensors_path(set, entry), entry->name, bif_shape_text(&shape, have, sizeof have),
                         bif_shape_text(&p->value, want, sizeof want));
     }
-    if (device->kind == BIF_DEVICE_CPU) {
-        return bif_safetensors_read_f32(set, entry, p->value.data);
+    if (entry->dtype == p->value.dtype) {
+        device->copy_in(device, p->value.data, entry->data, entry->bytes);
+        return BIF_OK;
     }
-    const size_t bytes = bif_bytes(&p->value);
-    float *host = bif_malloc(bytes);
-    st = bif_safetensors_read_f32(set, entry, host);
-    if (st == BIF_OK) {
-        device->copy_in(device, p->value.data, host, bytes);
+    const int64_t numel = bif_numel(&p->value);
+    float *host = bif_malloc((size_t)CHUNK_ELEMENTS * sizeof *host);
+    for (int64_t first = 0; first < numel && st == BIF_OK; first += CHUNK_ELEMENTS) {
+        const bif_tensor part = bif_part2(&p->value, first, numel - first < CHUNK_ELEMENTS ? numel - first : CHUNK_ELEMENTS, 1);
+        st = bif_safetensors_read_part_f32(set, entry, first, part.dim[0], host);
+        if (st == BIF_OK) {
+            bif_copy_in_f32(device, &part, host);
+        }
     }
     free(host);
     return st;
@@ -151,7 +158,7 @@ bif_status bif_hf_save_weights(const char *folder, const bif_params *params, cha
 bif_status bif_hf_save(const char *folder, const bif_model_config *config, const bif_params *params, const char *tokenizer_path)
 {
     bif_status st = BIF_OK;
-    BIF_TRY(bif_hf_config_write(folder, config));
+    BIF_TRY(bif_hf_config_write(folder, config, params->dtype));
     BIF_TRY(bif_hf_side_files(folder, config, tokenizer_path));
     BIF_TRY(bif_hf_save_weights(folder, params, NULL, NULL));
 done:

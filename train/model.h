@@ -77,4 +77,5 @@ bif_status bif_model_check(const bif_model_config *config, const char *where);
  * - The projector "mlp2x_gelu" is the one transformers knows. For others the file also says "bifocal_projector": "linear" or "mlpNx_gelu",
  *   and transformers cannot open the folder; likewise "bifocal_logit_bias": true for CLIP with a bias, which transformers ignores. */
 bif_status bif_hf_config_read(const char *folder, bif_model_config *out);
-bif_status bif_hf_config_write(const char *folder, const bif_model_config *config);
+/* dtype: of the weights beside it, F32 or BF16 ("torch_dtype"). */
+bif_status bif_hf_config_write(const char *folder, const bif_model_config *config, bif_dtype dtype);

@@ -18,6 +18,9 @@ bif_status bif_optimizer_new(bif_optimizer *optimizer, bif_params *params, const
     };
     BIF_TRY(device->alloc(device, (size_t)part * sizeof(float), (void **)&optimizer->moments.m));
     BIF_TRY(device->alloc(device, (size_t)part * sizeof(float), (void **)&optimizer->moments.v));
+    if (params->dtype == BIF_DTYPE_BF16) {
+        BIF_TRY(device->alloc(device, (size_t)part * sizeof(uint16_t), (void **)&optimizer->moments.low));
+    }
 done:
     return st;
 }
@@ -28,6 +31,7 @@ void bif_optimizer_free(bif_optimizer *optimizer)
         bif_device *device = optimizer->params->device;
         device->release(device, optimizer->moments.m);
         device->release(device, optimizer->moments.v);
+        device->release(device, optimizer->moments.low);
     }
     *optimizer = (bif_optimizer){0};
 }
@@ -47,6 +51,8 @@ void bif_optimizer_step(bif_optimizer *optimizer, bif_comm *comm, double norm, d
 {
     bif_params *params = optimizer->params;
     const int64_t first = optimizer->moments.offset, last = first + optimizer->moments.count;
+    const bool split = params->dtype == BIF_DTYPE_BF16;
+    bif_tensor values = bif_tensor1(params->values, params->dtype, params->flat);
     double scale = 1.0;
     if (optimizer->clip_norm > 0.0 && norm > optimizer->clip_norm) {
         scale = optimizer->clip_norm / (norm + 1e-6); /* torch.nn.utils.clip_grad_norm_ */
@@ -62,13 +68,13 @@ void bif_optimizer_step(bif_optimizer *optimizer, bif_comm *comm, double norm, d
         if (from >= to) {
             continue;
         }
-        bif_tensor value = bif_tensor1(params->values + from, BIF_DTYPE_F32, to - from);
+        bif_tensor value = bif_rows(&values, from, to - from);
         bif_tensor grad = bif_tensor1(params->grads + from, BIF_DTYPE_F32, to - from);
         bif_tensor m = bif_tensor1(optimizer->moments.m + (from - first), BIF_DTYPE_F32, to - from);
         bif_tensor v = bif_tensor1(optimizer->moments.v + (from - first), BIF_DTYPE_F32, to - from);
-        bif_adamw(params->device, &(bif_adamw_args){.min = -INFINITY,
-                                                    .max = INFINITY,
-                                                    .param = &value,
+        bif_tensor low = bif_tensor1(split ? optimizer->moments.low + (from - first) : NULL, BIF_DTYPE_U16, to - from);
+        bif_adamw(params->device, &(bif_adamw_args){.param = &value,
+                                                    .low = split ? &low : NULL,
                                                     .grad = &grad,
                                                     .m = &m,
                                                     .v = &v,
@@ -78,8 +84,9 @@ void bif_optimizer_step(bif_optimizer *optimizer, bif_comm *comm, double norm, d
                                                     .eps = optimizer->eps,
                                                     .weight_decay = param->decay ? optimizer->weight_decay : 0.0,
                                                     .grad_scale = scale,
+                                                    .min = param->min,
+                                                    .max = param->max,
                                                     .step = step});
     }
-    bif_tensor values = bif_tensor1(params->values, BIF_DTYPE_F32, params->flat);
     bif_comm_allgather(comm, params->device, &values);
 }

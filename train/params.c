@@ -1,11 +1,13 @@
 #include "train/params.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "kernels/convert.h"
 
 #define ALIGN_ELEMENTS ((int64_t)16) /* 64 bytes: a cache line, and what vector loads like */
 #define CHUNK_ELEMENTS ((int64_t)1 << 18) /* 1 MiB of host memory for drawing and hashing */
@@ -30,7 +32,7 @@ static bif_param *add(bif_params *params, const char *name, bif_group group, int
     bif_param *p = &params->items[params->count++];
     memset(p, 0, sizeof(*p));
     snprintf(p->name, sizeof(p->name), "%s", name);
-    p->value.dtype = BIF_DTYPE_F32;
+    p->value.dtype = params->dtype;
     p->value.rank = rank;
     int64_t numel = 1;
     for (int i = 0; i < rank; i++) {
@@ -39,11 +41,14 @@ static bif_param *add(bif_params *params, const char *name, bif_group group, int
     }
     BIF_BUG_IF(numel < 1 || numel > (int64_t)UINT32_MAX, "parameter %s has %lld elements", name, (long long)numel);
     p->grad = p->value;
+    p->grad.dtype = BIF_DTYPE_F32;
     p->group = group;
     p->decay = decay;
     p->trainable = true;
     p->init = init;
     p->init_scale = init_scale;
+    p->min = -INFINITY;
+    p->max = INFINITY;
     return p;
 }
 
@@ -90,6 +95,21 @@ void bif_params_train_group(bif_params *params, bif_group group, bool trainable)
     }
 }
 
+void bif_params_set_dtype(bif_params *params, bif_dtype dtype)
+{
+    BIF_BUG_IF(params->device != NULL, "dtype of parameters set after allocate");
+    BIF_BUG_IF(dtype != BIF_DTYPE_F32 && dtype != BIF_DTYPE_BF16, "parameters of %s", bif_dtype_name(dtype));
+    params->dtype = dtype;
+    for (int64_t i = 0; i < params->count; i++) {
+        params->items[i].value.dtype = dtype;
+    }
+}
+
+const char *bif_precision_name(bif_dtype dtype)
+{
+    return dtype == BIF_DTYPE_BF16 ? "bf16" : "fp32";
+}
+
 static int64_t round_up(int64_t n, int64_t unit)
 {
     return (n + unit - 1) / unit * unit;
@@ -122,18 +142,18 @@ bif_status bif_params_allocate(bif_params *params, bif_device *device, int world
     int64_t *offsets = bif_calloc((size_t)params->count, sizeof(*offsets));
     layout(params, world, offsets, &params->flat, &params->frozen_elements);
     params->device = device;
-    const size_t flat_bytes = (size_t)params->flat * sizeof(float);
+    const size_t size = bif_dtype_size(params->dtype);
     if (params->flat > 0) {
-        BIF_TRY(device->alloc(device, flat_bytes, (void **)&params->values));
-        BIF_TRY(device->alloc(device, flat_bytes, (void **)&params->grads));
+        BIF_TRY(device->alloc(device, (size_t)params->flat * size, &params->values));
+        BIF_TRY(device->alloc(device, (size_t)params->flat * sizeof(float), (void **)&params->grads));
     }
     if (params->frozen_elements > 0) {
-        BIF_TRY(device->alloc(device, (size_t)params->frozen_elements * sizeof(float), (void **)&params->frozen));
+        BIF_TRY(device->alloc(device, (size_t)params->frozen_elements * size, &params->frozen));
     }
     for (int64_t i = 0; i < params->count; i++) {
         bif_param *p = &params->items[i];
         p->offset = offsets[i];
-        p->value.data = (p->trainable ? params->values : params->frozen) + offsets[i];
+        p->value.data = (char *)(p->trainable ? params->values : params->frozen) + (size_t)offsets[i] * size;
         p->grad.data = p->trainable ? params->grads + offsets[i] : NULL;
     }
 done:
@@ -144,7 +164,7 @@ done:
 void bif_params_free(bif_params *params)
 {
     if (params->device != NULL) {
-        float *const blocks[] = {params->values, params->grads, params->frozen};
+        void *const blocks[] = {params->values, params->grads, params->frozen};
         for (size_t i = 0; i < 3; i++) {
             if (blocks[i] != NULL) {
                 params->device->release(params->device, blocks[i]);
@@ -159,7 +179,7 @@ size_t bif_params_bytes(const bif_params *params, int world)
 {
     int64_t flat = 0, frozen = 0;
     layout(params, world, NULL, &flat, &frozen);
-    return ((size_t)flat * 2 + (size_t)frozen) * sizeof(float);
+    return (size_t)(flat + frozen) * bif_dtype_size(params->dtype) + (size_t)flat * sizeof(float);
 }
 
 static float draw(const bif_param *p, uint64_t seed, uint64_t name_hash, uint32_t element)
@@ -191,7 +211,8 @@ void bif_params_init(bif_params *params, uint64_t seed, unsigned groups)
             for (int64_t k = 0; k < count; k++) {
                 chunk[k] = draw(p, seed, name_hash, (uint32_t)(first + k));
             }
-            device->copy_in(device, (float *)p->value.data + first, chunk, (size_t)count * sizeof(float));
+            const bif_tensor part = bif_part2(&p->value, first, count, 1);
+            bif_copy_in_f32(device, &part, chunk);
         }
     }
     free(chunk);
@@ -227,7 +248,7 @@ bif_tensor bif_params_fused_grad(const bif_param *first, int64_t count)
 void bif_params_digest(const bif_params *params, bool which, char hex[33])
 {
     bif_device *device = params->device;
-    float *chunk = bif_malloc((size_t)CHUNK_ELEMENTS * sizeof(float));
+    char *chunk = bif_malloc((size_t)CHUNK_ELEMENTS * sizeof(float));
     bif_digest *digest = bif_digest_new();
     for (int64_t i = 0; i < params->count; i++) {
         const bif_param *p = &params->items[i];
@@ -238,8 +259,9 @@ void bif_params_digest(const bif_params *params, bool which, char hex[33])
         const int64_t numel = bif_numel(&p->value);
         for (int64_t first = 0; first < numel; first += CHUNK_ELEMENTS) {
             const int64_t count = numel - first < CHUNK_ELEMENTS ? numel - first : CHUNK_ELEMENTS;
-            device->copy_out(device, chunk, (const float *)p->value.data + first, (size_t)count * sizeof(float));
-            bif_digest_update(digest, chunk, (size_t)count * sizeof(float));
+            const bif_tensor part = bif_part2(&p->value, first, count, 1);
+            device->copy_out(device, chunk, part.data, bif_bytes(&part));
+            bif_digest_update(digest, chunk, bif_bytes(&part));
         }
     }
     bif_digest_finish(digest, hex);

@@ -2,7 +2,10 @@
  *
  * Memory: `values` of trainable parameters lie end to end in table order (each start aligned to 16 elements, unless it is fused with its
  * predecessor), and gradients lie in a second buffer with the same offsets: the flat space that is reduced, sharded and gathered.
- * Frozen parameters lie in a third buffer and have grad.data == NULL. Padding elements stay 0. All f32 on the CPU device. */
+ * Frozen parameters lie in a third buffer and have grad.data == NULL. Padding elements stay 0.
+ *
+ * Values are of one dtype: f32, or bf16 on a CUDA device. Gradients are always f32. What is drawn or loaded into a bf16 table is rounded to the
+ * nearest bf16, and the optimiser's f32 master of it starts there. */
 #pragma once
 #include "kernels/device.h"
 #include "kernels/tensor.h"
@@ -36,15 +39,18 @@ typedef struct {
     float init_scale;
     int64_t offset; /* first element in the flat space (trainable) or in the frozen buffer */
     double lr;      /* learning-rate factor's base: the group's rate, set by the trainer */
+    float min, max; /* the optimiser keeps the value within; -INFINITY, INFINITY: no limit */
 } bif_param;
 
 typedef struct {
     bif_param *items;
     int64_t count, capacity;
     bif_device *device; /* set by allocate */
+    bif_dtype dtype;    /* of all values: f32 (0) or bf16 */
     int64_t flat;       /* elements of the flat space, a multiple of `world` * 16 */
-    float *values, *grads; /* [flat] device memory */
-    float *frozen;
+    void *values;       /* [flat] of dtype, device memory */
+    float *grads;       /* [flat] */
+    void *frozen;       /* [frozen_elements] of dtype */
     int64_t frozen_elements;
 } bif_params;
 
@@ -58,6 +64,10 @@ bif_param *bif_params_add_fused(bif_params *params, const char *name, bif_group 
 bif_param *bif_params_find(const bif_params *params, const char *name);
 /* Sets `trainable` of a whole group. Before allocate. */
 void bif_params_train_group(bif_params *params, bif_group group, bool trainable);
+/* Sets the dtype of all values (f32 or bf16). Before measuring or allocating. */
+void bif_params_set_dtype(bif_params *params, bif_dtype dtype);
+/* What a dtype of values is called in recipes, messages and checkpoints: "fp32" or "bf16". */
+const char *bif_precision_name(bif_dtype dtype);
 /* Lays out and allocates values, gradients (zero) and frozen values. world: ranks that will share the optimiser. */
 bif_status bif_params_allocate(bif_params *params, bif_device *device, int world);
 void bif_params_free(bif_params *params);
@@ -70,6 +80,6 @@ void bif_params_zero_grads(bif_params *params);
 /* A view over `count` fused rows starting at `first` (q|k|v -> [(H+2G)D, C]); also for their gradients. */
 bif_tensor bif_params_fused_value(const bif_param *first, int64_t count);
 bif_tensor bif_params_fused_grad(const bif_param *first, int64_t count); /* data NULL when frozen */
-/* Digest over names and values of all rows with trainable == which, in table order. 32 hex digits. */
+/* Digest over names and values (their bytes) of all rows with trainable == which, in table order. 32 hex digits. */
 void bif_params_digest(const bif_params *params, bool which, char hex[33]);
 int64_t bif_params_elements(const bif_params *params, bif_group group, bool trainable_only);

@@ -1,9 +1,12 @@
 #include "train/plan.h"
 
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
 
 #include "base/log.h"
+#include "base/rng.h"
+#include "kernels/convert.h"
 #include "train/comm.h"
 
 void bif_print_manifest(const bif_params *params)
@@ -51,14 +54,16 @@ void bif_print_memory(bif_stage_run *run, const bif_batch_limits *limits)
 {
     const int world = bif_comm_world(run->comm);
     const bif_params *params = run->params;
-    const double values = 4.0 * (double)(params->flat + params->frozen_elements), grads = 4.0 * (double)params->flat;
-    const double moments = 8.0 * (double)(params->flat / world);
+    const bool split = params->dtype == BIF_DTYPE_BF16;
+    const double size = (double)bif_dtype_size(params->dtype);
+    const double values = size * (double)(params->flat + params->frozen_elements), grads = 4.0 * (double)params->flat;
+    const double moments = (split ? 10.0 : 8.0) * (double)(params->flat / world); /* m, v, and the lower halves of the masters */
     const double activations = (double)bif_stage_measure(run, limits);
     const double batch = 24.0 * (double)limits->tokens + 3.0 * (double)(limits->images * limits->image_size * limits->image_size);
     const double loader = batch * (double)batches_held(run, limits) + (double)(run->config->data.cache_mib << 20);
-    bif_info("memory plan of a rank (MiB): parameters %.1f, gradients %.1f, moments %.1f (1/%d), activations %.1f, loader about %.1f; "
+    bif_info("memory plan of a rank (MiB): parameters %.1f (%s), gradients %.1f, moments %.1f (1/%d), activations %.1f, loader about %.1f; "
              "sum %.1f",
-             mib(values), mib(grads), mib(moments), world, mib(activations), mib(loader),
+             mib(values), bif_dtype_name(params->dtype), mib(grads), mib(moments), world, mib(activations), mib(loader),
              mib(values + grads + moments + activations + loader));
 }
 
@@ -69,24 +74,40 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-double bif_measure_peak(bif_device *device)
+/* Numbers and not zeros: a GPU slows down with the power that changing bits take. */
+static void fill(bif_device *device, const bif_tensor *matrix)
 {
-    enum { N = 768 };
+    enum { PIECE = 1 << 14 };
+    float *values = bif_malloc(PIECE * sizeof *values);
+    for (uint32_t i = 0; i < PIECE; i++) {
+        values[i] = 2.0f * bif_rng_uniform(0, BIF_RNG_INIT, 0, i) - 1.0f;
+    }
+    for (int64_t at = 0; at < bif_numel(matrix); at += PIECE) { /* PIECE divides the sizes below */
+        const bif_tensor part = bif_part2(matrix, at, PIECE, 1);
+        bif_copy_in_f32(device, &part, values);
+    }
+    free(values);
+}
+
+double bif_measure_peak(bif_device *device, bif_dtype dtype)
+{
+    const int64_t n = device->kind == BIF_DEVICE_CPU ? 768 : 4096; /* large enough to fill the device, small enough to repeat in 0.1 s */
     void *memory = NULL;
-    if (device->alloc(device, 3 * (size_t)N * N * sizeof(float), &memory) != BIF_OK) {
+    if (device->alloc(device, 3 * (size_t)(n * n) * bif_dtype_size(dtype), &memory) != BIF_OK) {
         bif_error_clear();
         return 0.0;
     }
-    float *x = memory;
-    bif_tensor a = bif_tensor2(x, BIF_DTYPE_F32, N, N), b = bif_tensor2(x + N * N, BIF_DTYPE_F32, N, N),
-               c = bif_tensor2(x + 2 * N * N, BIF_DTYPE_F32, N, N);
+    const bif_tensor all = bif_tensor2(memory, dtype, 3 * n, n), a = bif_rows(&all, 0, n), b = bif_rows(&all, n, n);
+    bif_tensor c = bif_rows(&all, 2 * n, n);
+    fill(device, &a);
+    fill(device, &b);
     double best = 0.0;
     const double end = now() + 0.1;
     do {
         const double start = now();
         bif_linear(device, &(bif_linear_args){.x = &a, .w = &b, .y = &c});
         device->sync(device);
-        const double rate = 2.0 * N * N * N / (now() - start);
+        const double rate = 2.0 * (double)n * (double)n * (double)n / (now() - start);
         best = rate > best ? rate : best;
     } while (now() < end);
     device->release(device, memory);

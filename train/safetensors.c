@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "kernels/convert.h"
 
 #define HEADER_CAP ((uint64_t)100000000) /* the format's own limit */
 #define TENSOR_CAP ((size_t)1000000)
@@ -36,7 +37,8 @@ static const struct {
     const char *name;
     bif_dtype dtype;
 } dtypes[] = {{"F32", BIF_DTYPE_F32}, {"BF16", BIF_DTYPE_BF16}, {"F16", BIF_DTYPE_F16},
-              {"I32", BIF_DTYPE_I32}, {"I64", BIF_DTYPE_I64},   {"U8", BIF_DTYPE_U8}};
+              {"I32", BIF_DTYPE_I32}, {"I64", BIF_DTYPE_I64},   {"U8", BIF_DTYPE_U8},
+              {"U16", BIF_DTYPE_U16}};
 
 /* One tensor of the header: [begin, end) relative to the data section of `section` bytes. */
 static bif_status parse_entry(const char *path, const char *name, const json_t *value, const char *section_start, size_t section,
@@ -73,7 +75,7 @@ static bif_status parse_entry(const char *path, const char *name, const json_t *
         }
     }
     if (!known) {
-        return bif_fail(BIF_ERR_DATA, "%s: tensor %s has dtype %.40s; F32, BF16, F16, I32, I64 and U8 are read", path, name, dtype);
+        return bif_fail(BIF_ERR_DATA, "%s: tensor %s has dtype %.40s; F32, BF16, F16, I32, I64, U8 and U16 are read", path, name, dtype);
     }
     entry->rank = (int)json_array_size(shape);
     int64_t bytes = (int64_t)bif_dtype_size(entry->dtype);
@@ -378,13 +380,6 @@ const char *bif_safetensors_metadata(const bif_safetensors *st, const char *key)
     return json_string_value(json_object_get(st->metadata, key));
 }
 
-static float from_bits(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 static float from_f16(uint16_t half)
 {
     const uint32_t sign = (uint32_t)(half & 0x8000u) << 16, exponent = (half >> 10) & 0x1fu, mantissa = half & 0x3ffu;
@@ -392,23 +387,34 @@ static float from_f16(uint16_t half)
         const float value = (float)mantissa * 0x1p-24f;
         return sign != 0 ? -value : value;
     }
-    return from_bits(sign | (exponent == 31 ? 0xffu : exponent + 112u) << 23 | mantissa << 13);
+    const uint32_t bits = sign | (exponent == 31 ? 0xffu : exponent + 112u) << 23 | mantissa << 13;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 bif_status bif_safetensors_read_f32(const bif_safetensors *st, const bif_st_entry *entry, float *out)
 {
-    const unsigned char *from = entry->data;
+    return bif_safetensors_read_part_f32(st, entry, 0, (int64_t)(entry->bytes / bif_dtype_size(entry->dtype)), out);
+}
+
+bif_status bif_safetensors_read_part_f32(const bif_safetensors *st, const bif_st_entry *entry, int64_t first, int64_t count, float *out)
+{
+    const size_t size = bif_dtype_size(entry->dtype);
+    BIF_BUG_IF(first < 0 || count < 0 || (size_t)(first + count) > entry->bytes / size, "elements [%" PRId64 ", +%" PRId64 ") of tensor %s",
+               first, count, entry->name);
+    const unsigned char *from = (const unsigned char *)entry->data + (size_t)first * size;
     if (entry->dtype == BIF_DTYPE_F32) {
-        memcpy(out, from, entry->bytes);
+        memcpy(out, from, (size_t)count * size);
         return BIF_OK;
     }
     if (entry->dtype != BIF_DTYPE_BF16 && entry->dtype != BIF_DTYPE_F16) {
         return bif_fail(BIF_ERR_DATA, "%s: tensor %s is %s, floating point is wanted", bif_safetensors_path(st, entry), entry->name,
                         bif_dtype_name(entry->dtype));
     }
-    for (size_t i = 0; i < entry->bytes / 2; i++) {
+    for (int64_t i = 0; i < count; i++) {
         const uint16_t half = (uint16_t)(from[2 * i] | from[2 * i + 1] << 8);
-        out[i] = entry->dtype == BIF_DTYPE_BF16 ? from_bits((uint32_t)half << 16) : from_f16(half);
+        out[i] = entry->dtype == BIF_DTYPE_BF16 ? bif_from_bf16(half) : from_f16(half);
     }
     return BIF_OK;
 }

@@ -6,7 +6,7 @@
 
 typedef struct {
     char *name;
-    bif_dtype dtype; /* F32, BF16, F16, I64, I32, U8; other dtypes are refused by name */
+    bif_dtype dtype; /* F32, BF16, F16, I64, I32, U16, U8; other dtypes are refused by name */
     int rank;
     int64_t dim[BIF_MAX_RANK];
     const void *data; /* into the mapping; may be unaligned, so copy before use as numbers */
@@ -26,8 +26,9 @@ const bif_st_entry *bif_safetensors_find(const bif_safetensors *st, const char *
 const char *bif_safetensors_path(const bif_safetensors *st, const bif_st_entry *entry);
 /* Text of "__metadata__" of the first file, or NULL. */
 const char *bif_safetensors_metadata(const bif_safetensors *st, const char *key);
-/* Converts to f32 into a host buffer of numel elements (F32, BF16, F16). */
+/* Converts to f32 into a host buffer of numel elements (F32, BF16, F16); the second: only `count` elements from `first` on. */
 bif_status bif_safetensors_read_f32(const bif_safetensors *st, const bif_st_entry *entry, float *out);
+bif_status bif_safetensors_read_part_f32(const bif_safetensors *st, const bif_st_entry *entry, int64_t first, int64_t count, float *out);
 
 /* Writer: names and shapes, then the data in the same order. Atomic through base/file.h. metadata_pairs = key, value, ..., NULL; may be NULL.
  * digest (33 bytes) or NULL receives the XXH3-128 of the whole file, bytes (or NULL) its length. */

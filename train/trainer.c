@@ -194,6 +194,7 @@ static bif_status open_model(trainer *t)
     run->config = c;
     run->comm = t->comm;
     BIF_TRY(bif_device_open(c->device, bif_comm_threads(t->comm, (int)c->threads), &run->device));
+    run->device->deterministic = c->deterministic;
     st = bif_tokenizer_load(c->data.tokenizer, &t->tokenizer);
     if (st != BIF_OK) {
         BIF_TRY(bif_fail_context(st, "data.tokenizer"));
@@ -221,8 +222,8 @@ static bif_status open_model(trainer *t)
         BIF_TRY(bif_build_table(&t->preprocess, run->device, c->stage == BIF_STAGE_CLIP ? &run->clip.vit : &run->vlm.vit));
     }
     BIF_TRY(bif_optimizer_new(&t->optimizer, run->params, c, t->comm));
-    bif_info("device: %s; %d rank(s), %d on this node; seed %lld", run->device->name, t->world, bif_comm_local_ranks(t->comm),
-             (long long)c->seed);
+    bif_info("device: %s, %s; %d rank(s), %d on this node; seed %lld", run->device->name, bif_precision_name(run->params->dtype), t->world,
+             bif_comm_local_ranks(t->comm), (long long)c->seed);
 done:
     return st;
 }
@@ -333,19 +334,6 @@ done:
     return st;
 }
 
-static void clamp_logit_scale(trainer *t)
-{
-    bif_param *p = t->run.clip.logit_scale;
-    if (p == NULL || !p->trainable) {
-        return;
-    }
-    float value = 0.0f;
-    const float limit = (float)t->config->clip.logit_scale_max;
-    t->run.device->copy_out(t->run.device, &value, p->value.data, sizeof value);
-    value = value > limit ? limit : value < 0.0f ? 0.0f : value; /* open_clip: 0 <= log scale <= ln 100 */
-    t->run.device->copy_in(t->run.device, p->value.data, &value, sizeof value);
-}
-
 static bif_status report(trainer *t, const bif_step_result *result, double norm, double schedule, double seconds, double waited)
 {
     const int64_t step = t->state.step;
@@ -384,7 +372,6 @@ static bif_status one_step(trainer *t)
     const bool empty = result.supervised <= 0.0;
     if (!empty && isfinite(norm) && isfinite(result.loss)) {
         bif_optimizer_step(&t->optimizer, t->comm, norm, schedule, t->state.step + 1);
-        clamp_logit_scale(t);
         t->state.bad_steps = 0;
     } else if (++t->state.bad_steps <= 5 && t->state.bad_steps < t->steps) { /* a run of nothing but empty steps is no success */
         if (t->rank == 0) {
@@ -509,7 +496,7 @@ bif_status bif_train(const bif_config *config, bif_comm *comm)
     bif_print_memory(&t.run, &t.limits);
     BIF_TRY(bif_comm_agree(comm, bif_stage_allocate(&t.run, &t.limits)));
     bif_params_digest(t.run.params, false, frozen);
-    t.peak_flops = bif_measure_peak(t.run.device);
+    t.peak_flops = bif_measure_peak(t.run.device, t.run.params->dtype);
     bif_comm_sum_f64(comm, &t.peak_flops, 1);
     bif_info("peak of the linear op: %.0f GFLOP/s over all ranks", t.peak_flops / 1e9);
     catch_signals();

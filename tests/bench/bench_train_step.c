@@ -219,7 +219,7 @@ int main(int argc, char **argv)
         } else if (sscanf(line, "ops %d", &count) == 1) {
             profile(count);
         } else {
-            printf("%.9g\n", bif_measure_peak(run.device));
+            printf("%.9g\n", bif_measure_peak(run.device, run.params->dtype));
         }
         fflush(stdout);
     }

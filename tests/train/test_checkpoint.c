@@ -103,7 +103,7 @@ Test(checkpoint, round_trip)
     float *m = bif_malloc((size_t)moments.count * 4), *v = bif_malloc((size_t)moments.count * 4);
     memset(m, 7, (size_t)moments.count * 4);
     memset(v, 7, (size_t)moments.count * 4);
-    bif_moments read = {m, v, 0, moments.count};
+    bif_moments read = {.m = m, .v = v, .count = moments.count};
     bif_run_state back = {0};
     cr_assert_eq(bif_checkpoint_load(comm, &device, path, &model.params, &read, &back), BIF_OK, "%s", bif_error_message());
     bif_params_digest(&model.params, true, after);
@@ -242,14 +242,14 @@ static void reshard(int from, int to)
     const int64_t flat = model.params.flat;
     for (int r = 0; r < from; r++) {
         const int64_t first = flat * r / from, last = flat * (r + 1) / from;
-        bif_moments part = {moments.m + first, moments.v + first, first, last - first};
+        bif_moments part = {.m = moments.m + first, .v = moments.v + first, .offset = first, .count = last - first};
         char *name = bif_moments_name(r, from);
         cr_assert_eq(bif_moments_write(path, name, &device, &model.params, &part, NULL, NULL), BIF_OK);
         free(name);
     }
     for (int r = 0; r < to; r++) {
         const int64_t first = flat * r / to, count = flat * (r + 1) / to - first;
-        bif_moments part = {bif_malloc((size_t)count * 4), bif_malloc((size_t)count * 4), first, count};
+        bif_moments part = {.m = bif_malloc((size_t)count * 4), .v = bif_malloc((size_t)count * 4), .offset = first, .count = count};
         memset(part.m, 9, (size_t)count * 4);
         memset(part.v, 9, (size_t)count * 4);
         cr_expect_eq(bif_moments_read(path, from, &device, &model.params, &part), BIF_OK, "%s", bif_error_message());
@@ -274,7 +274,7 @@ Test(checkpoint, missing_moments_are_named)
     snprintf(path, sizeof path, "%s/gap/trainer", folder);
     cr_assert_eq(bif_make_dirs(path), BIF_OK);
     *strrchr(path, '/') = '\0';
-    bif_moments part = {moments.m, moments.v, 0, moments.count - 32};
+    bif_moments part = {.m = moments.m, .v = moments.v, .count = moments.count - 32};
     char *name = bif_moments_name(0, 1);
     cr_assert_eq(bif_moments_write(path, name, &device, &model.params, &part, NULL, NULL), BIF_OK);
     free(name);

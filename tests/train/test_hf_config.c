@@ -44,7 +44,7 @@ static void read_golden(const char *name)
 static void survives_writing(void)
 {
     const bif_model_config before = c;
-    cr_assert_eq(bif_hf_config_write(folder, &before), BIF_OK, "%s", bif_error_message());
+    cr_assert_eq(bif_hf_config_write(folder, &before, BIF_DTYPE_F32), BIF_OK, "%s", bif_error_message());
     memset(&c, 0, sizeof c);
     cr_assert_eq(bif_hf_config_read(folder, &c), BIF_OK, "%s", bif_error_message());
     cr_expect_eq(c.kind, before.kind);
@@ -225,12 +225,12 @@ Test(hf_config, only_what_a_family_can_say_is_written)
 {
     cr_assert_eq(read_text("{\"model_type\":\"qwen2\"}"), BIF_OK);
     c.decoder.qk_norm = true;
-    cr_expect_eq(bif_hf_config_write(folder, &c), BIF_ERR_CONFIG);
+    cr_expect_eq(bif_hf_config_write(folder, &c, BIF_DTYPE_F32), BIF_ERR_CONFIG);
     cr_expect_not_null(strstr(bif_error_message(), "qk norm on"), "%s", bif_error_message());
     c.decoder.o_bias = true;
-    cr_expect_eq(bif_hf_config_write(folder, &c), BIF_OK);
+    cr_expect_eq(bif_hf_config_write(folder, &c, BIF_DTYPE_F32), BIF_OK);
     c.decoder.qkv_bias = c.decoder.qk_norm = false;
-    cr_expect_eq(bif_hf_config_write(folder, &c), BIF_ERR_CONFIG);
+    cr_expect_eq(bif_hf_config_write(folder, &c, BIF_DTYPE_F32), BIF_ERR_CONFIG);
 }
 
 Test(hf_config, projectors_that_transformers_does_not_know)

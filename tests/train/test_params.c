@@ -6,6 +6,7 @@
 #include "train/params.h"
 #include "host_device.h"
 
+#define VALUES(params) ((float *)(params).values)
 #define DIMS(...) ((const int64_t[]){__VA_ARGS__})
 
 /* norm [5] | q [4,6] k [2,6] v [2,6] fused | projector [3] */
@@ -37,13 +38,13 @@ Test(params, layout_of_the_flat_space)
     cr_expect_eq(p.frozen_elements, 0);
     cr_expect_eq(bytes, 96 * 2 * 4);
     for (int i = 0; i < 6; i++) {
-        cr_expect_eq(p.items[i].value.data, p.values + p.items[i].offset);
+        cr_expect_eq(p.items[i].value.data, VALUES(p) + p.items[i].offset);
         cr_expect_eq(p.items[i].grad.data, p.grads + p.items[i].offset);
     }
     bif_tensor qkv = bif_params_fused_value(&p.items[1], 3);
     cr_expect_eq(qkv.dim[0], 8);
     cr_expect_eq(qkv.dim[1], 6);
-    cr_expect_eq(qkv.data, p.values + 16);
+    cr_expect_eq(qkv.data, VALUES(p) + 16);
     cr_expect_eq(bif_params_elements(&p, BIF_GROUP_DECODER, false), 5 + 24 + 12 + 12);
     bif_params_free(&p);
 }
@@ -58,7 +59,7 @@ Test(params, frozen_rows_have_no_gradient)
     cr_expect_eq(p.frozen_elements, 64);
     cr_expect_null(bif_params_find(&p, "q")->grad.data);
     cr_expect_null(bif_params_fused_grad(&p.items[1], 3).data);
-    cr_expect_eq(bif_params_find(&p, "q")->value.data, p.frozen + 16);
+    cr_expect_eq(bif_params_find(&p, "q")->value.data, (float *)p.frozen + 16);
     cr_expect_eq(bif_params_find(&p, "projector")->offset, 0);
     cr_expect_eq(bif_params_elements(&p, BIF_GROUP_DECODER, true), 0);
     cr_expect_null(bif_params_find(&p, "nothing"));
@@ -85,7 +86,7 @@ Test(params, draws_depend_on_seed_name_and_element_only)
     cr_assert_eq(bif_params_allocate(&one, &device, 1), BIF_OK);
     bif_params_init(&one, 7, ~0u);
     cr_expect_arr_eq(one.values, p.items[3].value.data, 12 * sizeof(float));
-    cr_expect_eq(one.values[3], 0.5f * bif_rng_normal(7, BIF_RNG_INIT, bif_hash_name("v"), 3));
+    cr_expect_eq(VALUES(one)[3], 0.5f * bif_rng_normal(7, BIF_RNG_INIT, bif_hash_name("v"), 3));
     bif_params_init(&one, 8, ~0u);
     cr_expect_arr_neq(one.values, p.items[3].value.data, 12 * sizeof(float));
     cr_expect_eq(((float *)p.items[0].value.data)[4], 1.0f);
@@ -108,15 +109,15 @@ Test(params, draws_do_not_break_at_the_chunk_border)
     bif_params_init(&p, 3, ~0u);
     double sum = 0, square = 0;
     for (int64_t i = 0; i < n; i++) {
-        sum += p.values[i];
-        square += (double)p.values[i] * p.values[i];
+        sum += VALUES(p)[i];
+        square += (double)VALUES(p)[i] * VALUES(p)[i];
     }
     cr_expect_lt(fabs(sum / (double)n), 0.01);
     cr_expect_lt(fabs(square / (double)n - 1), 0.02);
     for (int64_t i = n - 6; i < n; i++) {
-        cr_expect_eq(p.values[i], bif_rng_normal(3, BIF_RNG_INIT, bif_hash_name("long"), (uint32_t)i));
+        cr_expect_eq(VALUES(p)[i], bif_rng_normal(3, BIF_RNG_INIT, bif_hash_name("long"), (uint32_t)i));
     }
     bif_params_zero_grads(&p);
-    cr_expect_eq(p.values[n], 0.0f, "padding stays 0");
+    cr_expect_eq(VALUES(p)[n], 0.0f, "padding stays 0");
     bif_params_free(&p);
 }
