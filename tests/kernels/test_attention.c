@@ -109,6 +109,7 @@ static sample make_sample(const shape *c, bool gradient)
             ((float *)s.qkv.data)[i * s.row + x] *= c->spread;
         }
     }
+    ref_round(&s.qkv);
     s.dout = ref_f32(s.t, c->h * c->d, 12);
     s.p = (problem){bounds,
                     c->n,
@@ -132,12 +133,13 @@ static bif_attention_args forward_args(const sample *s, bif_tensor *out, bif_ten
     return (bif_attention_args){&s->qkv, &s->bounds, NULL, s->p.h, s->p.g, s->p.d, s->p.causal, (float)s->p.scale, out, lse};
 }
 
+/* In bf16 the weights and the gradient of the scores are rounded before they are multiplied, and the backward reads a rounded `out`. */
 static void check_device(bif_device *device, const sample *s, double tolerance)
 {
     bif_tensor out = ref_f32(s->t, s->p.h * s->p.d, 0), lse = ref_f32(s->t, s->p.h, 0), dqkv = ref_f32(s->t, s->row, 0);
     bif_attention_args args = forward_args(s, &out, &lse);
     bif_attention(device, &args);
-    ref_close("out", out.data, s->p.out, bif_numel(&out), tolerance);
+    ref_close("out", out.data, s->p.out, bif_numel(&out), ref_tolerance(tolerance, 4e-3));
     ref_close("lse", lse.data, s->p.lse, bif_numel(&lse), tolerance);
     bif_tensor alone = ref_f32(s->t, s->p.h * s->p.d, 0);
     args = forward_args(s, &alone, NULL);
@@ -146,7 +148,7 @@ static void check_device(bif_device *device, const sample *s, double tolerance)
     bif_attention_backward_args back = {&s->qkv,     &s->bounds, NULL,        &out, &lse, &s->dout, s->p.h, s->p.g, s->p.d,
                                         s->p.causal, (float)s->p.scale, &dqkv};
     bif_attention_backward(device, &back);
-    ref_close("dqkv", dqkv.data, s->p.dqkv, bif_numel(&dqkv), 5 * tolerance);
+    ref_close("dqkv", dqkv.data, s->p.dqkv, bif_numel(&dqkv), ref_tolerance(5 * tolerance, 1e-2));
     bif_tensor again = ref_f32(s->t, s->row, 0);
     back.dqkv = &again;
     bif_attention_backward(device, &back);
@@ -161,9 +163,13 @@ static const shape shapes[] = {
     {5, 4, 2, 32, true, 1, {0, 33, 65, 0, 130}},
     {3, 4, 1, 40, true, 1, {31, 7, 97}},
     {2, 2, 2, 40, false, 1, {33, 128}},
+    {4, 3, 1, 80, true, 1, {1, 64, 7, 129}},
+    {3, 4, 4, 80, false, 1, {31, 0, 66}},
     {2, 4, 2, 64, true, 1, {128, 65}},
     {1, 2, 1, 128, true, 1, {130}},
     {1, 2, 2, 128, false, 1, {33}},
+    {5, 4, 2, 128, true, 1, {7, 33, 1, 128, 31}},
+    {3, 2, 2, 8, false, 1, {257, 31, 63}},
     {1, 1, 1, 32, true, 1, {517}}, /* one long sequence: fewer pairs than threads, cut by keys and by rows */
     {1, 2, 1, 20, false, 1, {301}},
     {2, 4, 2, 32, true, 30, {65, 200}}, /* scores of several hundred: peaks move between blocks of keys */
@@ -196,7 +202,7 @@ Test(attention, central_differences)
             bif_attention_backward_args back = {&s.qkv,     &s.bounds, NULL,        &out, &lse, &s.dout, s.p.h, s.p.g, s.p.d,
                                                 s.p.causal, (float)s.p.scale, &dqkv};
             bif_attention_backward(device, &back);
-            ref_gradient("dqkv", loss_of, &s.p, s.p.qkv, s.t * s.row, dqkv.data, NULL, 5e-6);
+            ref_gradient("dqkv", loss_of, &s.p, s.p.qkv, s.t * s.row, dqkv.data, NULL, ref_tolerance(5e-6, 1e-2));
             ref_done();
         }
     }
@@ -231,7 +237,7 @@ Test(attention, nan_passes_through)
         bif_attention(device, &args);
         const float *y = out.data;
         cr_assert(isnan(y[3 * 16]) && isnan(y[3 * 16 + 7]));
-        ref_close("other rows", y + 4 * 16, s.p.out + 4 * 16, (s.t - 4) * 16, 1e-6);
+        ref_close("other rows", y + 4 * 16, s.p.out + 4 * 16, (s.t - 4) * 16, ref_tolerance(1e-6, 4e-3));
         ref_done();
     }
 }
@@ -281,7 +287,7 @@ Test(attention, decode)
             }
             bif_attention_decode_args args = {&q, &k, &v, &lens, h, g, d, cap, (float)scale, &out};
             bif_attention_decode(device, &args);
-            ref_close("decode", out.data, wanted, b * h * d, 2e-6);
+            ref_close("decode", out.data, wanted, b * h * d, ref_tolerance(2e-6, 4e-3));
             ref_done();
         }
     }

@@ -2,8 +2,6 @@
 #include "kernels/simd.h"
 #include "ref.h"
 
-static const int64_t sizes[] = {1, 7, 31, 33, 128};
-
 Test(elementwise, exp_sigmoid_log1p)
 {
     for (int i = 0; i < 200000; i++) {
@@ -48,15 +46,18 @@ static double glu_loss(void *context)
     glu *a = context;
     double sum = 0;
     for (int64_t i = 0; i < a->t * a->f; i++) {
-        sum += glu_value(a, i / a->f, i % a->f) * bif_rng_normal(9, BIF_RNG_TEST, 0, (uint32_t)i);
+        sum += glu_value(a, i / a->f, i % a->f) * ref_normal(9, i);
     }
     return sum;
 }
 
 Test(elementwise, swiglu)
 {
-    for (int i = 0; i < 25; i++) {
-        int64_t t = sizes[i / 5], f = sizes[i % 5];
+    for (int i = 0; i < REF_SIZES * REF_SIZES; i++) {
+        int64_t t = ref_sizes[i / REF_SIZES], f = ref_sizes[i % REF_SIZES];
+        if (t * f > REF_MOST) {
+            continue;
+        }
         bif_tensor gu = ref_f32(t, 2 * f, 1), dy = ref_f32(t, f, 9);
         glu a = {t, f, ref_double(&gu)};
         double *y = ref_zeros(t * f);
@@ -68,8 +69,8 @@ Test(elementwise, swiglu)
             bif_swiglu(device, &(bif_swiglu_args){.gu = &gu, .y = &got});
             bif_swiglu_backward(device, &(bif_swiglu_backward_args){.gu = &gu, .dy = &dy, .dgu = &apart});
             bif_swiglu_backward(device, &(bif_swiglu_backward_args){.gu = &same, .dy = &dy, .dgu = &same});
-            ref_close("y", got.data, y, t * f, 1e-6);
-            ref_gradient("dgu", glu_loss, &a, a.gu, 2 * t * f, apart.data, NULL, 1e-5);
+            ref_close("y", got.data, y, t * f, ref_stored(1e-6));
+            ref_gradient("dgu", glu_loss, &a, a.gu, 2 * t * f, apart.data, NULL, ref_stored(1e-5));
             cr_assert_eq(memcmp(apart.data, same.data, bif_bytes(&gu)), 0);
         }
         ref_done();
@@ -98,20 +99,20 @@ static void rope_case(int64_t t, int64_t d, int32_t low, int32_t high)
         bif_tensor got = ref_copy(&rows);
         bif_rope_args args = {.rows = &got, .pos = &pos, .heads = 2, .head_dim = d, .theta = 10000.0f};
         bif_rope(device, &args);
-        ref_close("rope", got.data, wanted, t * w, 1e-5);
+        ref_close("rope", got.data, wanted, t * w, ref_stored(1e-5));
         args.inverse = true;
         bif_rope(device, &args);
-        ref_close("rope and back", got.data, back, t * w, 1e-6);
+        ref_close("rope and back", got.data, back, t * w, ref_tolerance(1e-6, 4e-3)); /* rounded twice */
     }
     ref_done();
 }
 
 Test(elementwise, rope)
 {
-    static const int64_t dims[] = {2, 8, 32, 34, 128};
-    for (int i = 0; i < 25; i++) {
-        rope_case(sizes[i / 5], dims[i % 5], 0, 40);     /* an entry a position, when there are rows enough */
-        rope_case(sizes[i / 5], dims[i % 5], 50, 30000); /* an entry a row */
+    static const int64_t dims[REF_SIZES] = {2, 8, 32, 34, 80, 128};
+    for (int i = 0; i < REF_SIZES * REF_SIZES; i++) {
+        rope_case(ref_sizes[i / REF_SIZES], dims[i % REF_SIZES], 0, 40);     /* an entry a position, when there are rows enough */
+        rope_case(ref_sizes[i / REF_SIZES], dims[i % REF_SIZES], 50, 30000); /* an entry a row */
     }
 }
 
@@ -119,8 +120,8 @@ Test(elementwise, rope)
 
 Test(elementwise, axpy_scale_sumsq)
 {
-    static const int64_t counts[] = {1, 7, 31, 33, 128, 100003};
-    for (int i = 0; i < 6; i++) {
+    static const int64_t counts[] = {1, 7, 31, 33, 128, 257, 100003};
+    for (int i = 0; i < 7; i++) {
         int64_t n = counts[i];
         bif_tensor x = ref_f32(n, 0, 1), y = ref_f32(n, 0, 2);
         double *sum = ref_double(&y), *scaled = ref_double(&x), square = 0, seen[6];
@@ -134,7 +135,7 @@ Test(elementwise, axpy_scale_sumsq)
             bif_tensor got = ref_copy(&y), half = ref_copy(&x);
             bif_axpy(device, 0.75f, &x, &got);
             bif_scale(device, -0.5f, &half);
-            ref_close("axpy", got.data, sum, n, 1e-7);
+            ref_close("axpy", got.data, sum, n, ref_stored(1e-7));
             ref_close("scale", half.data, scaled, n, 1e-7);
             seen[count] = bif_sumsq(device, &x);
             cr_assert(fabs(seen[count] - square) <= 1e-12 * square);
@@ -149,12 +150,36 @@ Test(elementwise, axpy_scale_sumsq)
     }
 }
 
+Test(elementwise, sum)
+{
+    static const int64_t counts[] = {1, 7, 31, 33, 128, 257, 100003};
+    for (int i = 0; i < 7; i++) {
+        int64_t n = counts[i];
+        bif_tensor x = ref_f32(n, 0, 1);
+        double *numbers = ref_double(&x), wanted = 0.5, size = 1;
+        for (int64_t j = 0; j < n; j++) {
+            wanted += 2 * numbers[j];
+            size += fabs(numbers[j]);
+        }
+        REF_EACH_DEVICE (device) {
+            double got = 0.5, again = 0.5;
+            bif_tensor sum = bif_tensor1(&got, BIF_DTYPE_F64, 1), other = bif_tensor1(&again, BIF_DTYPE_F64, 1);
+            bif_sum(device, &x, &sum);
+            bif_sum(device, &x, &other);
+            cr_assert(got == again, "two runs differ");
+            bif_sum(device, &x, &sum);
+            cr_assert(fabs(got - wanted) <= 1e-12 * size, "sum of %lld: %.17g, wanted %.17g", (long long)n, got, wanted);
+        }
+        ref_done();
+    }
+}
+
 Test(elementwise, adamw)
 {
-    static const int64_t counts[] = {1, 7, 31, 33, 128, 70001};
-    for (int i = 0; i < 6; i++) {
+    static const int64_t counts[] = {1, 7, 31, 33, 128, 257, 70001};
+    for (int i = 0; i < 7; i++) {
         int64_t n = counts[i];
-        bif_tensor start = ref_f32(n, 0, 1), grad = ref_f32(n, 0, 2);
+        bif_tensor start = ref_exact(n, 1), grad = ref_exact(n, 2); /* in bf16 too: the parameter is an f32 number in two halves */
         double *p = ref_double(&start), *m = ref_zeros(n), *v = ref_zeros(n), *g = ref_double(&grad);
         for (int step = 1; step <= 3; step++) {
             for (int64_t j = 0; j < n; j++) {

@@ -1,8 +1,6 @@
 /* Ops that move rows, against plain loops. All are exact copies or short sums. */
 #include "ref.h"
 
-static const int64_t sizes[] = {1, 7, 31, 33, 128};
-
 static bif_tensor distinct(int64_t n, int64_t among)
 {
     bif_tensor t = ref_i32(n, 0, 1, 1);
@@ -15,8 +13,8 @@ static bif_tensor distinct(int64_t n, int64_t among)
 
 Test(rows, embedding)
 {
-    for (int i = 0; i < 25; i++) {
-        int64_t t = sizes[i / 5], c = sizes[i % 5], vocabulary = 11;
+    for (int i = 0; i < REF_SIZES * REF_SIZES; i++) {
+        int64_t t = ref_sizes[i / REF_SIZES], c = ref_sizes[i % REF_SIZES], vocabulary = 11;
         bif_tensor table = ref_f32(vocabulary, c, 1), ids = ref_i32(t, -2, 11, 2), dy = ref_f32(t, c, 3), start = ref_f32(t, c, 4);
         double *y = ref_double(&start), *dtable = ref_double(&table);
         for (int64_t r = 0; r < t; r++) {
@@ -39,8 +37,8 @@ Test(rows, embedding)
 
 Test(rows, gather_scatter_add)
 {
-    for (int i = 0; i < 25; i++) {
-        int64_t r = sizes[i / 5], c = sizes[i % 5], t = r + 3;
+    for (int i = 0; i < REF_SIZES * REF_SIZES; i++) {
+        int64_t r = ref_sizes[i / REF_SIZES], c = ref_sizes[i % REF_SIZES], t = r + 3;
         bif_tensor many = ref_f32(t, c, 1), few = ref_f32(r, c, 2), index = distinct(r, t), repeated = ref_i32(r, -1, 3, 3);
         bif_tensor pos = ref_i32(r, 0, (int32_t)t, 4);
         double *gathered = ref_double(&few), *scattered = ref_double(&many), *added = ref_double(&many), *placed = ref_double(&few);
@@ -65,8 +63,8 @@ Test(rows, gather_scatter_add)
             bif_add_rows(device, &(bif_add_rows_args){.table = &many, .pos = &pos, .y = &e});
             ref_close("gather", a.data, gathered, r * c, 0);
             ref_close("scatter", b.data, scattered, t * c, 0);
-            ref_close("scatter add", d.data, added, t * c, 1e-5);
-            ref_close("add rows", e.data, placed, r * c, 1e-5);
+            ref_close("scatter add", d.data, added, t * c, ref_stored(1e-5));
+            ref_close("add rows", e.data, placed, r * c, ref_stored(1e-5));
         }
         ref_done();
     }
@@ -85,10 +83,23 @@ Test(rows, patchify)
             int64_t channel = j % k / (p * p), y = j % (p * p) / p, x = j % p;
             wanted[j] = ((float *)flat.data)[((image * 3 + channel) * s + py * p + y) * s + px * p + x];
         }
+        /* The same as levels: channels last, looked up in a table. */
+        bif_tensor table = ref_f32(3, 256, 2), levels = bif_tensor4(ref_block((size_t)bif_numel(&flat)), BIF_DTYPE_U8, n, s, s, 3);
+        double *looked_up = ref_zeros(n * side * side * k);
+        for (int64_t j = 0; j < bif_numel(&flat); j++) {
+            ((uint8_t *)levels.data)[j] = (uint8_t)(bif_rng_uniform(3, BIF_RNG_TEST, 0, (uint32_t)j) * 256);
+        }
+        for (int64_t j = 0; j < n * side * side * k; j++) {
+            int64_t row = j / k, image = row / (side * side), py = row / side % side, px = row % side;
+            int64_t channel = j % k / (p * p), y = j % (p * p) / p, x = j % p;
+            looked_up[j] = ((float *)table.data)[channel * 256 + ((uint8_t *)levels.data)[((image * s + py * p + y) * s + px * p + x) * 3 + channel]];
+        }
         REF_EACH_DEVICE (device) {
-            bif_tensor rows = ref_f32(n * side * side, k, 0);
+            bif_tensor rows = ref_f32(n * side * side, k, 0), same = ref_f32(n * side * side, k, 0);
             bif_patchify(device, &(bif_patchify_args){.pixels = &pixels, .patch = p, .rows = &rows});
+            bif_patchify(device, &(bif_patchify_args){.pixels = &levels, .table = &table, .patch = p, .rows = &same});
             ref_close("patchify", rows.data, wanted, n * side * side * k, 0);
+            ref_close("patchify of levels", same.data, looked_up, n * side * side * k, 0);
         }
         ref_done();
     }
@@ -96,8 +107,8 @@ Test(rows, patchify)
 
 Test(rows, vit_embed)
 {
-    for (int i = 0; i < 50; i++) {
-        int64_t p = sizes[i / 5 % 5], c = sizes[i % 5], images = 3, cls = i / 25, rows = p + cls;
+    for (int i = 0; i < 2 * REF_SIZES * REF_SIZES; i++) {
+        int64_t p = ref_sizes[i / REF_SIZES % REF_SIZES], c = ref_sizes[i % REF_SIZES], images = 3, cls = i / (REF_SIZES * REF_SIZES), rows = p + cls;
         bif_tensor patches = ref_f32(images * p, c, 1), class = ref_f32(c, 0, 2), pos = ref_f32(rows, c, 3), dx = ref_f32(images * rows, c, 4);
         double *x = ref_zeros(images * rows * c), *dpatches = ref_zeros(images * p * c);
         double *dcls = ref_double(&class), *dpos = ref_double(&pos);
@@ -120,7 +131,7 @@ Test(rows, vit_embed)
             bif_vit_embed_backward_args args = {
                 .dx = &dx, .images = images, .dpatches = &a, .dcls = cls ? &b : NULL, .dpos = &d, .has_cls = cls};
             bif_vit_embed_backward(device, &args);
-            ref_close("x", got.data, x, images * rows * c, 1e-5);
+            ref_close("x", got.data, x, images * rows * c, ref_stored(1e-5));
             ref_close("dpatches", a.data, dpatches, images * p * c, 0);
             ref_close("dcls", b.data, dcls, c, 1e-5);
             ref_close("dpos", d.data, dpos, rows * c, 1e-5);
