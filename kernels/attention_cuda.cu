@@ -1,17 +1,17 @@
-/* Attention forward: online softmax over tiles of keys, no T x T matrix. Two kernels: bf16 on tensor cores, and a plain one in fp32 for fp32,
- * odd head sizes and unaligned tensors.
+/* Attention forward: online softmax over tiles of keys, no T x T matrix. Two kernels: bf16 on tensor cores, and a plain one in fp32 for
+ * fp32, odd head sizes and unaligned tensors.
  *
- * A block of threads takes one head of one unit (attention_cuda.cuh), heads fastest: blocks that run together share keys in L2. Causal units
- * go from the end of a sequence, longest first, so that short ones fill the tail. */
+ * A block of threads takes one head of one unit (attention_cuda.cuh), heads fastest: blocks that run together share keys in L2. Causal
+ * units go from the end of a sequence, longest first, so that short ones fill the tail. */
 #include "kernels/attention_cuda.cuh"
 
 /* ---- bf16, tensor cores ----
  *
- * 4 warps of 16 M rows each; a warp's scores, softmax and output stay in its registers. With M = 2 a fragment of K or V read from shared memory
- * feeds four mma instead of two: 80 ldmatrix to 256 mma a tile of 64 keys at D = 128, where M = 1 would keep shared memory as busy as the
- * tensor cores. It costs 128 registers for the output and 64 for the scores, two blocks a multiprocessor, and Q is read from shared memory each
- * time. K and V have one tile each (64 KB a block with Q at D = 128: two blocks also in the 163 KB of an A100): V is copied while the scores of
- * its keys are computed, the next K while P V is. */
+ * 4 warps of 16 M rows each; a warp's scores, softmax and output stay in its registers. With M = 2 a fragment of K or V read from shared
+ * memory feeds four mma instead of two: 80 ldmatrix to 256 mma a tile of 64 keys at D = 128, where M = 1 would keep shared memory as busy
+ * as the tensor cores. It costs 128 registers for the output and 64 for the scores, two blocks a multiprocessor, and Q is read from shared
+ * memory each time. K and V have one tile each (64 KB a block with Q at D = 128: two blocks also in the 163 KB of an A100): V is copied
+ * while the scores of its keys are computed, the next K while P V is. */
 #define WARPS 4
 #define THREADS (32 * WARPS)
 #define KEYS 64 /* of a tile */
@@ -67,8 +67,8 @@ __device__ __forceinline__ void mask_keys(float (&scores)[M][KEYS / 8][4], int r
     }
 }
 
-/* scores become 2^((score - peak) factor). The peak moves, and what was added up so far is scaled, only when a row of the warp exceeds it by
- * 2^8: the sums have room for that in fp32 and bf16 keeps its precision, and most tiles after the first leave the output alone. */
+/* scores become 2^((score - peak) factor). The peak moves, and what was added up so far is scaled, only when a row of the warp exceeds it
+ * by 2^8: the sums have room for that in fp32 and bf16 keeps its precision, and most tiles after the first leave the output alone. */
 template <int W, int M>
 __device__ __forceinline__ void soften(warp_rows<W, M> &rows, float (&scores)[M][KEYS / 8][4], float factor, float slack)
 {
@@ -143,8 +143,8 @@ __device__ __forceinline__ void multiply_values(warp_rows<W, M> &rows, const flo
     }
 }
 
-/* A warp's rows to memory: over its part of the Q tile, which nobody needs any more, so that rows are written 16 bytes a lane. out, lse: at the
- * unit's first row; count: rows of the unit. */
+/* A warp's rows to memory: over its part of the Q tile, which nobody needs any more, so that rows are written 16 bytes a lane. out, lse:
+ * at the unit's first row; count: rows of the unit. */
 template <int W, int M>
 __device__ __forceinline__ void finish_rows(const bif_attention_shape &shape, warp_rows<W, M> &rows, bif_bf16 *tile, int first, int count,
                                             float factor, bif_bf16 *out, float *lse)
@@ -268,8 +268,9 @@ template <int W> static void choose_rows(const bif_cuda *cuda, const bif_attenti
 
 /* ---- plain ----
  *
- * 16 x 16 threads and 64 query rows; a thread has 4 rows and, of a tile of 32 keys, 2 of the scores. Any head size: the dot products go over it
- * 32 columns at a time, and a block makes at most 128 columns of the output (blockIdx.y; a larger head computes its scores again for each). */
+ * 16 x 16 threads and 64 query rows; a thread has 4 rows and, of a tile of 32 keys, 2 of the scores. Any head size: the dot products go
+ * over it 32 columns at a time, and a block makes at most 128 columns of the output (blockIdx.y; a larger head computes its scores again
+ * for each). */
 #define PLAIN_ROWS 64
 #define PLAIN_KEYS 32
 #define PLAIN_DEPTH 32
@@ -292,7 +293,8 @@ __device__ __forceinline__ void load_columns(float (&tile)[PLAIN_DEPTH][PITCH], 
     }
 }
 
-template <class T> static __global__ void __launch_bounds__(256) attention_plain(const bif_attention_shape shape, const T *qkv, T *out, float *lse)
+template <class T>
+static __global__ void __launch_bounds__(256) attention_plain(const bif_attention_shape shape, const T *qkv, T *out, float *lse)
 {
     BIF_SHARED(plain_tiles, tiles);
     const int head = (int)(blockIdx.x % (unsigned)shape.heads), unit = (int)(blockIdx.x / (unsigned)shape.heads);

@@ -1,5 +1,5 @@
-/* What the CUDA attention kernels share: how a call is cut into units of work that a CUDA graph may replay with other bounds, and tiles of bf16
- * in shared memory. Included by attention*_cuda.cu only. */
+/* What the CUDA attention kernels share: how a call is cut into units of work that a CUDA graph may replay with other bounds, and tiles of
+ * bf16 in shared memory. Included by attention*_cuda.cu only. */
 #pragma once
 #include "kernels/cuda.cuh"
 #include "kernels/mma.cuh"
@@ -35,8 +35,8 @@ static inline bif_attention_shape bif_attention_shape_of(const bif_tensor *qkv, 
 }
 
 /* A unit of work is one block of at most `block` rows of one sequence. Sequence s owns the units from first(s) = bounds[s] / block + s on.
- * first(s + 1) - first(s) >= ceil(length / block) whatever the bounds are, so the number of units depends on T and n alone; at most one unit a
- * sequence is idle (count = 0). */
+ * first(s + 1) - first(s) >= ceil(length / block) whatever the bounds are, so the number of units depends on T and n alone; at most one
+ * unit a sequence is idle (count = 0). */
 typedef struct {
     int32_t start, length; /* of the sequence: its rows are [start, start + length) of the packed tensors */
     int32_t begin, count;  /* rows [begin, begin + count) of the sequence are this unit's */
@@ -47,9 +47,10 @@ static inline int64_t bif_attention_units(const bif_attention_shape *shape, int 
     return shape->tokens / block + shape->sequences;
 }
 
-/* For whole warps; every thread of a block gets the same answer. A warp narrows [0, n) down 32 ways a step: one load for up to 32 sequences, two
- * for 1024. last_first: hands out the blocks of a sequence from its end, where causal rows have the most keys. */
-__device__ __forceinline__ bif_attention_unit bif_attention_find(const bif_attention_shape &shape, int32_t unit, int32_t block, bool last_first)
+/* For whole warps; every thread of a block gets the same answer. A warp narrows [0, n) down 32 ways a step: one load for up to 32
+ * sequences, two for 1024. last_first: hands out the blocks of a sequence from its end, where causal rows have the most keys. */
+__device__ __forceinline__ bif_attention_unit bif_attention_find(const bif_attention_shape &shape, int32_t unit, int32_t block,
+                                                                 bool last_first)
 {
     const int32_t lane = (int32_t)(threadIdx.x & 31u), n = shape.sequences;
     int32_t low = 0, step = 1;
@@ -74,17 +75,17 @@ __device__ __forceinline__ bif_attention_unit bif_attention_find(const bif_atten
 #define BIF_ALLOW_SHARED(kernel, bytes) \
     BIF_CUDA_MUST(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes)), "shared memory of a kernel")
 
-/* Where the 16 bytes (8 columns) `chunk` of `row` lie in a tile of W columns, in elements from the tile's start. Chunks are permuted within a
- * row so that the 8 rows ldmatrix reads at a time fall into 8 different groups of 4 banks, for W = 32, 64, 96 and 128. */
+/* Where the 16 bytes (8 columns) `chunk` of `row` lie in a tile of W columns, in elements from the tile's start. Chunks are permuted
+ * within a row so that the 8 rows ldmatrix reads at a time fall into 8 different groups of 4 banks, for W = 32, 64, 96 and 128. */
 template <int W> __device__ __forceinline__ int bif_tile_at(int row, int chunk)
 {
     constexpr bool lines = W % 64 == 0; /* every row begins at the same bank; else every other one */
     return row * W + (chunk ^ (lines ? row & 7 : (row >> 1) & 3)) * 8;
 }
 
-/* Begins to copy `rows` of ROWS rows of `dim` columns (a multiple of 8) to a tile [ROWS, W]; the other rows and columns become zero. Rows of
- * `from` are `stride` elements apart; `from` must be a readable address even when rows = 0. All THREADS threads of the block; close the group
- * with bif_copy_group. */
+/* Begins to copy `rows` of ROWS rows of `dim` columns (a multiple of 8) to a tile [ROWS, W]; the other rows and columns become zero. Rows
+ * of `from` are `stride` elements apart; `from` must be a readable address even when rows = 0. All THREADS threads of the block; close the
+ * group with bif_copy_group. */
 template <int ROWS, int W, int THREADS>
 __device__ __forceinline__ void bif_tile_copy(bif_bf16 *tile, const bif_bf16 *from, int64_t stride, int rows, int dim)
 {
@@ -149,8 +150,8 @@ __device__ __forceinline__ void bif_tile_a_of(uint32_t (&a)[4], const float (&le
     a[3] = bif_pair(right[2], right[3]);
 }
 
-/* Columns of the tensor-core kernels' tiles for a head size: 32, 64, 96 or 128; 0 when these kernels do not take the call (fp32, odd or large
- * heads, addresses not aligned) and the plain ones must. */
+/* Columns of the tensor-core kernels' tiles for a head size: 32, 64, 96 or 128; 0 when these kernels do not take the call (fp32, odd or
+ * large heads, addresses not aligned) and the plain ones must. */
 static inline int bif_attention_width(const bif_tensor *qkv, int64_t dim)
 {
     return qkv->dtype != BIF_DTYPE_BF16 || dim > 128 || !bif_wide(qkv, dim) ? 0 : (int)bif_blocks_of(dim, 32) * 32;

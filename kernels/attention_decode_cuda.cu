@@ -1,6 +1,7 @@
-/* One decoding step: a block takes one key head of one sequence, and up to 8 of the query heads that read it, so that a cache row is read once
- * for the group. It goes over the cache 256 keys at a time: scores with a thread a key, softmax with a warp a query head, then P V with
- * a thread a few columns of every n-th key. What this costs is reading the cache once; the arithmetic hides behind it. */
+/* One decoding step: a block takes one key head of one sequence, and up to 4 of the query heads that read it, which share each row read (8
+ * at a time would not fit the registers of two blocks a multiprocessor; larger groups find the rows in L2). It goes over the cache 256
+ * keys at a time: scores with a thread a key, softmax with a warp a query head, then P V with a thread a few columns of every n-th key.
+ * What this costs is reading the cache once; the arithmetic hides behind it. */
 #include "kernels/attention_cuda.cuh"
 
 #define THREADS 256
@@ -23,17 +24,18 @@ template <class T> struct decode_call {
 };
 
 /* R: query heads a block. */
-template <int R> struct decode_shared {
+template <int R> struct alignas(16) decode_shared {
     float scores[R][KEYS]; /* then the weights of the keys */
     float factor[R];       /* what the results of earlier tiles are multiplied with */
     float peak[R], sum[R];
 };
 
-/* V: elements read at a time (a whole number of them make up a head). Shared memory: decode_shared | q [R, dim] | results [slices, R, columns],
- * where slices * columns <= THREADS V. */
+/* V: elements read at a time (a whole number of them make up a head). Shared memory: decode_shared | q [R, dim] | results [slices, R,
+ * columns], where slices * columns <= THREADS V. */
 template <class T, int V, int R>
-static __global__ void __launch_bounds__(THREADS) attention_decode(const decode_call<T> call, const decode_lengths lengths)
+static __global__ void __launch_bounds__(THREADS, 2) attention_decode(const decode_call<T> call, const decode_lengths lengths)
 {
+    constexpr int piece = V < 4 ? V : 4; /* of q, read from shared memory at a time */
     BIF_SHARED(decode_shared<R>, s);
     float *const q = reinterpret_cast<float *>(s + 1);
     const int kv_heads = (int)gridDim.x, kv = (int)blockIdx.x, sequence = (int)blockIdx.y, thread = (int)threadIdx.x;
@@ -65,8 +67,13 @@ static __global__ void __launch_bounds__(THREADS) attention_decode(const decode_
 #pragma unroll
                 for (int r = 0; r < R; r++) {
 #pragma unroll
-                    for (int e = 0; e < V; e++) {
-                        dot[r] = fmaf(q[r * dim + d + e], x[e], dot[r]);
+                    for (int e = 0; e < V; e += piece) {
+                        float y[piece];
+                        bif_load<float, piece>(q + r * dim + d + e, y);
+#pragma unroll
+                        for (int i = 0; i < piece; i++) {
+                            dot[r] = fmaf(y[i], x[e + i], dot[r]);
+                        }
                     }
                 }
             }
@@ -177,11 +184,11 @@ extern "C" void bif_cuda_attention_decode(bif_device *device, const bif_attentio
     BIF_EACH_FLOAT(args->q->dtype, {
         constexpr int lanes = bif_lanes<T>::count;
         if (!wide) {
-            decode<T, 1, 8>(device, args);
+            decode<T, 1, 4>(device, args);
         } else if (args->heads == args->kv_heads) {
             decode<T, lanes, 1>(device, args);
         } else {
-            decode<T, lanes, 8>(device, args);
+            decode<T, lanes, 4>(device, args);
         }
     });
     BIF_LAUNCHED("attention_decode");

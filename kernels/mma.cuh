@@ -1,5 +1,6 @@
-/* Tensor-core, asynchronous-copy and fast exponent instructions of sm_80 and up, one function each. Nothing else in the kernels is assembler,
- * so this is the one header that an emulation replaces (tests/emu has its own under the same name, with the same fragment layouts).
+/* Tensor-core, asynchronous-copy and fast exponent instructions of sm_80 and up, one function each. Nothing else in the kernels is
+ * assembler, so this is the one header that an emulation replaces (tests/emu has its own under the same name, with the same fragment
+ * layouts).
  *
  * Fragments of mma.m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16"), g = lane / 4, t = lane % 4, each register two bf16, the lower
  * column (or k) in the lower half:
@@ -19,8 +20,8 @@ __device__ __forceinline__ void bif_mma(float (&c)[4], const uint32_t (&a)[4], c
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/* Four 8x8 matrices of bf16 from shared memory. Lane l gives the address of row l % 8 of matrix l / 8 (16 bytes, aligned to 16); it receives in
- * r[m] the elements (row g, columns 2t, 2t + 1) of matrix m. */
+/* Four 8x8 matrices of bf16 from shared memory. Lane l gives the address of row l % 8 of matrix l / 8 (16 bytes, aligned to 16); it
+ * receives in r[m] the elements (row g, columns 2t, 2t + 1) of matrix m. */
 __device__ __forceinline__ void bif_ldmatrix(uint32_t (&r)[4], const void *row)
 {
     const uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
@@ -56,8 +57,8 @@ __device__ __forceinline__ float bif_exp2(float x)
 }
 
 /* Begins to copy 16 bytes from global to shared memory (both aligned to 16): the first `bytes` (0 to 16) are read, the rest is zero. With
- * bytes = 0 `from` is not read but must be a valid address. Visible to the copying thread after bif_copy_wait, to others after a barrier that
- * follows it. */
+ * bytes = 0 `from` is not read but must be a valid address. Visible to the copying thread after bif_copy_wait, to others after a barrier
+ * that follows it. */
 __device__ __forceinline__ void bif_copy_16(void *shared, const void *from, int bytes)
 {
     const uint32_t to = (uint32_t)__cvta_generic_to_shared(shared);
