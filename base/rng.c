@@ -1,6 +1,7 @@
 #include "base/rng.h"
 
 #include <math.h>
+#include <string.h>
 
 void bif_philox(uint64_t seed, bif_rng_purpose purpose, uint64_t index, uint32_t sub, uint32_t out[4])
 {
@@ -40,13 +41,18 @@ float bif_rng_normal(uint64_t seed, bif_rng_purpose purpose, uint64_t index, uin
     return (float)(sqrt(-2.0 * log(u1)) * cos(6.283185307179586476925286766559 * u2));
 }
 
-uint64_t bif_hash_name(const char *name)
+uint64_t bif_hash_bytes(const void *bytes, size_t size)
 {
     uint64_t h = 0xcbf29ce484222325u;
-    for (; *name; name++) {
-        h = (h ^ (unsigned char)*name) * 0x100000001b3u;
+    for (size_t i = 0; i < size; i++) {
+        h = (h ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u;
     }
     return h;
+}
+
+uint64_t bif_hash_name(const char *name)
+{
+    return bif_hash_bytes(name, strlen(name));
 }
 
 uint64_t bif_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t position)

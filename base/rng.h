@@ -1,6 +1,7 @@
 /* Randomness is a function of (seed, purpose, index): Philox 4x32-10 (Salmon et al., SC'11), the same bits on every device
  * and for any number of ranks. There is no state to save. */
 #pragma once
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -26,6 +27,7 @@ float bif_rng_normal(uint64_t seed, bif_rng_purpose purpose, uint64_t index, uin
 
 /* 64-bit FNV-1a of a string, for using names as indices. */
 uint64_t bif_hash_name(const char *name);
+uint64_t bif_hash_bytes(const void *bytes, size_t size); /* the same hash of any bytes */
 
 /* A keyed bijection of [0, n): a 6-round Feistel network with Philox rounds and cycle walking. position < n, n >= 1. */
 uint64_t bif_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t position);

@@ -113,11 +113,8 @@ static void prefill(bif_generator *g, bif_kv_cache *cache)
     const size_t mark = bif_arena_mark(&g->arena);
     bif_decoder_acts acts = bif_decoder_plan(decoder, &g->arena, batch->tokens, batch->sequences, false);
     bif_tensor input = bif_decoder_input(&acts), hidden;
-    bif_vlm_embed(&g->session->vlm, device, &g->arena, batch, &input);
-    bif_tensor pos = upload_i32(device, &g->arena, batch->pos, batch->tokens);
-    bif_tensor cu = bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1); /* read on the host */
-    bif_tensor last = upload_i32(device, &g->arena, batch->eot, batch->sequences);
-    bif_decoder_prefill(decoder, device, &acts, &pos, &cu, &last, cache, &hidden);
+    const bif_inputs *in = bif_vlm_embed(&g->session->vlm, device, &g->arena, batch, &input);
+    bif_decoder_prefill(decoder, device, &acts, &in->pos, &in->bounds, &in->eot, cache, &hidden);
     pick(g, &hidden, batch->sequences);
     bif_arena_release(&g->arena, mark);
 }

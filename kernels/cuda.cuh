@@ -26,7 +26,6 @@ typedef __nv_bfloat16 bif_bf16;
 /* bif_device.state of a CUDA device. */
 typedef struct {
     int index, multiprocessors;
-    bool deterministic;     /* only kernels whose sums have a fixed order */
     cudaStream_t stream;    /* every op */
     cudaStream_t input;     /* host to device copies of the next micro-batch */
     cublasLtHandle_t blas;

@@ -25,6 +25,21 @@ struct bif_device {
     void (*copy_in)(bif_device *device, void *to, const void *host, size_t bytes);    /* host to device */
     void (*copy_out)(bif_device *device, void *host, const void *from, size_t bytes); /* device to host; complete on return */
     void (*sync)(bif_device *device);
+    /* The rest but close is NULL on the CPU.
+     * Host memory that copies run from while the host goes on. */
+    bif_status (*alloc_host)(bif_device *device, size_t bytes, void **out);
+    void (*release_host)(bif_device *device, void *memory);
+    /* Feeding slot 0 or 1 (train/inputs.h): feed copies to the device on the input stream, once ops called before the slot's last feed_done are
+     * through; ops called after feed_wait see the copy; feed_free returns when the slot's host memory may be filled again. */
+    void (*feed)(bif_device *device, int slot, void *to, const void *host, size_t bytes);
+    void (*feed_wait)(bif_device *device, int slot);
+    void (*feed_done)(bif_device *device, int slot);
+    void (*feed_free)(bif_device *device, int slot);
+    /* A sequence of ops that comes again with the same addresses and sizes under the same key, between record_begin and record_end. True: call the
+     * ops. False: they were all launched from a recording, call none of them. In between nothing may synchronise or copy from or to the host. */
+    bool (*record_begin)(bif_device *device, uint64_t key);
+    void (*record_end)(bif_device *device);
+    size_t (*free_bytes)(bif_device *device); /* device memory that alloc could still give */
     void (*close)(bif_device *device);
     void *state; /* the device's own */
 };

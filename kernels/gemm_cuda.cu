@@ -268,7 +268,7 @@ static gemm_cache *cache_of(bif_cuda *cuda)
     if (cuda->gemm_cache == NULL) {
         gemm_cache *cache = (gemm_cache *)bif_calloc(1, sizeof *cache);
         const char *wish = getenv("BIFOCAL_AUTOTUNE");
-        cache->tune = wish != NULL && strcmp(wish, "1") == 0 && !cuda->deterministic;
+        cache->tune = wish != NULL && strcmp(wish, "1") == 0;
         cuda->gemm_cache = cache;
     }
     return (gemm_cache *)cuda->gemm_cache;
@@ -284,7 +284,7 @@ static gemm_plan *slot_of(gemm_cache *cache, const gemm_key *key)
     return &cache->slots[at];
 }
 
-static const gemm_plan *plan_of(bif_cuda *cuda, const bif_gemm_args *args)
+static const gemm_plan *plan_of(const bif_device *device, bif_cuda *cuda, const bif_gemm_args *args)
 {
     gemm_cache *cache = cache_of(cuda);
     const gemm_key key = key_of(args);
@@ -306,7 +306,7 @@ static const gemm_plan *plan_of(bif_cuda *cuda, const bif_gemm_args *args)
     if (count > 0) {
         cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
         BIF_CUDA_MUST(cudaStreamIsCapturing(cuda->stream, &capture), "gemm");
-        const bool tune = cache->tune && count > 1 && capture == cudaStreamCaptureStatusNone;
+        const bool tune = cache->tune && !device->deterministic && count > 1 && capture == cudaStreamCaptureStatusNone;
         plan->algo = results[tune ? fastest(cuda, plan, args, results, count) : 0].algo;
     }
     return plan;
@@ -323,7 +323,7 @@ void bif_cuda_gemm(const bif_device *device, const bif_gemm_args *args)
                (long long)k);
     BIF_BUG_IF(args->in == BIF_DTYPE_F32 && args->out != BIF_DTYPE_F32, "gemm: f32 inputs have an f32 result");
     bif_cuda *cuda = bif_cuda_of(device);
-    const gemm_plan *plan = plan_of(cuda, args);
+    const gemm_plan *plan = plan_of(device, cuda, args);
     if (plan->plain) {
         plain(cuda, args);
         return;

@@ -97,36 +97,36 @@ bool bif_clip_stack_trains(const bif_clip_stack *stack)
     return false;
 }
 
-bif_clip_stack_acts bif_clip_stack_plan(const bif_clip_stack *stack, bif_arena *arena, int64_t tokens, int64_t picked,
-                                        bool keep)
+bif_clip_stack_acts bif_clip_stack_plan(const bif_clip_stack *stack, bif_arena *arena, bif_dtype dtype, int64_t tokens, int64_t picked,
+                                        bif_keep keep)
 {
     BIF_BUG_IF(picked >= 0 && stack->layers == 0, "a stack without blocks cannot pick rows");
     const int64_t c = stack->hidden, f = stack->inner;
-    const bool pick = picked >= 0;
+    const bool pick = picked >= 0, kept = keep != BIF_KEEP_NOTHING, every = keep == BIF_KEEP_LAYERS;
     const int64_t rows = pick ? picked : tokens;
-    const int64_t all = keep ? stack->layers * tokens : tokens; /* every layer, T rows each */
-    const int64_t tail = keep && stack->layers > 0 ? (stack->layers - 1) * tokens + rows : tokens; /* the last has R */
-    bif_clip_stack_acts a = {.tokens = tokens, .rows = rows, .keep = keep, .pick = pick};
-    a.x = bif_take2(arena, BIF_DTYPE_F32, keep ? all + rows : all, c);
-    a.mean1 = bif_take1(arena, BIF_DTYPE_F32, keep ? all : 0);
-    a.rstd1 = bif_take1(arena, BIF_DTYPE_F32, keep ? all : 0);
-    a.normed1 = bif_take2(arena, BIF_DTYPE_F32, all, c);
-    a.qkv = bif_take2(arena, BIF_DTYPE_F32, all, 3 * c);
-    a.attn = bif_take2(arena, BIF_DTYPE_F32, all, c);
-    a.lse = bif_take2(arena, BIF_DTYPE_F32, keep ? all : 0, stack->heads);
-    a.picked_attn = bif_take2(arena, BIF_DTYPE_F32, pick ? rows : 0, c);
-    a.picked_x = bif_take2(arena, BIF_DTYPE_F32, pick && !keep ? rows : 0, c);
-    a.h = keep ? bif_take2(arena, BIF_DTYPE_F32, tail, c) : a.x;
-    a.mean2 = bif_take1(arena, BIF_DTYPE_F32, keep ? tail : 0);
-    a.rstd2 = bif_take1(arena, BIF_DTYPE_F32, keep ? tail : 0);
-    a.normed2 = bif_take2(arena, BIF_DTYPE_F32, tail, c);
-    a.pre = bif_take2(arena, BIF_DTYPE_F32, keep ? tail : 0, f);
-    a.act = bif_take2(arena, BIF_DTYPE_F32, tail, f);
-    if (keep) {
-        a.dx = bif_take2(arena, BIF_DTYPE_F32, tokens, c);
-        a.dpicked = bif_take2(arena, BIF_DTYPE_F32, pick ? rows : 0, c);
-        a.dnormed = bif_take2(arena, BIF_DTYPE_F32, tokens, c);
-        a.wide = bif_take2(arena, BIF_DTYPE_F32, tokens, f > 4 * c ? f : 4 * c);
+    const int64_t inputs = kept ? stack->layers * tokens + rows : tokens; /* T rows a layer, and the output */
+    const int64_t all = every ? stack->layers * tokens : tokens;
+    const int64_t tail = every && stack->layers > 0 ? (stack->layers - 1) * tokens + rows : tokens; /* the last has R */
+    bif_clip_stack_acts a = {.tokens = tokens, .rows = rows, .keep = kept, .every = every, .pick = pick};
+    a.x = bif_take2(arena, dtype, inputs, c);
+    a.mean1 = bif_take1(arena, BIF_DTYPE_F32, kept ? all : 0);
+    a.rstd1 = bif_take1(arena, BIF_DTYPE_F32, kept ? all : 0);
+    a.normed = bif_take2(arena, dtype, tokens, c);
+    a.qkv = bif_take2(arena, dtype, all, 3 * c);
+    a.attn = bif_take2(arena, dtype, all, c);
+    a.lse = bif_take2(arena, BIF_DTYPE_F32, kept ? all : 0, stack->heads);
+    a.picked_attn = bif_take2(arena, dtype, pick ? rows : 0, c);
+    a.picked_x = bif_take2(arena, dtype, pick && !kept ? rows : 0, c);
+    a.h = kept ? bif_take2(arena, dtype, tail, c) : a.x;
+    a.mean2 = bif_take1(arena, BIF_DTYPE_F32, kept ? tail : 0);
+    a.rstd2 = bif_take1(arena, BIF_DTYPE_F32, kept ? tail : 0);
+    a.pre = bif_take2(arena, dtype, kept ? tail : 0, f);
+    a.act = bif_take2(arena, dtype, tail, f);
+    if (kept) {
+        a.dx = bif_take2(arena, dtype, tokens, c);
+        a.dpicked = bif_take2(arena, dtype, pick ? rows : 0, c);
+        a.dnormed = bif_take2(arena, dtype, tokens, c);
+        a.wide = bif_take2(arena, dtype, tokens, f > 4 * c ? f : 4 * c);
     }
     return a;
 }
@@ -139,7 +139,13 @@ bif_tensor bif_clip_stack_input(const bif_clip_stack_acts *acts)
 /* Rows of layer i in a tensor marked *. */
 static bif_tensor of_layer(const bif_clip_stack_acts *a, const bif_tensor *t, int64_t i, int64_t rows)
 {
-    return bif_rows(t, a->keep ? i * a->tokens : 0, rows);
+    return bif_rows(t, a->every ? i * a->tokens : 0, rows);
+}
+
+/* The input of layer i, or its output when it is one past the last. */
+static bif_tensor input_of(const bif_clip_stack_acts *a, int64_t i, int64_t rows)
+{
+    return bif_rows(&a->x, a->keep ? i * a->tokens : 0, rows);
 }
 
 static bif_tensor *if_kept(const bif_clip_stack_acts *a, bif_tensor *t)
@@ -147,67 +153,86 @@ static bif_tensor *if_kept(const bif_clip_stack_acts *a, bif_tensor *t)
     return a->keep ? t : NULL;
 }
 
-bif_tensor bif_clip_stack_forward(const bif_clip_stack *stack, bif_device *device, bif_clip_stack_acts *a,
-                                  const bif_tensor *cu_seqlens, const bif_tensor *rows)
+static void norm1(const bif_clip_stack *stack, bif_device *device, bif_clip_stack_acts *a, int64_t i, const bif_tensor *x)
 {
+    const bif_clip_layer *p = &stack->layer[i];
+    const int64_t kept = a->keep ? a->tokens : 0;
+    bif_tensor mean = of_layer(a, &a->mean1, i, kept), rstd = of_layer(a, &a->rstd1, i, kept);
+    bif_layernorm(device, &(bif_layernorm_args){.x = x,
+                                                .weight = &p->norm1_w->value,
+                                                .bias = &p->norm1_b->value,
+                                                .eps = stack->eps,
+                                                .y = &a->normed,
+                                                .mean = if_kept(a, &mean),
+                                                .rstd = if_kept(a, &rstd)});
+}
+
+static void norm2(const bif_clip_stack *stack, bif_device *device, bif_clip_stack_acts *a, int64_t i, const bif_tensor *h)
+{
+    const bif_clip_layer *p = &stack->layer[i];
+    const int64_t r = h->dim[0], kept = a->keep ? r : 0;
+    bif_tensor mean = of_layer(a, &a->mean2, i, kept), rstd = of_layer(a, &a->rstd2, i, kept), normed = bif_rows(&a->normed, 0, r);
+    bif_layernorm(device, &(bif_layernorm_args){.x = h,
+                                                .weight = &p->norm2_w->value,
+                                                .bias = &p->norm2_b->value,
+                                                .eps = stack->eps,
+                                                .y = &normed,
+                                                .mean = if_kept(a, &mean),
+                                                .rstd = if_kept(a, &rstd)});
+}
+
+/* Block i up to its activation; h is where the residual stream stands then. */
+static void layer_forward(const bif_clip_stack *stack, bif_device *device, bif_clip_stack_acts *a, const bif_bounds *bounds,
+                          const bif_tensor *rows, int64_t i, const bif_tensor *x, bif_tensor *h, bif_tensor *act)
+{
+    const bif_clip_layer *p = &stack->layer[i];
     const int64_t tokens = a->tokens, head_dim = stack->hidden / stack->heads;
-    bif_tensor x = bif_clip_stack_input(a);
+    const bool pick = a->pick && i == stack->layers - 1;
+    const int64_t r = pick ? a->rows : tokens;
+    const bif_tensor qkv_w = bif_params_fused_value(p->qkv_w, 3), qkv_b = bif_params_fused_value(p->qkv_b, 3);
+    bif_tensor qkv = of_layer(a, &a->qkv, i, tokens), attn = of_layer(a, &a->attn, i, tokens);
+    bif_tensor lse = of_layer(a, &a->lse, i, a->keep ? tokens : 0);
+    norm1(stack, device, a, i, x);
+    bif_linear(device, &(bif_linear_args){.x = &a->normed, .w = &qkv_w, .b = &qkv_b, .y = &qkv});
+    bif_attention(device, &(bif_attention_args){.qkv = &qkv,
+                                                .cu_seqlens = &bounds->host,
+                                                .bounds = bif_on_device(bounds),
+                                                .heads = stack->heads,
+                                                .kv_heads = stack->heads,
+                                                .head_dim = head_dim,
+                                                .causal = stack->causal,
+                                                .scale = 1.0f / sqrtf((float)head_dim),
+                                                .out = &attn,
+                                                .lse = if_kept(a, &lse)});
+    *h = !a->keep && pick ? a->picked_x : of_layer(a, &a->h, i, r);
+    const bif_tensor *residual = x, *joined = &attn;
+    if (pick) {
+        bif_gather_rows(device, &(bif_gather_rows_args){.src = x, .index = rows, .dst = h});
+        bif_gather_rows(device, &(bif_gather_rows_args){.src = &attn, .index = rows, .dst = &a->picked_attn});
+        residual = h;
+        joined = &a->picked_attn;
+    }
+    bif_linear(device, &(bif_linear_args){.x = joined, .w = &p->out_w->value, .b = &p->out_b->value, .residual = residual, .y = h});
+    bif_tensor pre = of_layer(a, &a->pre, i, a->keep ? r : 0), normed = bif_rows(&a->normed, 0, r);
+    *act = of_layer(a, &a->act, i, r);
+    norm2(stack, device, a, i, h);
+    bif_linear(device, &(bif_linear_args){.x = &normed,
+                                          .w = &p->fc1_w->value,
+                                          .b = &p->fc1_b->value,
+                                          .act = stack->act,
+                                          .pre = if_kept(a, &pre),
+                                          .y = act});
+}
+
+bif_tensor bif_clip_stack_forward(const bif_clip_stack *stack, bif_device *device, bif_clip_stack_acts *a,
+                                  const bif_bounds *bounds, const bif_tensor *rows)
+{
+    bif_tensor x = bif_clip_stack_input(a), h, act;
     for (int64_t i = 0; i < stack->layers; i++) {
         const bif_clip_layer *p = &stack->layer[i];
-        const bool pick = a->pick && i == stack->layers - 1;
-        const int64_t r = pick ? a->rows : tokens;
-        const bif_tensor qkv_w = bif_params_fused_value(p->qkv_w, 3), qkv_b = bif_params_fused_value(p->qkv_b, 3);
-        bif_tensor mean1 = of_layer(a, &a->mean1, i, a->keep ? tokens : 0),
-                   rstd1 = of_layer(a, &a->rstd1, i, a->keep ? tokens : 0);
-        bif_tensor normed1 = of_layer(a, &a->normed1, i, tokens), qkv = of_layer(a, &a->qkv, i, tokens);
-        bif_tensor attn = of_layer(a, &a->attn, i, tokens), lse = of_layer(a, &a->lse, i, a->keep ? tokens : 0);
-        bif_layernorm(device, &(bif_layernorm_args){.x = &x,
-                                                    .weight = &p->norm1_w->value,
-                                                    .bias = &p->norm1_b->value,
-                                                    .eps = stack->eps,
-                                                    .y = &normed1,
-                                                    .mean = if_kept(a, &mean1),
-                                                    .rstd = if_kept(a, &rstd1)});
-        bif_linear(device, &(bif_linear_args){.x = &normed1, .w = &qkv_w, .b = &qkv_b, .y = &qkv});
-        bif_attention(device, &(bif_attention_args){.qkv = &qkv,
-                                                    .cu_seqlens = cu_seqlens,
-                                                    .heads = stack->heads,
-                                                    .kv_heads = stack->heads,
-                                                    .head_dim = head_dim,
-                                                    .causal = stack->causal,
-                                                    .scale = 1.0f / sqrtf((float)head_dim),
-                                                    .out = &attn,
-                                                    .lse = if_kept(a, &lse)});
-        bif_tensor h = !a->keep && pick ? a->picked_x : of_layer(a, &a->h, i, r);
-        const bif_tensor *residual = &x, *joined = &attn;
-        if (pick) {
-            bif_gather_rows(device, &(bif_gather_rows_args){.src = &x, .index = rows, .dst = &h});
-            bif_gather_rows(device, &(bif_gather_rows_args){.src = &attn, .index = rows, .dst = &a->picked_attn});
-            residual = &h;
-            joined = &a->picked_attn;
-        }
-        bif_linear(device,
-                   &(bif_linear_args){
-                       .x = joined, .w = &p->out_w->value, .b = &p->out_b->value, .residual = residual, .y = &h});
-        bif_tensor mean2 = of_layer(a, &a->mean2, i, a->keep ? r : 0),
-                   rstd2 = of_layer(a, &a->rstd2, i, a->keep ? r : 0);
-        bif_tensor normed2 = of_layer(a, &a->normed2, i, r), pre = of_layer(a, &a->pre, i, a->keep ? r : 0);
-        bif_tensor act = of_layer(a, &a->act, i, r), next = a->keep ? bif_rows(&a->x, (i + 1) * tokens, r) : h;
-        bif_layernorm(device, &(bif_layernorm_args){.x = &h,
-                                                    .weight = &p->norm2_w->value,
-                                                    .bias = &p->norm2_b->value,
-                                                    .eps = stack->eps,
-                                                    .y = &normed2,
-                                                    .mean = if_kept(a, &mean2),
-                                                    .rstd = if_kept(a, &rstd2)});
-        bif_linear(device, &(bif_linear_args){.x = &normed2,
-                                              .w = &p->fc1_w->value,
-                                              .b = &p->fc1_b->value,
-                                              .act = stack->act,
-                                              .pre = if_kept(a, &pre),
-                                              .y = &act});
-        bif_linear(device, &(bif_linear_args){
-                               .x = &act, .w = &p->fc2_w->value, .b = &p->fc2_b->value, .residual = &h, .y = &next});
+        layer_forward(stack, device, a, bounds, rows, i, &x, &h, &act);
+        bif_tensor next = a->keep ? input_of(a, i + 1, h.dim[0]) : h;
+        bif_linear(device, &(bif_linear_args){.x = &act, .w = &p->fc2_w->value, .b = &p->fc2_b->value, .residual = &h, .y = &next});
         x = next;
     }
     return x;
@@ -219,7 +244,7 @@ bif_tensor bif_clip_stack_doutput(const bif_clip_stack_acts *acts)
 }
 
 bif_tensor bif_clip_stack_backward(const bif_clip_stack *stack, bif_device *device, bif_clip_stack_acts *a,
-                                   const bif_tensor *cu_seqlens, const bif_tensor *rows, bool need_input)
+                                   const bif_bounds *bounds, const bif_tensor *rows, bool need_input)
 {
     const int64_t tokens = a->tokens, c = stack->hidden, head_dim = stack->hidden / stack->heads;
     int64_t lowest = 0; /* the first block somebody needs */
@@ -231,10 +256,14 @@ bif_tensor bif_clip_stack_backward(const bif_clip_stack *stack, bif_device *devi
         const bool pick = a->pick && i == stack->layers - 1, below = need_input || i > lowest;
         const int64_t r = pick ? a->rows : tokens;
         bif_tensor d = pick ? a->dpicked : a->dx, dnormed = bif_rows(&a->dnormed, 0, r);
-        bif_tensor dpre = bif_tensor2(a->wide.data, BIF_DTYPE_F32, r, stack->inner);
-        const bif_tensor x = of_layer(a, &a->x, i, tokens), h = of_layer(a, &a->h, i, r);
-        const bif_tensor pre = of_layer(a, &a->pre, i, r), act = of_layer(a, &a->act, i, r);
-        const bif_tensor normed2 = of_layer(a, &a->normed2, i, r), mean2 = of_layer(a, &a->mean2, i, r);
+        bif_tensor dpre = bif_part2(&a->wide, 0, r, stack->inner);
+        const bif_tensor x = input_of(a, i, tokens);
+        bif_tensor h = of_layer(a, &a->h, i, r), act = of_layer(a, &a->act, i, r);
+        if (!a->every && i < stack->layers - 1) {
+            layer_forward(stack, device, a, bounds, rows, i, &x, &h, &act);
+        }
+        const bif_tensor pre = of_layer(a, &a->pre, i, r);
+        const bif_tensor normed2 = bif_rows(&a->normed, 0, r), mean2 = of_layer(a, &a->mean2, i, r);
         const bif_tensor rstd2 = of_layer(a, &a->rstd2, i, r);
         bif_linear_backward(device, &(bif_linear_backward_args){.x = &act,
                                                                 .w = &p->fc2_w->value,
@@ -244,6 +273,9 @@ bif_tensor bif_clip_stack_backward(const bif_clip_stack *stack, bif_device *devi
                                                                 .dx = &dpre,
                                                                 .dw = bif_grad(p->fc2_w),
                                                                 .db = bif_grad(p->fc2_b)});
+        if (a->every && p->fc1_w->grad.data != NULL) { /* cheaper to make again than to keep */
+            norm2(stack, device, a, i, &h);
+        }
         bif_linear_backward(device, &(bif_linear_backward_args){.x = &normed2,
                                                                 .w = &p->fc1_w->value,
                                                                 .dy = &dpre,
@@ -259,8 +291,7 @@ bif_tensor bif_clip_stack_backward(const bif_clip_stack *stack, bif_device *devi
                                                                       .dx = &d,
                                                                       .dweight = bif_grad(p->norm2_w),
                                                                       .dbias = bif_grad(p->norm2_b)});
-        bif_tensor dqkv = bif_tensor2(a->wide.data, BIF_DTYPE_F32, tokens, 3 * c);
-        bif_tensor dattn = bif_tensor2((float *)a->wide.data + tokens * 3 * c, BIF_DTYPE_F32, tokens, c);
+        bif_tensor dqkv = bif_part2(&a->wide, 0, tokens, 3 * c), dattn = bif_part2(&a->wide, tokens * 3 * c, tokens, c);
         const bif_tensor qkv = of_layer(a, &a->qkv, i, tokens), attn = of_layer(a, &a->attn, i, tokens);
         const bif_tensor lse = of_layer(a, &a->lse, i, tokens);
         bif_linear_backward(device, &(bif_linear_backward_args){.x = pick ? &a->picked_attn : &attn,
@@ -277,7 +308,8 @@ bif_tensor bif_clip_stack_backward(const bif_clip_stack *stack, bif_device *devi
             dnormed = a->dnormed;
         }
         bif_attention_backward(device, &(bif_attention_backward_args){.qkv = &qkv,
-                                                                      .cu_seqlens = cu_seqlens,
+                                                                      .cu_seqlens = &bounds->host,
+                                                                      .bounds = bif_on_device(bounds),
                                                                       .out = &attn,
                                                                       .lse = &lse,
                                                                       .dout = &dattn,
@@ -287,10 +319,13 @@ bif_tensor bif_clip_stack_backward(const bif_clip_stack *stack, bif_device *devi
                                                                       .causal = stack->causal,
                                                                       .scale = 1.0f / sqrtf((float)head_dim),
                                                                       .dqkv = &dqkv});
-        const bif_tensor qkv_w = bif_params_fused_value(p->qkv_w, 3), normed1 = of_layer(a, &a->normed1, i, tokens);
+        const bif_tensor qkv_w = bif_params_fused_value(p->qkv_w, 3);
         bif_tensor dqkv_w = bif_params_fused_grad(p->qkv_w, 3), dqkv_b = bif_params_fused_grad(p->qkv_b, 3);
         const bool dnorm = below || p->norm1_w->grad.data != NULL || p->norm1_b->grad.data != NULL;
-        bif_linear_backward(device, &(bif_linear_backward_args){.x = &normed1,
+        if (dqkv_w.data != NULL) {
+            norm1(stack, device, a, i, &x);
+        }
+        bif_linear_backward(device, &(bif_linear_backward_args){.x = &a->normed,
                                                                 .w = &qkv_w,
                                                                 .dy = &dqkv,
                                                                 .dx = dnorm ? &dnormed : NULL,
@@ -314,6 +349,7 @@ bif_tensor bif_clip_stack_backward(const bif_clip_stack *stack, bif_device *devi
                                                                           .dweight = bif_grad(p->norm1_w),
                                                                           .dbias = bif_grad(p->norm1_b)});
         }
+        bif_params_reached(p->qkv_w);
     }
     return a->dx;
 }

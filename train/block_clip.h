@@ -6,8 +6,9 @@
  *
  * T tokens, R picked rows, C width, F inner width, H heads. */
 #pragma once
-#include "train/params.h"
 #include "kernels/ops.h"
+#include "train/inputs.h"
+#include "train/params.h"
 
 /* qkv_w and qkv_b are the first of three fused rows of the table. */
 typedef struct {
@@ -34,27 +35,29 @@ void bif_clip_stack_bind(bif_clip_stack *stack, const bif_params *params, const 
 void bif_clip_stack_unbind(bif_clip_stack *stack);
 bool bif_clip_stack_trains(const bif_clip_stack *stack);
 
-/* Activations; with keep, tensors marked * hold every layer ([layers * T, ..]), else one that all layers share. */
+/* Activations. x holds the input of every block when anything is kept. Tensors marked * hold every layer ([layers * T, ..]) with
+ * BIF_KEEP_LAYERS, 6C + 2F elements a token and layer in all; else one that all layers share. What a norm gives is made again when needed. */
 typedef struct {
     int64_t tokens, rows; /* T, R (= T when nothing is picked) */
-    bool keep, pick;
-    bif_tensor x;                                     /* * input of each block; then the output [R,C] */
-    bif_tensor mean1, rstd1, normed1, qkv, attn, lse; /* * */
-    bif_tensor picked_attn, picked_x;                 /* [R,C] when pick; picked_x only without keep */
-    bif_tensor h, mean2, rstd2, normed2, pre, act;    /* *; h is x without keep */
-    bif_tensor dx, dpicked, dnormed, wide;            /* [T,C], [R,C], [T,C], [T, max(F, 4C)]: only with keep */
+    bool keep, every, pick;
+    bif_tensor x;                               /* input of each block; then the output [R,C] */
+    bif_tensor mean1, rstd1, qkv, attn, lse;    /* * */
+    bif_tensor normed;                          /* [T,C], of the norm that ran last */
+    bif_tensor picked_attn, picked_x;           /* [R,C] when pick; picked_x only when nothing is kept */
+    bif_tensor h, mean2, rstd2, pre, act;       /* *; h is x when nothing is kept */
+    bif_tensor dx, dpicked, dnormed, wide;      /* [T,C], [R,C], [T,C], [T, max(F, 4C)]: only for a backward */
 } bif_clip_stack_acts;
 
-/* picked = R, or -1 for all rows. */
-bif_clip_stack_acts bif_clip_stack_plan(const bif_clip_stack *stack, bif_arena *arena, int64_t tokens, int64_t picked,
-                                        bool keep);
+/* picked = R, or -1 for all rows. dtype of the activations: that of the parameters. */
+bif_clip_stack_acts bif_clip_stack_plan(const bif_clip_stack *stack, bif_arena *arena, bif_dtype dtype, int64_t tokens, int64_t picked,
+                                        bif_keep keep);
 /* The first hidden state [T,C], filled by the caller. */
 bif_tensor bif_clip_stack_input(const bif_clip_stack_acts *acts);
 /* rows i32 [R] or NULL; gives a view of the output [R,C]. */
 bif_tensor bif_clip_stack_forward(const bif_clip_stack *stack, bif_device *device, bif_clip_stack_acts *acts,
-                                  const bif_tensor *cu_seqlens, const bif_tensor *rows);
+                                  const bif_bounds *bounds, const bif_tensor *rows);
 /* Where the caller puts the gradient of the output [R,C]. */
 bif_tensor bif_clip_stack_doutput(const bif_clip_stack_acts *acts);
 /* Back to the input, whose gradient [T,C] is returned (meaningless unless need_input). One backward a forward. */
 bif_tensor bif_clip_stack_backward(const bif_clip_stack *stack, bif_device *device, bif_clip_stack_acts *acts,
-                                   const bif_tensor *cu_seqlens, const bif_tensor *rows, bool need_input);
+                                   const bif_bounds *bounds, const bif_tensor *rows, bool need_input);

@@ -26,6 +26,8 @@ void bif_clip_declare(bif_clip *clip, const bif_model_config *config)
                 1.0f / sqrtf((float)text));
     bif_text_bind(&clip->text, params, &config->text, TEXT_PREFIX);
     bif_vit_bind(&clip->vit, params, &config->vit, VISION_PREFIX, config->vit.layers, true);
+    const int64_t side = config->vit.image / config->vit.patch;
+    clip->shape = (bif_inputs_shape){.side = config->vit.image, .patches = side * side};
     clip->logit_scale = bif_row(params, "", "logit_scale");
     clip->logit_bias = config->logit_bias ? bif_row(params, "", "logit_bias") : NULL;
     clip->visual_projection = bif_row(params, "", "visual_projection.weight");
@@ -41,6 +43,9 @@ void bif_clip_free(bif_clip *clip)
 {
     bif_text_unbind(&clip->text);
     bif_vit_unbind(&clip->vit);
+    if (clip->params.device != NULL) {
+        bif_feeder_free(&clip->feeder, clip->params.device);
+    }
     bif_params_free(&clip->params);
     free(clip->acts);
     *clip = (bif_clip){0};
@@ -48,12 +53,12 @@ void bif_clip_free(bif_clip *clip)
 
 /* One side's way from a pooled row into the joint space. */
 typedef struct {
-    bif_tensor pooled, joint, inv; /* joint [n, E]: projected, then normalised in place when nothing is kept */
-    bif_tensor normed;
+    bif_tensor pooled, joint; /* [n, C], [n, E] */
+    bif_tensor normed, inv;   /* f32 [n, E], [n] */
 } side_acts;
 
 struct bif_clip_acts {
-    bif_tensor ids, pos, eot, cu_seqlens, pixels;
+    const bif_inputs *in;
     bif_vit_acts vit;
     bif_text_acts text;
     side_acts image_side, text_side;
@@ -65,37 +70,33 @@ typedef struct {
     bool keep;
 } clip_extent;
 
-static side_acts side_plan(bif_arena *arena, int64_t n, int64_t e, bool keep)
+static side_acts side_plan(bif_arena *arena, bif_dtype dtype, int64_t n, int64_t e, bool keep)
 {
-    side_acts s = {.joint = bif_take2(arena, BIF_DTYPE_F32, n, e)};
-    s.normed = keep ? bif_take2(arena, BIF_DTYPE_F32, n, e) : s.joint;
-    s.inv = bif_take1(arena, BIF_DTYPE_F32, keep ? n : 0);
-    return s;
+    return (side_acts){.joint = bif_take2(arena, dtype, n, e),
+                       .normed = bif_take2(arena, BIF_DTYPE_F32, n, e),
+                       .inv = bif_take1(arena, BIF_DTYPE_F32, keep ? n : 0)};
 }
 
-static bif_clip_acts clip_plan(const bif_clip *clip, const bif_device *device, bif_arena *arena,
-                               const clip_extent *extent)
+static bif_clip_acts clip_plan(const bif_clip *clip, bif_arena *arena, const clip_extent *extent)
 {
-    const int64_t side = clip->config.vit.image, e = clip->config.projection;
+    const int64_t e = clip->config.projection;
+    const bif_dtype dtype = clip->visual_projection->value.dtype;
+    const bif_keep keep = clip->recompute ? BIF_KEEP_INPUTS : BIF_KEEP_LAYERS;
     bif_clip_acts a = {.image_trains = extent->keep && bif_vit_trains(&clip->vit),
                        .text_trains = extent->keep && bif_text_trains(&clip->text)};
-    a.pixels = bif_place(arena, device, BIF_DTYPE_U8, extent->images * side * side * 3);
-    a.vit = bif_vit_plan(&clip->vit, arena, extent->images, a.image_trains);
-    a.image_side = side_plan(arena, extent->images, e, extent->keep);
-    a.ids = bif_place(arena, device, BIF_DTYPE_I32, extent->tokens);
-    a.pos = bif_place(arena, device, BIF_DTYPE_I32, extent->tokens);
-    a.eot = bif_place(arena, device, BIF_DTYPE_I32, extent->sequences);
-    a.text = bif_text_plan(&clip->text, arena, extent->tokens, extent->sequences, a.text_trains);
-    a.text_side = side_plan(arena, extent->sequences, e, extent->keep);
+    a.vit = bif_vit_plan(&clip->vit, arena, extent->images, a.image_trains ? keep : BIF_KEEP_NOTHING);
+    a.image_side = side_plan(arena, dtype, extent->images, e, extent->keep);
+    a.text = bif_text_plan(&clip->text, arena, extent->tokens, extent->sequences, a.text_trains ? keep : BIF_KEEP_NOTHING);
+    a.text_side = side_plan(arena, dtype, extent->sequences, e, extent->keep);
     return a;
 }
 
 /* What the backward takes besides: the gradients of one side's projection and pooled row. */
-static void side_backward_plan(bif_arena *arena, int64_t n, int64_t e, int64_t width, bif_tensor *djoint,
+static void side_backward_plan(bif_arena *arena, bif_dtype dtype, int64_t n, int64_t e, int64_t width, bif_tensor *djoint,
                                bif_tensor *dpooled)
 {
-    *djoint = bif_take2(arena, BIF_DTYPE_F32, n, e);
-    *dpooled = bif_take2(arena, BIF_DTYPE_F32, n, width);
+    *djoint = bif_take2(arena, dtype, n, e);
+    *dpooled = bif_take2(arena, dtype, n, width);
 }
 
 size_t bif_clip_measure(const bif_clip *clip, bif_device *device, const bif_batch_limits *limits, bool backward)
@@ -104,17 +105,17 @@ size_t bif_clip_measure(const bif_clip *clip, bif_device *device, const bif_batc
     /* A sequence takes at least one token, so that is how many there may be. */
     const int64_t sequences =
         limits->sequences > 0 && limits->sequences < limits->tokens ? limits->sequences : limits->tokens;
+    (void)device;
     const bif_clip_acts a = clip_plan(
-        clip, device, &arena,
+        clip, &arena,
         &(clip_extent){.tokens = limits->tokens, .sequences = sequences, .images = limits->images, .keep = backward});
     (void)a;
     bif_tensor djoint, dpooled;
     const int64_t e = clip->config.projection, vision = clip->config.vit.hidden, text = clip->config.text.hidden;
     if (backward) {
-        const size_t mark = bif_arena_mark(&arena);
-        side_backward_plan(&arena, limits->images, e, vision, &djoint, &dpooled);
-        bif_arena_release(&arena, mark);
-        side_backward_plan(&arena, sequences, e, text, &djoint, &dpooled);
+        const bif_dtype dtype = clip->visual_projection->value.dtype;
+        side_backward_plan(&arena, dtype, limits->images, e, vision, &djoint, &dpooled);
+        side_backward_plan(&arena, dtype, sequences, e, text, &djoint, &dpooled);
     }
     return arena.peak;
 }
@@ -138,22 +139,18 @@ bif_clip_acts *bif_clip_forward(bif_clip *clip, bif_device *device, bif_arena *a
                                 .sequences = text != NULL ? batch->sequences : 0,
                                 .images = image != NULL ? batch->images : 0,
                                 .keep = keep};
-    *a = clip_plan(clip, device, arena, &extent);
+    *a = clip_plan(clip, arena, &extent);
+    a->in = bif_feeder_take(&clip->feeder, device, &clip->shape, batch, 1.0f);
     if (image != NULL) {
-        const int64_t side = clip->config.vit.image;
-        a->pixels = bif_bring(device, &a->pixels, BIF_DTYPE_U8, batch->pixels, batch->images * side * side * 3);
-        a->pixels = bif_tensor4(a->pixels.data, BIF_DTYPE_U8, batch->images, side, side, 3);
-        bif_vit_forward(&clip->vit, device, &a->vit, &a->pixels, NULL, &a->image_side.pooled);
+        bif_vit_forward(&clip->vit, device, &a->vit, a->in, NULL, &a->image_side.pooled);
         side_forward(device, &a->image_side, clip->visual_projection, keep, image);
     }
     if (text != NULL) {
-        a->ids = bif_bring(device, &a->ids, BIF_DTYPE_I32, batch->ids, batch->tokens);
-        a->pos = bif_bring(device, &a->pos, BIF_DTYPE_I32, batch->pos, batch->tokens);
-        a->eot = bif_bring(device, &a->eot, BIF_DTYPE_I32, batch->eot, batch->sequences);
-        a->cu_seqlens = bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1);
-        bif_text_forward(&clip->text, device, &a->text, &a->ids, &a->pos, &a->cu_seqlens, &a->eot,
-                         &a->text_side.pooled);
+        bif_text_forward(&clip->text, device, &a->text, a->in, &a->text_side.pooled);
         side_forward(device, &a->text_side, clip->text_projection, keep, text);
+    }
+    if (!keep) {
+        bif_feeder_done(&clip->feeder, device);
     }
     return a;
 }
@@ -176,22 +173,23 @@ void bif_clip_backward(bif_clip *clip, bif_device *device, bif_arena *arena, bif
 {
     const size_t mark = bif_arena_mark(arena);
     const int64_t e = clip->config.projection;
-    bif_tensor djoint, dpooled;
+    const bif_dtype dtype = clip->visual_projection->value.dtype;
+    bif_tensor djoint, dpooled_image, dpooled_text;
+    /* Both projections first, which lie last in the table: gradients become final from its end to its beginning. */
     if (dimage != NULL) {
-        side_backward_plan(arena, dimage->dim[0], e, clip->config.vit.hidden, &djoint, &dpooled);
-        side_backward(device, &a->image_side, clip->visual_projection, dimage, &djoint,
-                      a->image_trains ? &dpooled : NULL);
-        if (a->image_trains) {
-            bif_vit_backward(&clip->vit, device, &a->vit, &dpooled);
-        }
-        bif_arena_release(arena, mark);
+        side_backward_plan(arena, dtype, dimage->dim[0], e, clip->config.vit.hidden, &djoint, &dpooled_image);
+        side_backward(device, &a->image_side, clip->visual_projection, dimage, &djoint, a->image_trains ? &dpooled_image : NULL);
     }
     if (dtext != NULL) {
-        side_backward_plan(arena, dtext->dim[0], e, clip->config.text.hidden, &djoint, &dpooled);
-        side_backward(device, &a->text_side, clip->text_projection, dtext, &djoint, a->text_trains ? &dpooled : NULL);
-        if (a->text_trains) {
-            bif_text_backward(&clip->text, device, &a->text, &a->ids, &a->pos, &a->cu_seqlens, &a->eot, &dpooled);
-        }
-        bif_arena_release(arena, mark);
+        side_backward_plan(arena, dtype, dtext->dim[0], e, clip->config.text.hidden, &djoint, &dpooled_text);
+        side_backward(device, &a->text_side, clip->text_projection, dtext, &djoint, a->text_trains ? &dpooled_text : NULL);
     }
+    if (dimage != NULL && a->image_trains) {
+        bif_vit_backward(&clip->vit, device, &a->vit, a->in, &dpooled_image);
+    }
+    if (dtext != NULL && a->text_trains) {
+        bif_text_backward(&clip->text, device, &a->text, a->in, &dpooled_text);
+    }
+    bif_feeder_done(&clip->feeder, device);
+    bif_arena_release(arena, mark);
 }

@@ -107,41 +107,46 @@ bool bif_decoder_trains(const bif_decoder *decoder)
     return decoder->embed->trainable || decoder->norm->trainable || (decoder->head != NULL && decoder->head->trainable);
 }
 
-bif_decoder_acts bif_decoder_plan(const bif_decoder *decoder, bif_arena *arena, int64_t tokens, int64_t picked,
-                                  bool keep)
+bif_dtype bif_decoder_dtype(const bif_decoder *decoder)
+{
+    return decoder->embed->value.dtype;
+}
+
+bif_decoder_acts bif_decoder_plan(const bif_decoder *decoder, bif_arena *arena, int64_t tokens, int64_t picked, bif_keep keep)
 {
     const bif_decoder_config *config = &decoder->config;
+    const bif_dtype dtype = bif_decoder_dtype(decoder);
     const int64_t c = config->hidden, f = config->inner, w = packed_width(config), q = config->heads * config->head_dim;
     const int64_t layers = config->layers;
     BIF_BUG_IF(layers < 1, "a decoder without blocks");
-    const bool pick = picked >= 0, inputs = keep && bif_decoder_trains(decoder);
+    const bool pick = picked >= 0, kept = keep != BIF_KEEP_NOTHING, every = keep == BIF_KEEP_LAYERS;
     const int64_t rows = pick ? picked : tokens;
-    const int64_t all = keep ? layers * tokens : tokens, tail = keep ? (layers - 1) * tokens + rows : tokens;
-    bif_decoder_acts a = {.tokens = tokens, .rows = rows, .keep = keep, .pick = pick, .inputs = inputs};
-    a.x = bif_take2(arena, BIF_DTYPE_F32, keep ? all + rows : all, c);
-    a.rstd1 = bif_take1(arena, BIF_DTYPE_F32, keep ? all : 0);
-    a.normed1 = bif_take2(arena, BIF_DTYPE_F32, inputs ? all : tokens, c);
-    a.qkv_pre = bif_take2(arena, BIF_DTYPE_F32, keep && config->qk_norm ? all : 0, w);
-    a.q_rstd = bif_take2(arena, BIF_DTYPE_F32, keep && config->qk_norm ? all : 0, config->heads);
-    a.k_rstd = bif_take2(arena, BIF_DTYPE_F32, keep && config->qk_norm ? all : 0, config->kv_heads);
-    a.qkv = bif_take2(arena, BIF_DTYPE_F32, all, w);
-    a.attn = bif_take2(arena, BIF_DTYPE_F32, all, q);
-    a.lse = bif_take2(arena, BIF_DTYPE_F32, keep ? all : 0, config->heads);
-    a.picked_attn = bif_take2(arena, BIF_DTYPE_F32, pick ? rows : 0, q);
-    a.picked_x = bif_take2(arena, BIF_DTYPE_F32, pick && !keep ? rows : 0, c);
-    a.h = keep ? bif_take2(arena, BIF_DTYPE_F32, tail, c) : a.x;
-    a.rstd2 = bif_take1(arena, BIF_DTYPE_F32, keep ? tail : 0);
-    a.normed2 = bif_take2(arena, BIF_DTYPE_F32, inputs ? tail : tokens, c);
-    a.gate_up = bif_take2(arena, BIF_DTYPE_F32, tail, 2 * f);
-    a.act = bif_take2(arena, BIF_DTYPE_F32, tokens, f);
-    a.final = bif_take2(arena, BIF_DTYPE_F32, rows, c);
-    a.final_rstd = bif_take1(arena, BIF_DTYPE_F32, keep ? rows : 0);
-    if (keep) {
-        a.dx = bif_take2(arena, BIF_DTYPE_F32, tokens, c);
-        a.dpicked = bif_take2(arena, BIF_DTYPE_F32, pick ? rows : 0, c);
-        a.dpicked_attn = bif_take2(arena, BIF_DTYPE_F32, pick ? rows : 0, q);
-        a.dnormed = bif_take2(arena, BIF_DTYPE_F32, tokens, c);
-        a.wide = bif_take2(arena, BIF_DTYPE_F32, tokens, f > w + q ? f : w + q);
+    const int64_t all = every ? layers * tokens : tokens, tail = every ? (layers - 1) * tokens + rows : tokens;
+    const int64_t normed = kept && config->qk_norm ? all : 0;
+    bif_decoder_acts a = {.tokens = tokens, .rows = rows, .keep = kept, .every = every, .pick = pick};
+    a.x = bif_take2(arena, dtype, kept ? layers * tokens + rows : tokens, c);
+    a.rstd1 = bif_take1(arena, BIF_DTYPE_F32, kept ? all : 0);
+    a.normed = bif_take2(arena, dtype, tokens, c);
+    a.qkv_pre = bif_take2(arena, dtype, normed, w);
+    a.q_rstd = bif_take2(arena, BIF_DTYPE_F32, normed, config->heads);
+    a.k_rstd = bif_take2(arena, BIF_DTYPE_F32, normed, config->kv_heads);
+    a.qkv = bif_take2(arena, dtype, all, w);
+    a.attn = bif_take2(arena, dtype, all, q);
+    a.lse = bif_take2(arena, BIF_DTYPE_F32, kept ? all : 0, config->heads);
+    a.picked_attn = bif_take2(arena, dtype, pick ? rows : 0, q);
+    a.picked_x = bif_take2(arena, dtype, pick && !kept ? rows : 0, c);
+    a.h = kept ? bif_take2(arena, dtype, tail, c) : a.x;
+    a.rstd2 = bif_take1(arena, BIF_DTYPE_F32, kept ? tail : 0);
+    a.gate_up = bif_take2(arena, dtype, tail, 2 * f);
+    a.act = bif_take2(arena, dtype, tokens, f);
+    a.final = bif_take2(arena, dtype, rows, c);
+    a.final_rstd = bif_take1(arena, BIF_DTYPE_F32, kept ? rows : 0);
+    if (kept) {
+        a.dx = bif_take2(arena, dtype, tokens, c);
+        a.dpicked = bif_take2(arena, dtype, pick ? rows : 0, c);
+        a.dpicked_attn = bif_take2(arena, dtype, pick ? rows : 0, q);
+        a.dnormed = bif_take2(arena, dtype, tokens, c);
+        a.wide = bif_take2(arena, dtype, tokens, f > w + q ? f : w + q);
     }
     return a;
 }
@@ -151,10 +156,16 @@ bif_tensor bif_decoder_input(const bif_decoder_acts *acts)
     return bif_rows(&acts->x, 0, acts->tokens);
 }
 
-/* Rows of layer i in a tensor that holds every layer when `every` is set. */
-static bif_tensor of_layer(const bif_decoder_acts *a, const bif_tensor *t, bool every, int64_t i, int64_t rows)
+/* Rows of layer i in a tensor marked *. */
+static bif_tensor of_layer(const bif_decoder_acts *a, const bif_tensor *t, int64_t i, int64_t rows)
 {
-    return bif_rows(t, every ? i * a->tokens : 0, rows);
+    return bif_rows(t, a->every ? i * a->tokens : 0, rows);
+}
+
+/* The input of layer i, or its output when it is one past the last. */
+static bif_tensor input_of(const bif_decoder_acts *a, int64_t i, int64_t rows)
+{
+    return bif_rows(&a->x, a->keep ? i * a->tokens : 0, rows);
 }
 
 /* q/k norm and rotation of the packed rows. With keep the un-normed rows stay in qkv_pre for the backward. */
@@ -165,9 +176,8 @@ static void rotate(const bif_decoder *decoder, bif_device *device, bif_decoder_a
     const bif_decoder_layer *p = &decoder->layer[i];
     if (config->qk_norm) {
         const int64_t kept = a->keep ? a->tokens : 0;
-        bif_tensor pre = of_layer(a, &a->qkv_pre, a->keep, i, kept);
-        bif_tensor q_rstd = of_layer(a, &a->q_rstd, a->keep, i, kept),
-                   k_rstd = of_layer(a, &a->k_rstd, a->keep, i, kept);
+        bif_tensor pre = of_layer(a, &a->qkv_pre, i, kept);
+        bif_tensor q_rstd = of_layer(a, &a->q_rstd, i, kept), k_rstd = of_layer(a, &a->k_rstd, i, kept);
         if (a->keep) {
             device->copy(device, qkv->data, pre.data, bif_bytes(qkv));
         }
@@ -196,75 +206,92 @@ static void rotate(const bif_decoder *decoder, bif_device *device, bif_decoder_a
                                       .theta = config->rope_theta});
 }
 
-void bif_decoder_forward(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, const bif_tensor *pos,
-                         const bif_tensor *cu_seqlens, const bif_tensor *rows, bif_kv_cache *cache, bif_tensor *hidden)
+static void norm1(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, int64_t i, const bif_tensor *x)
+{
+    bif_tensor rstd = of_layer(a, &a->rstd1, i, a->keep ? a->tokens : 0);
+    bif_rmsnorm(device, &(bif_rmsnorm_args){.x = x,
+                                            .weight = &decoder->layer[i].norm1->value,
+                                            .eps = decoder->config.eps,
+                                            .y = &a->normed,
+                                            .rstd = a->keep ? &rstd : NULL});
+}
+
+static void norm2(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, int64_t i, const bif_tensor *h)
+{
+    const int64_t r = h->dim[0];
+    bif_tensor rstd = of_layer(a, &a->rstd2, i, a->keep ? r : 0), normed = bif_rows(&a->normed, 0, r);
+    bif_rmsnorm(device, &(bif_rmsnorm_args){.x = h,
+                                            .weight = &decoder->layer[i].norm2->value,
+                                            .eps = decoder->config.eps,
+                                            .y = &normed,
+                                            .rstd = a->keep ? &rstd : NULL});
+}
+
+/* Block i up to gate and up; h is where the residual stream stands then. */
+static void layer_forward(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, const bif_tensor *pos,
+                          const bif_bounds *bounds, const bif_tensor *rows, bif_kv_cache *cache, int64_t i, const bif_tensor *x, bif_tensor *h)
 {
     const bif_decoder_config *config = &decoder->config;
+    const bif_decoder_layer *p = &decoder->layer[i];
     const int64_t tokens = a->tokens;
-    bif_tensor x = bif_decoder_input(a);
-    for (int64_t i = 0; i < config->layers; i++) {
-        const bif_decoder_layer *p = &decoder->layer[i];
-        const bool pick = a->pick && i == config->layers - 1;
-        const int64_t r = pick ? a->rows : tokens;
-        bif_tensor rstd1 = of_layer(a, &a->rstd1, a->keep, i, a->keep ? tokens : 0);
-        bif_tensor normed1 = of_layer(a, &a->normed1, a->inputs, i, tokens),
-                   qkv = of_layer(a, &a->qkv, a->keep, i, tokens);
-        bif_tensor attn = of_layer(a, &a->attn, a->keep, i, tokens),
-                   lse = of_layer(a, &a->lse, a->keep, i, a->keep ? tokens : 0);
-        const bif_tensor qkv_w = bif_params_fused_value(p->qkv_w, 3);
-        const bif_tensor qkv_b = p->qkv_b != NULL ? bif_params_fused_value(p->qkv_b, 3) : qkv_w;
-        bif_tensor pre = config->qk_norm && a->keep ? of_layer(a, &a->qkv_pre, true, i, tokens) : qkv;
-        bif_rmsnorm(device, &(bif_rmsnorm_args){.x = &x,
-                                                .weight = &p->norm1->value,
-                                                .eps = config->eps,
-                                                .y = &normed1,
-                                                .rstd = a->keep ? &rstd1 : NULL});
-        bif_linear(device,
-                   &(bif_linear_args){.x = &normed1, .w = &qkv_w, .b = p->qkv_b != NULL ? &qkv_b : NULL, .y = &pre});
-        rotate(decoder, device, a, i, pos, &qkv);
-        if (cache != NULL) {
-            bif_kv_cache_fill(decoder, device, cache, i, &qkv);
-        }
-        bif_attention(device, &(bif_attention_args){.qkv = &qkv,
-                                                    .cu_seqlens = cu_seqlens,
-                                                    .heads = config->heads,
-                                                    .kv_heads = config->kv_heads,
-                                                    .head_dim = config->head_dim,
-                                                    .causal = true,
-                                                    .scale = 1.0f / sqrtf((float)config->head_dim),
-                                                    .out = &attn,
-                                                    .lse = a->keep ? &lse : NULL});
-        bif_tensor h = !a->keep && pick ? a->picked_x : of_layer(a, &a->h, a->keep, i, r);
-        const bif_tensor *residual = &x, *joined = &attn;
-        if (pick) {
-            bif_gather_rows(device, &(bif_gather_rows_args){.src = &x, .index = rows, .dst = &h});
-            bif_gather_rows(device, &(bif_gather_rows_args){.src = &attn, .index = rows, .dst = &a->picked_attn});
-            residual = &h;
-            joined = &a->picked_attn;
-        }
-        bif_linear(device, &(bif_linear_args){.x = joined,
-                                              .w = &p->o_w->value,
-                                              .b = p->o_b != NULL ? &p->o_b->value : NULL,
-                                              .residual = residual,
-                                              .y = &h});
-        const bif_tensor gate_up_w = bif_params_fused_value(p->gate_up, 2);
-        bif_tensor rstd2 = of_layer(a, &a->rstd2, a->keep, i, a->keep ? r : 0);
-        bif_tensor normed2 = of_layer(a, &a->normed2, a->inputs, i, r),
-                   gate_up = of_layer(a, &a->gate_up, a->keep, i, r);
-        bif_tensor act = bif_rows(&a->act, 0, r), next = a->keep ? bif_rows(&a->x, (i + 1) * tokens, r) : h;
-        bif_rmsnorm(device, &(bif_rmsnorm_args){.x = &h,
-                                                .weight = &p->norm2->value,
-                                                .eps = config->eps,
-                                                .y = &normed2,
-                                                .rstd = a->keep ? &rstd2 : NULL});
-        bif_linear(device, &(bif_linear_args){.x = &normed2, .w = &gate_up_w, .y = &gate_up});
+    const bool pick = a->pick && i == config->layers - 1;
+    const int64_t r = pick ? a->rows : tokens;
+    bif_tensor qkv = of_layer(a, &a->qkv, i, tokens), attn = of_layer(a, &a->attn, i, tokens);
+    bif_tensor lse = of_layer(a, &a->lse, i, a->keep ? tokens : 0);
+    const bif_tensor qkv_w = bif_params_fused_value(p->qkv_w, 3);
+    const bif_tensor qkv_b = p->qkv_b != NULL ? bif_params_fused_value(p->qkv_b, 3) : qkv_w;
+    bif_tensor pre = config->qk_norm && a->keep ? of_layer(a, &a->qkv_pre, i, tokens) : qkv;
+    norm1(decoder, device, a, i, x);
+    bif_linear(device, &(bif_linear_args){.x = &a->normed, .w = &qkv_w, .b = p->qkv_b != NULL ? &qkv_b : NULL, .y = &pre});
+    rotate(decoder, device, a, i, pos, &qkv);
+    if (cache != NULL) {
+        bif_kv_cache_fill(decoder, device, cache, i, &qkv);
+    }
+    bif_attention(device, &(bif_attention_args){.qkv = &qkv,
+                                                .cu_seqlens = &bounds->host,
+                                                .bounds = bif_on_device(bounds),
+                                                .heads = config->heads,
+                                                .kv_heads = config->kv_heads,
+                                                .head_dim = config->head_dim,
+                                                .causal = true,
+                                                .scale = 1.0f / sqrtf((float)config->head_dim),
+                                                .out = &attn,
+                                                .lse = a->keep ? &lse : NULL});
+    *h = !a->keep && pick ? a->picked_x : of_layer(a, &a->h, i, r);
+    const bif_tensor *residual = x, *joined = &attn;
+    if (pick) {
+        bif_gather_rows(device, &(bif_gather_rows_args){.src = x, .index = rows, .dst = h});
+        bif_gather_rows(device, &(bif_gather_rows_args){.src = &attn, .index = rows, .dst = &a->picked_attn});
+        residual = h;
+        joined = &a->picked_attn;
+    }
+    bif_linear(device, &(bif_linear_args){.x = joined,
+                                          .w = &p->o_w->value,
+                                          .b = p->o_b != NULL ? &p->o_b->value : NULL,
+                                          .residual = residual,
+                                          .y = h});
+    const bif_tensor gate_up_w = bif_params_fused_value(p->gate_up, 2), normed = bif_rows(&a->normed, 0, r);
+    bif_tensor gate_up = of_layer(a, &a->gate_up, i, r);
+    norm2(decoder, device, a, i, h);
+    bif_linear(device, &(bif_linear_args){.x = &normed, .w = &gate_up_w, .y = &gate_up});
+}
+
+void bif_decoder_forward(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, const bif_tensor *pos,
+                         const bif_bounds *bounds, const bif_tensor *rows, bif_kv_cache *cache, bif_tensor *hidden)
+{
+    bif_tensor x = bif_decoder_input(a), h;
+    for (int64_t i = 0; i < decoder->config.layers; i++) {
+        layer_forward(decoder, device, a, pos, bounds, rows, cache, i, &x, &h);
+        const int64_t r = h.dim[0];
+        const bif_tensor gate_up = of_layer(a, &a->gate_up, i, r);
+        bif_tensor act = bif_rows(&a->act, 0, r), next = a->keep ? input_of(a, i + 1, r) : h;
         bif_swiglu(device, &(bif_swiglu_args){.gu = &gate_up, .y = &act});
-        bif_linear(device, &(bif_linear_args){.x = &act, .w = &p->down->value, .residual = &h, .y = &next});
+        bif_linear(device, &(bif_linear_args){.x = &act, .w = &decoder->layer[i].down->value, .residual = &h, .y = &next});
         x = next;
     }
     bif_rmsnorm(device, &(bif_rmsnorm_args){.x = &x,
                                             .weight = &decoder->norm->value,
-                                            .eps = config->eps,
+                                            .eps = decoder->config.eps,
                                             .y = &a->final,
                                             .rstd = a->keep ? &a->final_rstd : NULL});
     *hidden = a->final;
@@ -283,9 +310,9 @@ static void rotate_back(const bif_decoder *decoder, bif_device *device, bif_deco
                                       .theta = config->rope_theta,
                                       .inverse = true});
     if (config->qk_norm) {
-        const bif_tensor pre = of_layer(a, &a->qkv_pre, true, i, a->tokens);
-        const bif_tensor q_rstd = of_layer(a, &a->q_rstd, true, i, a->tokens),
-                         k_rstd = of_layer(a, &a->k_rstd, true, i, a->tokens);
+        const bif_tensor pre = of_layer(a, &a->qkv_pre, i, a->tokens);
+        const bif_tensor q_rstd = of_layer(a, &a->q_rstd, i, a->tokens),
+                         k_rstd = of_layer(a, &a->k_rstd, i, a->tokens);
         bif_head_rmsnorm_backward(device, &(bif_head_rmsnorm_backward_args){.x = &pre,
                                                                             .weight = &p->q_norm->value,
                                                                             .rstd = &q_rstd,
@@ -312,11 +339,10 @@ static void mlp_back(const bif_decoder *decoder, bif_device *device, bif_decoder
                      bif_tensor *d)
 {
     const bif_decoder_layer *p = &decoder->layer[i];
-    bif_tensor gate_up = of_layer(a, &a->gate_up, a->keep, i, r), act = bif_rows(&a->act, 0, r),
-               dnormed = bif_rows(&a->dnormed, 0, r);
-    bif_tensor dact = bif_tensor2(a->wide.data, BIF_DTYPE_F32, r, decoder->config.inner);
-    const bif_tensor normed2 = of_layer(a, &a->normed2, a->inputs, i, r), h = of_layer(a, &a->h, true, i, r);
-    const bif_tensor rstd2 = of_layer(a, &a->rstd2, true, i, r), gate_up_w = bif_params_fused_value(p->gate_up, 2);
+    bif_tensor gate_up = of_layer(a, &a->gate_up, i, r), act = bif_rows(&a->act, 0, r), dnormed = bif_rows(&a->dnormed, 0, r);
+    bif_tensor dact = bif_part2(&a->wide, 0, r, decoder->config.inner);
+    const bif_tensor normed = bif_rows(&a->normed, 0, r), h = of_layer(a, &a->h, i, r);
+    const bif_tensor rstd2 = of_layer(a, &a->rstd2, i, r), gate_up_w = bif_params_fused_value(p->gate_up, 2);
     bif_tensor dgate_up_w = bif_params_fused_grad(p->gate_up, 2);
     if (p->down->grad.data != NULL) { /* cheaper to make again than to keep: F floats a token and layer */
         bif_swiglu(device, &(bif_swiglu_args){.gu = &gate_up, .y = &act});
@@ -324,9 +350,12 @@ static void mlp_back(const bif_decoder *decoder, bif_device *device, bif_decoder
     bif_linear_backward(device, &(bif_linear_backward_args){
                                     .x = &act, .w = &p->down->value, .dy = d, .dx = &dact, .dw = bif_grad(p->down)});
     bif_swiglu_backward(device, &(bif_swiglu_backward_args){.gu = &gate_up, .dy = &dact, .dgu = &gate_up});
+    if (dgate_up_w.data != NULL) { /* likewise C floats, and so for norm1 */
+        norm2(decoder, device, a, i, &h);
+    }
     bif_linear_backward(
         device, &(bif_linear_backward_args){
-                    .x = &normed2, .w = &gate_up_w, .dy = &gate_up, .dx = &dnormed, .dw = bif_wanted(&dgate_up_w)});
+                    .x = &normed, .w = &gate_up_w, .dy = &gate_up, .dx = &dnormed, .dw = bif_wanted(&dgate_up_w)});
     bif_rmsnorm_backward(device, &(bif_rmsnorm_backward_args){.x = &h,
                                                               .weight = &p->norm2->value,
                                                               .rstd = &rstd2,
@@ -337,7 +366,7 @@ static void mlp_back(const bif_decoder *decoder, bif_device *device, bif_decoder
 }
 
 void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, const bif_tensor *pos,
-                          const bif_tensor *cu_seqlens, const bif_tensor *rows, bool need_input, bif_tensor *dinput)
+                          const bif_bounds *bounds, const bif_tensor *rows, bool need_input, bif_tensor *dinput)
 {
     const bif_decoder_config *config = &decoder->config;
     const int64_t tokens = a->tokens, layers = config->layers, q = config->heads * config->head_dim,
@@ -349,7 +378,7 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
     *dinput = a->dx;
     if (lowest < layers || decoder->norm->trainable) {
         bif_tensor d = bif_decoder_dhidden(a);
-        const bif_tensor x = bif_rows(&a->x, layers * tokens, a->rows);
+        const bif_tensor x = input_of(a, layers, a->rows);
         bif_rmsnorm_backward(device, &(bif_rmsnorm_backward_args){.x = &x,
                                                                   .weight = &decoder->norm->value,
                                                                   .rstd = &a->final_rstd,
@@ -360,15 +389,16 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
     for (int64_t i = layers - 1; i >= lowest; i--) {
         const bif_decoder_layer *p = &decoder->layer[i];
         const bool pick = a->pick && i == layers - 1, below = need_input || i > lowest;
-        bif_tensor d = pick ? a->dpicked : a->dx;
+        bif_tensor d = pick ? a->dpicked : a->dx, h;
+        const bif_tensor x = input_of(a, i, tokens);
+        if (!a->every && i < layers - 1) {
+            layer_forward(decoder, device, a, pos, bounds, rows, NULL, i, &x, &h);
+        }
         mlp_back(decoder, device, a, i, pick ? a->rows : tokens, &d);
 
-        bif_tensor dqkv = bif_tensor2(a->wide.data, BIF_DTYPE_F32, tokens, w);
-        bif_tensor dattn = bif_tensor2((float *)a->wide.data + tokens * w, BIF_DTYPE_F32, tokens, q);
-        const bif_tensor x = of_layer(a, &a->x, true, i, tokens), rstd1 = of_layer(a, &a->rstd1, true, i, tokens);
-        const bif_tensor qkv = of_layer(a, &a->qkv, true, i, tokens), attn = of_layer(a, &a->attn, true, i, tokens);
-        const bif_tensor lse = of_layer(a, &a->lse, true, i, tokens),
-                         normed1 = of_layer(a, &a->normed1, a->inputs, i, tokens);
+        bif_tensor dqkv = bif_part2(&a->wide, 0, tokens, w), dattn = bif_part2(&a->wide, tokens * w, tokens, q);
+        const bif_tensor rstd1 = of_layer(a, &a->rstd1, i, tokens), qkv = of_layer(a, &a->qkv, i, tokens);
+        const bif_tensor attn = of_layer(a, &a->attn, i, tokens), lse = of_layer(a, &a->lse, i, tokens);
         bif_linear_backward(device, &(bif_linear_backward_args){.x = pick ? &a->picked_attn : &attn,
                                                                 .w = &p->o_w->value,
                                                                 .dy = &d,
@@ -382,7 +412,8 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
             bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &d, .index = rows, .dst = &a->dx});
         }
         bif_attention_backward(device, &(bif_attention_backward_args){.qkv = &qkv,
-                                                                      .cu_seqlens = cu_seqlens,
+                                                                      .cu_seqlens = &bounds->host,
+                                                                      .bounds = bif_on_device(bounds),
                                                                       .out = &attn,
                                                                       .lse = &lse,
                                                                       .dout = &dattn,
@@ -397,7 +428,10 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
         bif_tensor dqkv_w = bif_params_fused_grad(p->qkv_w, 3);
         bif_tensor dqkv_b = p->qkv_b != NULL ? bif_params_fused_grad(p->qkv_b, 3) : (bif_tensor){0};
         const bool dnorm = below || p->norm1->grad.data != NULL;
-        bif_linear_backward(device, &(bif_linear_backward_args){.x = &normed1,
+        if (dqkv_w.data != NULL) {
+            norm1(decoder, device, a, i, &x);
+        }
+        bif_linear_backward(device, &(bif_linear_backward_args){.x = &a->normed,
                                                                 .w = &qkv_w,
                                                                 .dy = &dqkv,
                                                                 .dx = dnorm ? &a->dnormed : NULL,
@@ -412,5 +446,6 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
                                                                       .dx = below ? &a->dx : NULL,
                                                                       .dweight = bif_grad(p->norm1)});
         }
+        bif_params_reached(p->qkv_w);
     }
 }

@@ -14,8 +14,8 @@ void bif_kv_cache_plan(const bif_decoder *decoder, bif_arena *arena, int64_t seq
                "a cache of %lld sequences of %lld rows", (long long)sequences, (long long)cap);
     const int64_t indices = prefill_tokens * heads > 2 * sequences ? prefill_tokens * heads : 2 * sequences;
     *cache = (bif_kv_cache){.sequences = sequences, .cap = cap};
-    cache->k = bif_take2(arena, BIF_DTYPE_F32, rows, config->kv_heads * config->head_dim);
-    cache->v = bif_take2(arena, BIF_DTYPE_F32, rows, config->kv_heads * config->head_dim);
+    cache->k = bif_take2(arena, bif_decoder_dtype(decoder), rows, config->kv_heads * config->head_dim);
+    cache->v = bif_take2(arena, bif_decoder_dtype(decoder), rows, config->kv_heads * config->head_dim);
     cache->index = bif_take1(arena, BIF_DTYPE_I32, indices);
     if (!arena->measuring) {
         cache->len = bif_calloc((size_t)sequences + 1, sizeof *cache->len);
@@ -51,17 +51,17 @@ void bif_kv_cache_fill(const bif_decoder *decoder, bif_device *device, bif_kv_ca
     const int64_t used = (qkv->dim[0] - 1) * (h + 2 * g) + g;
     const bif_tensor index = bif_rows(&cache->index, 0, used);
     bif_tensor k = head_rows(decoder, cache, &cache->k, layer), v = head_rows(decoder, cache, &cache->v, layer);
-    const bif_tensor from_k = bif_tensor2((float *)qkv->data + h * d, BIF_DTYPE_F32, used, d);
-    const bif_tensor from_v = bif_tensor2((float *)qkv->data + (h + g) * d, BIF_DTYPE_F32, used, d);
+    const bif_tensor from_k = bif_part2(qkv, h * d, used, d);
+    const bif_tensor from_v = bif_part2(qkv, (h + g) * d, used, d);
     bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &from_k, .index = &index, .dst = &k});
     bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &from_v, .index = &index, .dst = &v});
 }
 
 void bif_decoder_prefill(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, const bif_tensor *pos,
-                         const bif_tensor *cu_seqlens, const bif_tensor *rows, bif_kv_cache *cache, bif_tensor *hidden)
+                         const bif_bounds *bounds, const bif_tensor *rows, bif_kv_cache *cache, bif_tensor *hidden)
 {
-    const int32_t *cu = cu_seqlens->data;
-    const int64_t n = cu_seqlens->dim[0] - 1, g = decoder->config.kv_heads, step = decoder->config.heads + 2 * g;
+    const int32_t *cu = bounds->host.data;
+    const int64_t n = bounds->host.dim[0] - 1, g = decoder->config.kv_heads, step = decoder->config.heads + 2 * g;
     BIF_BUG_IF(n > cache->sequences || acts->tokens * step > cache->index.dim[0],
                "%lld prompts of %lld tokens in a cache of %lld", (long long)n, (long long)acts->tokens,
                (long long)cache->sequences);
@@ -78,7 +78,7 @@ void bif_decoder_prefill(const bif_decoder *decoder, bif_device *device, bif_dec
         cache->len[i] = (int32_t)length;
     }
     device->copy_in(device, cache->index.data, cache->host, (size_t)(acts->tokens * step) * sizeof *cache->host);
-    bif_decoder_forward(decoder, device, acts, pos, cu_seqlens, rows, cache, hidden);
+    bif_decoder_forward(decoder, device, acts, pos, bounds, rows, cache, hidden);
 }
 
 /* Attention of the B rows, one call for each run of neighbouring slots. */
@@ -152,9 +152,8 @@ void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decode
     }
     device->copy_in(device, cache->index.data, cache->host, (size_t)(2 * b) * sizeof *cache->host);
     const bif_tensor place = bif_rows(&cache->index, 0, b), pos = bif_rows(&cache->index, b, b);
-    bif_tensor q = bif_tensor2(a->qkv.data, BIF_DTYPE_F32, b, q_width);
-    bif_tensor k = bif_tensor2((float *)a->qkv.data + b * q_width, BIF_DTYPE_F32, b, kv_width);
-    bif_tensor v = bif_tensor2((float *)a->qkv.data + b * (q_width + kv_width), BIF_DTYPE_F32, b, kv_width);
+    bif_tensor q = bif_part2(&a->qkv, 0, b, q_width), k = bif_part2(&a->qkv, b * q_width, b, kv_width);
+    bif_tensor v = bif_part2(&a->qkv, b * (q_width + kv_width), b, kv_width);
     bif_tensor x = a->x;
     for (int64_t i = 0; i < config->layers; i++) {
         const bif_decoder_layer *p = &decoder->layer[i];
@@ -162,10 +161,10 @@ void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decode
         bif_tensor v_cache = bif_rows(&cache->v, i * cache->sequences * cache->cap, cache->sequences * cache->cap);
         const bif_tensor gate_up_w = bif_params_fused_value(p->gate_up, 2);
         bif_rmsnorm(device,
-                    &(bif_rmsnorm_args){.x = &x, .weight = &p->norm1->value, .eps = config->eps, .y = &a->normed1});
-        project(decoder, device, p, 0, &a->normed1, &pos, &q);
-        project(decoder, device, p, 1, &a->normed1, &pos, &k);
-        project(decoder, device, p, 2, &a->normed1, &pos, &v);
+                    &(bif_rmsnorm_args){.x = &x, .weight = &p->norm1->value, .eps = config->eps, .y = &a->normed});
+        project(decoder, device, p, 0, &a->normed, &pos, &q);
+        project(decoder, device, p, 1, &a->normed, &pos, &k);
+        project(decoder, device, p, 2, &a->normed, &pos, &v);
         bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &k, .index = &place, .dst = &k_cache});
         bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &v, .index = &place, .dst = &v_cache});
         attend(decoder, device, slots, b, cache, i, &q, &a->attn);
@@ -175,8 +174,8 @@ void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decode
                                               .residual = &x,
                                               .y = &x});
         bif_rmsnorm(device,
-                    &(bif_rmsnorm_args){.x = &x, .weight = &p->norm2->value, .eps = config->eps, .y = &a->normed2});
-        bif_linear(device, &(bif_linear_args){.x = &a->normed2, .w = &gate_up_w, .y = &a->gate_up});
+                    &(bif_rmsnorm_args){.x = &x, .weight = &p->norm2->value, .eps = config->eps, .y = &a->normed});
+        bif_linear(device, &(bif_linear_args){.x = &a->normed, .w = &gate_up_w, .y = &a->gate_up});
         bif_swiglu(device, &(bif_swiglu_args){.gu = &a->gate_up, .y = &a->act});
         bif_linear(device, &(bif_linear_args){.x = &a->act, .w = &p->down->value, .residual = &x, .y = &x});
     }

@@ -8,20 +8,19 @@
 #define CPU_CHUNK_BYTES ((int64_t)4 << 20)
 #define CUDA_CHUNK_BYTES ((int64_t)256 << 20) /* a GPU wants whole waves of tiles */
 #define CHUNK_MIN 128  /* so that each weight of a large head, read from memory, is used 128 times */
-#define CHUNK_MAX 4096 /* rows of the buffers on the stack */
+#define CHUNK_MAX 8192
 
 bif_head_acts bif_decoder_head_plan(const bif_decoder *decoder, const bif_device *device, bif_arena *arena,
                                     int64_t rows)
 {
-    const int64_t v = decoder->config.vocab, row_bytes = v * (int64_t)sizeof(float);
+    const int64_t v = decoder->config.vocab, row_bytes = v * (int64_t)bif_dtype_size(bif_decoder_dtype(decoder));
     int64_t chunk = (device->kind == BIF_DEVICE_CPU ? CPU_CHUNK_BYTES : CUDA_CHUNK_BYTES) / row_bytes;
     chunk = chunk < CHUNK_MIN ? CHUNK_MIN : chunk;
     chunk = chunk > CHUNK_MAX ? CHUNK_MAX : chunk;
     chunk = chunk > rows ? rows : chunk;
     bif_head_acts head = {.chunk = chunk};
-    head.logits = bif_take2(arena, BIF_DTYPE_F32, chunk, v);
+    head.logits = bif_take2(arena, bif_decoder_dtype(decoder), chunk, v);
     head.loss = bif_take1(arena, BIF_DTYPE_F32, chunk);
-    head.weight = bif_take1(arena, BIF_DTYPE_F32, chunk);
     return head;
 }
 
@@ -30,33 +29,24 @@ bif_tensor bif_decoder_dhidden(const bif_decoder_acts *acts)
     return acts->pick ? acts->dpicked : acts->dx;
 }
 
-double bif_decoder_loss(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, bif_head_acts *head,
-                        const bif_tensor *targets, float weight, bool backward, bool need_hidden)
+void bif_decoder_loss(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, bif_head_acts *head,
+                      const bif_tensor *targets, const bif_tensor *weight, bool backward, bool need_hidden, bif_tensor *loss)
 {
     const int64_t rows = a->final.dim[0];
     BIF_BUG_IF(targets->dim[0] != rows, "%lld targets of %lld rows", (long long)targets->dim[0], (long long)rows);
-    BIF_BUG_IF(backward && !(weight > 0), "a backward with weight %g", (double)weight);
     bif_param *const matrix = decoder->head != NULL ? decoder->head : decoder->embed;
     const bif_tensor dhidden = bif_decoder_dhidden(a);
-    float host[CHUNK_MAX];
-    if (backward) {
-        for (int64_t i = 0; i < head->chunk; i++) {
-            host[i] = weight;
-        }
-        device->copy_in(device, head->weight.data, host, bif_bytes(&head->weight));
-    }
-    double sum = 0;
     for (int64_t first = 0; first < rows; first += head->chunk) {
         const int64_t n = rows - first < head->chunk ? rows - first : head->chunk;
-        const bif_tensor x = bif_rows(&a->final, first, n), target = bif_rows(targets, first, n),
-                         w = bif_rows(&head->weight, 0, n);
-        bif_tensor logits = bif_rows(&head->logits, 0, n), loss = bif_rows(&head->loss, 0, n);
+        const bif_tensor x = bif_rows(&a->final, first, n), target = bif_rows(targets, first, n);
+        bif_tensor logits = bif_rows(&head->logits, 0, n), row_loss = bif_rows(&head->loss, 0, n);
         bif_linear(device, &(bif_linear_args){.x = &x, .w = &matrix->value, .y = &logits});
         bif_cross_entropy(device, &(bif_cross_entropy_args){.logits = &logits,
                                                             .targets = &target,
-                                                            .weight = backward ? &w : NULL,
-                                                            .loss = &loss,
+                                                            .weight = weight,
+                                                            .loss = &row_loss,
                                                             .dlogits = backward ? &logits : NULL});
+        bif_sum(device, &row_loss, loss);
         if (backward && (need_hidden || matrix->grad.data != NULL)) {
             bif_tensor dx = need_hidden ? bif_rows(&dhidden, first, n) : dhidden;
             bif_linear_backward(device, &(bif_linear_backward_args){.x = &x,
@@ -65,12 +55,7 @@ double bif_decoder_loss(const bif_decoder *decoder, bif_device *device, bif_deco
                                                                     .dx = need_hidden ? &dx : NULL,
                                                                     .dw = bif_grad(matrix)});
         }
-        device->copy_out(device, host, loss.data, bif_bytes(&loss));
-        for (int64_t i = 0; i < n; i++) {
-            sum += (double)host[i];
-        }
     }
-    return backward ? sum / (double)weight : sum;
 }
 
 void bif_decoder_logits(const bif_decoder *decoder, bif_device *device, const bif_tensor *hidden_rows,

@@ -22,8 +22,6 @@ typedef struct {
     bif_param *cls, *patch, *pos, *pre_w, *pre_b, *post_w, *post_b;
     bif_clip_stack stack; /* the blocks computed; the table still holds all of them, and post_layernorm, so that a
                              checkpoint is complete */
-    int32_t *cu_seqlens, *class_rows; /* host, [bounds + 1]: i * (P + 1); grown by the forward */
-    int64_t bounds;
     bif_tensor table; /* [3,256], owned, on table_device */
     bif_device *table_device;
 } bif_vit;
@@ -32,7 +30,7 @@ typedef struct {
     bool keep;
     bif_tensor patches, embedded, x, mean, rstd; /* [I*P, 3pp], [I*P, C], [I*(P+1), C] and its statistics */
     bif_clip_stack_acts stack;
-    bif_tensor output, class_rows, pooled, post_mean, post_rstd;
+    bif_tensor output, pooled, post_mean, post_rstd;
 } bif_vit_acts;
 void bif_vit_declare(bif_params *params, const bif_vit_config *config, const char *prefix);
 void bif_vit_bind(bif_vit *vit, const bif_params *params, const bif_vit_config *config, const char *prefix,
@@ -42,15 +40,14 @@ void bif_vit_unbind(bif_vit *vit);
  * device, once in the tower's life, before its first forward. BIF_ERR_MEMORY. */
 bif_status bif_vit_set_table(bif_vit *vit, bif_device *device, const float table[3 * 256]);
 bool bif_vit_trains(const bif_vit *vit);
-bif_vit_acts bif_vit_plan(const bif_vit *vit, bif_arena *arena, int64_t images, bool keep);
-/* pixels u8 [I,S,S,3] -> pooled [I, C] when vit->pooled, else hidden [I*(P+1), C]; views into acts, the other
- * untouched (may be NULL). */
-void bif_vit_forward(bif_vit *vit, bif_device *device, bif_vit_acts *acts, const bif_tensor *pixels, bif_tensor *hidden,
-                     bif_tensor *pooled);
+bif_vit_acts bif_vit_plan(const bif_vit *vit, bif_arena *arena, int64_t images, bif_keep keep);
+/* Of the inputs it reads pixels, image_bounds and class_rows -> pooled [I, C] when vit->pooled, else hidden [I*(P+1), C]; views into acts, the
+ * other untouched (may be NULL). */
+void bif_vit_forward(const bif_vit *vit, bif_device *device, bif_vit_acts *acts, const bif_inputs *in, bif_tensor *hidden, bif_tensor *pooled);
 /* Where the caller puts the gradient of hidden [I*(P+1), C] (not pooled). */
 bif_tensor bif_vit_dhidden(const bif_vit_acts *acts);
 /* dpooled [I, C] when vit->pooled, else NULL. */
-void bif_vit_backward(const bif_vit *vit, bif_device *device, bif_vit_acts *acts, const bif_tensor *dpooled);
+void bif_vit_backward(const bif_vit *vit, bif_device *device, bif_vit_acts *acts, const bif_inputs *in, const bif_tensor *dpooled);
 
 /* ---- CLIP text tower (train/text_tower.c) ---- */
 typedef struct {
@@ -67,14 +64,10 @@ void bif_text_declare(bif_params *params, const bif_text_config *config, const c
 void bif_text_bind(bif_text *text, const bif_params *params, const bif_text_config *config, const char *prefix);
 void bif_text_unbind(bif_text *text);
 bool bif_text_trains(const bif_text *text);
-bif_text_acts bif_text_plan(const bif_text *text, bif_arena *arena, int64_t tokens, int64_t sequences, bool keep);
-/* ids, pos i32 [T], cu_seqlens i32 [n+1] (host), eot i32 [n] = row that is pooled -> pooled [n, C], a view into acts.
- */
-void bif_text_forward(const bif_text *text, bif_device *device, bif_text_acts *acts, const bif_tensor *ids,
-                      const bif_tensor *pos, const bif_tensor *cu_seqlens, const bif_tensor *eot, bif_tensor *pooled);
-void bif_text_backward(const bif_text *text, bif_device *device, bif_text_acts *acts, const bif_tensor *ids,
-                       const bif_tensor *pos, const bif_tensor *cu_seqlens, const bif_tensor *eot,
-                       const bif_tensor *dpooled);
+bif_text_acts bif_text_plan(const bif_text *text, bif_arena *arena, int64_t tokens, int64_t sequences, bif_keep keep);
+/* Of the inputs it reads ids, pos, bounds and eot (the rows that are pooled) -> pooled [n, C], a view into acts. */
+void bif_text_forward(const bif_text *text, bif_device *device, bif_text_acts *acts, const bif_inputs *in, bif_tensor *pooled);
+void bif_text_backward(const bif_text *text, bif_device *device, bif_text_acts *acts, const bif_inputs *in, const bif_tensor *dpooled);
 
 /* ---- projector (train/projector.c) ---- */
 #define BIF_PROJECTOR_DEPTH 8
@@ -109,23 +102,24 @@ typedef struct {
     bif_decoder_layer *layer;       /* [layers], owned */
     bif_param *embed, *norm, *head; /* head is NULL when tied */
 } bif_decoder;
-/* Activations. With keep, tensors marked * hold every layer; those marked + only when the decoder trains (a frozen one
- * needs no inputs of its products). */
+/* Activations. x holds the input of every block when anything is kept. Tensors marked * hold every layer with BIF_KEEP_LAYERS, 6C + 2F elements
+ * a token and layer in all (with as many key as query heads); else one that all layers share. What a norm or SwiGLU gives is made again. */
 typedef struct {
     int64_t tokens, rows; /* T, R (= T when nothing is picked) */
-    bool keep, pick, inputs;
-    bif_tensor x; /* * input of each block; then the output [R,C] */
-    bif_tensor rstd1, normed1, qkv_pre, q_rstd, k_rstd, qkv, attn, lse; /* *, normed1 + */
-    bif_tensor picked_attn, picked_x;                    /* [R, HD], [R,C] when pick; picked_x only without keep */
-    bif_tensor h, rstd2, normed2, gate_up;               /* *, normed2 +; h is x without keep */
-    bif_tensor act;                                      /* [T,F], made again by the backward */
+    bool keep, every, pick;
+    bif_tensor x;                                        /* input of each block; then the output [R,C] */
+    bif_tensor rstd1, qkv_pre, q_rstd, k_rstd, qkv, attn, lse; /* * */
+    bif_tensor normed;                                   /* [T,C], of the norm that ran last */
+    bif_tensor picked_attn, picked_x;                    /* [R, HD], [R,C] when pick; picked_x only when nothing is kept */
+    bif_tensor h, rstd2, gate_up;                        /* *; h is x when nothing is kept */
+    bif_tensor act;                                      /* [T,F] */
     bif_tensor final, final_rstd;                        /* [R,C], [R] */
-    bif_tensor dx, dpicked, dpicked_attn, dnormed, wide; /* only with keep */
+    bif_tensor dx, dpicked, dpicked_attn, dnormed, wide; /* only for a backward */
 } bif_decoder_acts;
 /* The loss works in chunks of rows; these are one chunk's. */
 typedef struct {
     int64_t chunk;
-    bif_tensor logits, loss, weight; /* [chunk, V], [chunk], [chunk] */
+    bif_tensor logits, loss; /* [chunk, V], f32 [chunk] */
 } bif_head_acts;
 /* Keys and values of generation: sequence b owns rows b*cap .. of its layer. */
 typedef struct {
@@ -145,26 +139,27 @@ bool bif_decoder_trains(const bif_decoder *decoder);
 /* picked: R rows whose hidden state is wanted, -1 = all. The last block's output projection, MLP and the final norm run
  * only on these. */
 bif_decoder_acts bif_decoder_plan(const bif_decoder *decoder, bif_arena *arena, int64_t tokens, int64_t picked,
-                                  bool keep);
+                                  bif_keep keep);
+bif_dtype bif_decoder_dtype(const bif_decoder *decoder); /* of its values, hence of its activations */
 /* The first hidden state, to be filled by the caller (embedding + splice): [T, C]. */
 bif_tensor bif_decoder_input(const bif_decoder_acts *acts);
-/* Runs the blocks and the final norm: hidden [R, C] (view). pos i32 [T]; cu_seqlens i32 [n+1] on the host; rows i32
+/* Runs the blocks and the final norm: hidden [R, C] (view). pos i32 [T]; bounds of n sequences; rows i32
  * [R], distinct, NULL when the plan picks none; cache NULL but from bif_decoder_prefill. */
 void bif_decoder_forward(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, const bif_tensor *pos,
-                         const bif_tensor *cu_seqlens, const bif_tensor *rows, bif_kv_cache *cache, bif_tensor *hidden);
+                         const bif_bounds *bounds, const bif_tensor *rows, bif_kv_cache *cache, bif_tensor *hidden);
 bif_head_acts bif_decoder_head_plan(const bif_decoder *decoder, const bif_device *device, bif_arena *arena,
                                     int64_t rows);
-/* Cross-entropy of the forward's rows against targets i32 [R]; returns the sum over rows. With backward = true also
- * adds the head's gradient of weight * sum (weight > 0) and, when need_hidden, leaves that of the hidden state in
+/* Cross-entropy of the forward's rows against targets i32 [R]; loss f64 [1] += weight * its sum over rows, weight f32 [1], both where the device
+ * reads them. With backward = true also adds the head's gradient of that and, when need_hidden, leaves that of the hidden state in
  * bif_decoder_dhidden. */
-double bif_decoder_loss(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, bif_head_acts *head,
-                        const bif_tensor *targets, float weight, bool backward, bool need_hidden);
+void bif_decoder_loss(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, bif_head_acts *head,
+                      const bif_tensor *targets, const bif_tensor *weight, bool backward, bool need_hidden, bif_tensor *loss);
 /* The gradient of the hidden state [R, C], filled by bif_decoder_loss or by the caller. */
 bif_tensor bif_decoder_dhidden(const bif_decoder_acts *acts);
 /* From there back to the input; dinput [T, C] is a view into the acts, meaningless unless need_input. Without
  * need_input it stops at the lowest block whose parameters train. */
 void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, const bif_tensor *pos,
-                          const bif_tensor *cu_seqlens, const bif_tensor *rows, bool need_input, bif_tensor *dinput);
+                          const bif_bounds *bounds, const bif_tensor *rows, bool need_input, bif_tensor *dinput);
 /* logits [R, V] of rows of a hidden state [R, C] (evaluation, generation, probe). */
 void bif_decoder_logits(const bif_decoder *decoder, bif_device *device, const bif_tensor *hidden_rows,
                         bif_tensor *logits);
@@ -178,11 +173,11 @@ void bif_kv_cache_free(bif_kv_cache *cache);
  * bif_decoder_forward. */
 void bif_kv_cache_fill(const bif_decoder *decoder, bif_device *device, bif_kv_cache *cache, int64_t layer,
                        const bif_tensor *qkv);
-/* acts planned with keep = false, its input filled for packed prompts; sequence i of cu_seqlens fills cache slot i from
+/* acts planned to keep nothing, its input filled for packed prompts; sequence i of bounds fills cache slot i from
  * its first row. hidden as from bif_decoder_forward (rows: usually the last row of each prompt). */
 void bif_decoder_prefill(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, const bif_tensor *pos,
-                         const bif_tensor *cu_seqlens, const bif_tensor *rows, bif_kv_cache *cache, bif_tensor *hidden);
-/* One token for each of the B sequences that acts (keep = false, nothing picked) were planned for, their embeddings in
+                         const bif_bounds *bounds, const bif_tensor *rows, bif_kv_cache *cache, bif_tensor *hidden);
+/* One token for each of the B sequences that acts (nothing kept, nothing picked) were planned for, their embeddings in
  * its input: row i continues slot slots[i] (host, distinct; neighbouring slots in order are fastest). hidden [B, C]. */
 void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, const int32_t *slots,
                       bif_kv_cache *cache, bif_tensor *hidden);
@@ -195,8 +190,10 @@ typedef struct {
     bif_vit vit;
     bif_projector projector;
     bif_decoder decoder;
-    int32_t *host; /* index arithmetic of a step, grown */
-    int64_t host_size;
+    bif_inputs_shape shape;
+    bif_feeder feeder;
+    bif_tensor loss; /* f64 [1] on the device: weighted losses of the micro-batches since bif_vlm_zero_loss */
+    bool recompute;  /* keep the inputs of blocks only; set before measuring */
 } bif_vlm;
 /* Fills a new vlm. Freeze with bif_params_train_group before measuring or allocating. */
 void bif_vlm_declare(bif_vlm *vlm, const bif_model_config *config);
@@ -207,22 +204,29 @@ bool bif_vlm_uses(const bif_vlm *vlm, const bif_param *param);
 bif_status bif_vlm_allocate(bif_vlm *vlm, bif_device *device, int world);
 void bif_vlm_free(bif_vlm *vlm);
 
+/* Bytes of activations one micro-batch within these limits needs for step, hidden or embed, by a measuring pass; needs
+ * no allocated parameters. */
+size_t bif_vlm_measure(const bif_vlm *vlm, bif_device *device, const bif_batch_limits *limits, bool backward);
+/* Starts to bring the batch of the next micro-step to the device, while the one before computes (optional). */
+void bif_vlm_bring(bif_vlm *vlm, bif_device *device, const bif_batch *batch, float weight);
+/* Forward (and backward when `backward`) of a micro-batch; vlm->loss += weight * the sum of the losses of its supervised rows. Resets
+ * the arena. Adds into the gradients of the table. Text-only batches (images == 0) skip encoder and projector. Does not wait for the device. */
+void bif_vlm_micro_step(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_batch *batch, float weight, bool backward);
+void bif_vlm_zero_loss(bif_vlm *vlm, bif_device *device);
+double bif_vlm_read_loss(const bif_vlm *vlm, bif_device *device); /* waits for the device */
+
 typedef struct {
     double loss_sum;    /* over supervised rows */
     int64_t supervised; /* rows */
 } bif_loss;
-/* Bytes of activations one micro-batch within these limits needs for step, hidden or embed, by a measuring pass; needs
- * no allocated parameters. */
-size_t bif_vlm_measure(const bif_vlm *vlm, bif_device *device, const bif_batch_limits *limits, bool backward);
-/* Forward (and backward when `backward`): every supervised row's loss is weighted by `weight` in the gradient. Resets
- * the arena. Adds into the gradients of the table. Text-only batches (images == 0) skip encoder and projector. */
+/* One micro-step alone, its loss read at once. weight != 0. */
 void bif_vlm_step(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_batch *batch, float weight,
                   bool backward, bif_loss *loss);
 /* Normed hidden states of a batch [T, C] (probe): view into the arena. */
 void bif_vlm_hidden(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_batch *batch, bif_tensor *hidden);
 /* Input embeddings of a batch (embedding + splice) written to `input` [T, C]; activations of encoder and projector from
- * the arena (released again). For generation. */
-void bif_vlm_embed(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_batch *batch, bif_tensor *input);
+ * the arena (released again). For generation. Returns what was brought of the batch, valid until the next but one pass. */
+const bif_inputs *bif_vlm_embed(bif_vlm *vlm, bif_device *device, bif_arena *arena, const bif_batch *batch, bif_tensor *input);
 
 /* CLIP pair of towers. */
 typedef struct bif_clip_acts bif_clip_acts;
@@ -233,17 +237,20 @@ typedef struct {
     bif_text text;
     bif_param *visual_projection, *text_projection, *logit_scale, *logit_bias; /* logit_bias NULL without one */
     bif_clip_acts *acts;                                                       /* of the last forward */
+    bif_inputs_shape shape;
+    bif_feeder feeder;
+    bool recompute; /* as in bif_vlm */
 } bif_clip;
 void bif_clip_declare(bif_clip *clip, const bif_model_config *config);
 bif_status bif_clip_allocate(bif_clip *clip, bif_device *device, int world);
 void bif_clip_free(bif_clip *clip);
 /* Activations of a tower pass are kept for the backward: bytes for a batch of these limits. */
 size_t bif_clip_measure(const bif_clip *clip, bif_device *device, const bif_batch_limits *limits, bool backward);
-/* Resets the arena and takes activations from it. Normalised embeddings image [n, E], text [n, E] (views into the
- * arena); either output may be NULL to skip that tower. keep = a backward will follow; it may read the batch again. The
+/* Resets the arena and takes activations from it. Normalised embeddings image [n, E], text [n, E], f32 (views into the
+ * arena); either output may be NULL to skip that tower. keep = a backward will follow; on the CPU it reads the batch again. The
  * result is valid until the next forward. */
 bif_clip_acts *bif_clip_forward(bif_clip *clip, bif_device *device, bif_arena *arena, const bif_batch *batch, bool keep,
                                 bif_tensor *image, bif_tensor *text);
-/* Gradients of the two embeddings [n, E] back through both towers into the table's gradients. */
+/* Gradients of the two embeddings f32 [n, E] back through both towers into the table's gradients. */
 void bif_clip_backward(bif_clip *clip, bif_device *device, bif_arena *arena, bif_clip_acts *acts,
                        const bif_tensor *dimage, const bif_tensor *dtext);

@@ -29,8 +29,12 @@ static bif_param *add(bif_params *params, const char *name, bif_group group, int
         params->capacity = params->capacity == 0 ? 64 : 2 * params->capacity;
         params->items = bif_realloc(params->items, (size_t)params->capacity, sizeof(*params->items));
     }
+    if (params->hook == NULL) {
+        params->hook = bif_calloc(1, sizeof *params->hook);
+    }
     bif_param *p = &params->items[params->count++];
     memset(p, 0, sizeof(*p));
+    p->hook = params->hook;
     snprintf(p->name, sizeof(p->name), "%s", name);
     p->value.dtype = params->dtype;
     p->value.rank = rank;
@@ -172,6 +176,7 @@ void bif_params_free(bif_params *params)
         }
     }
     free(params->items);
+    free(params->hook);
     memset(params, 0, sizeof(*params));
 }
 

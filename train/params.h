@@ -28,6 +28,12 @@ typedef enum {
     BIF_INIT_CONSTANT = 4, /* scale */
 } bif_init;
 
+/* Called by a backward whenever the gradients of the flat space from `offset` to its end are final; reached NULL = nobody wants to know. */
+typedef struct {
+    void (*reached)(void *context, int64_t offset);
+    void *context;
+} bif_params_hook;
+
 typedef struct {
     char name[160]; /* Hugging Face name */
     bif_tensor value, grad;
@@ -37,6 +43,7 @@ typedef struct {
     bool fused;     /* lies directly behind its predecessor: q|k|v and gate|up are read as one matrix */
     bif_init init;
     float init_scale;
+    const bif_params_hook *hook;
     int64_t offset; /* first element in the flat space (trainable) or in the frozen buffer */
     double lr;      /* learning-rate factor's base: the group's rate, set by the trainer */
     float min, max; /* the optimiser keeps the value within; -INFINITY, INFINITY: no limit */
@@ -52,6 +59,7 @@ typedef struct {
     float *grads;       /* [flat] */
     void *frozen;       /* [frozen_elements] of dtype */
     int64_t frozen_elements;
+    bif_params_hook *hook; /* owned; every row points to it */
 } bif_params;
 
 /* Adds a row; names are unique (a second one is a bug). Shape: dims[0..rank). */
@@ -77,6 +85,13 @@ size_t bif_params_bytes(const bif_params *params, int world);
  * element, so what a folder will bring is better left out. */
 void bif_params_init(bif_params *params, uint64_t seed, unsigned groups);
 void bif_params_zero_grads(bif_params *params);
+/* Of a backward: the gradients of this row and of all behind it are final. */
+static inline void bif_params_reached(const bif_param *param)
+{
+    if (param->hook->reached != NULL && param->trainable) {
+        param->hook->reached(param->hook->context, param->offset);
+    }
+}
 /* A view over `count` fused rows starting at `first` (q|k|v -> [(H+2G)D, C]); also for their gradients. */
 bif_tensor bif_params_fused_value(const bif_param *first, int64_t count);
 bif_tensor bif_params_fused_grad(const bif_param *first, int64_t count); /* data NULL when frozen */

@@ -49,14 +49,15 @@ bool bif_projector_trains(const bif_projector *projector)
 
 bif_projector_acts bif_projector_plan(const bif_projector *projector, bif_arena *arena, int64_t rows, bool keep)
 {
+    const bif_dtype dtype = projector->w[0]->value.dtype;
     const int64_t c = projector->config.out, depth = projector->config.depth;
     bif_projector_acts a = {.keep = keep};
     for (int64_t i = 0; i < depth; i++) {
-        a.pre[i] = bif_take2(arena, BIF_DTYPE_F32, keep && i + 1 < depth ? rows : 0, c);
-        a.y[i] = bif_take2(arena, BIF_DTYPE_F32, rows, c);
+        a.pre[i] = bif_take2(arena, dtype, keep && i + 1 < depth ? rows : 0, c);
+        a.y[i] = bif_take2(arena, dtype, rows, c);
     }
     for (int i = 0; i < 2; i++) {
-        a.dpre[i] = bif_take2(arena, BIF_DTYPE_F32, keep && depth > 1 + i ? rows : 0, c);
+        a.dpre[i] = bif_take2(arena, dtype, keep && depth > 1 + i ? rows : 0, c);
     }
     return a;
 }

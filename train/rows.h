@@ -39,20 +39,3 @@ static inline bif_param *bif_declare(bif_params *params, bif_group group, const 
     return fused ? bif_params_add_fused(params, name, group, rank, dims, decay, init, scale)
                  : bif_params_add(params, name, group, rank, dims, decay, init, scale);
 }
-
-/* Room for a piece of a batch. The CPU reads a batch where it is and needs none; other devices get a copy. */
-static inline bif_tensor bif_place(bif_arena *arena, const bif_device *device, bif_dtype dtype, int64_t count)
-{
-    return bif_take1(arena, dtype, device->kind == BIF_DEVICE_CPU ? 0 : count);
-}
-
-static inline bif_tensor bif_bring(bif_device *device, const bif_tensor *room, bif_dtype dtype, void *host,
-                                   int64_t count)
-{
-    bif_tensor view = bif_tensor1(host, dtype, count);
-    if (device->kind != BIF_DEVICE_CPU) {
-        view.data = room->data;
-        device->copy_in(device, view.data, host, bif_bytes(&view));
-    }
-    return view;
-}

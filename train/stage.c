@@ -3,7 +3,14 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/convert.h"
+
 /* ---- lm, pretrain, finetune ---- */
+
+static float weight_of(const bif_batch *batch, const double sums[5], bool micro_mean)
+{
+    return (float)(micro_mean ? 1.0 / (sums[4] * (double)batch->supervised) : 1.0 / sums[0]);
+}
 
 static void vlm_step(bif_stage_run *run, const bif_step *step, bool backward, bif_step_result *result)
 {
@@ -18,18 +25,33 @@ static void vlm_step(bif_stage_run *run, const bif_step *step, bool backward, bi
         sums[4] += batch->supervised > 0;
     }
     bif_comm_sum_f64(run->comm, sums, 5);
-    double loss = 0.0;
+    /* The gradient of the mean over all supervised tokens of the step; or LLaVA's mean of the micro-batches' means. */
+    int64_t first = -1, last = -1;
     for (int64_t i = 0; i < step->batches; i++) {
+        last = step->batch[i]->supervised > 0 ? i : last;
+        first = first < 0 ? last : first;
+    }
+    bif_vlm_zero_loss(&run->vlm, run->device);
+    for (int64_t i = 0; i <= last; i++) {
         const bif_batch *batch = step->batch[i];
         if (batch->supervised == 0) {
             continue;
         }
-        /* The gradient of the mean over all supervised tokens of the step; or LLaVA's mean of the micro-batches' means. */
-        const double weight = micro_mean ? 1.0 / (sums[4] * (double)batch->supervised) : 1.0 / sums[0];
-        bif_loss part = {0};
-        bif_vlm_step(&run->vlm, run->device, &run->arena, batch, (float)weight, backward, &part);
-        loss += part.loss_sum * weight;
+        int64_t next = i + 1;
+        while (next <= last && step->batch[next]->supervised == 0) {
+            next++;
+        }
+        if (i == first) {
+            bif_vlm_bring(&run->vlm, run->device, batch, weight_of(batch, sums, micro_mean));
+        }
+        if (next <= last) {
+            bif_vlm_bring(&run->vlm, run->device, step->batch[next], weight_of(step->batch[next], sums, micro_mean));
+        }
+        run->params->hook->reached = i == last && backward ? run->reached : NULL;
+        bif_vlm_micro_step(&run->vlm, run->device, &run->arena, batch, weight_of(batch, sums, micro_mean), backward);
     }
+    run->params->hook->reached = NULL;
+    double loss = bif_vlm_read_loss(&run->vlm, run->device);
     bif_comm_sum_f64(run->comm, &loss, 1);
     *result = (bif_step_result){
         .loss = loss, .supervised = sums[0], .tokens = sums[1], .samples = sums[2], .images = sums[3]};
@@ -40,6 +62,7 @@ static void vlm_step(bif_stage_run *run, const bif_step *step, bool backward, bi
 typedef struct {
     bif_tensor image, text, dimage, dtext; /* [B, E] of all ranks */
     bif_tensor loss, dscale, dbias;        /* [b], [1], [1] */
+    bif_tensor sum;                        /* f64 [1] of the losses */
 } contrast;
 
 static contrast take_contrast(bif_arena *arena, int64_t global, int64_t local, int64_t width)
@@ -50,40 +73,30 @@ static contrast take_contrast(bif_arena *arena, int64_t global, int64_t local, i
                       .dtext = bif_take2(arena, BIF_DTYPE_F32, global, width),
                       .loss = bif_take1(arena, BIF_DTYPE_F32, local),
                       .dscale = bif_take1(arena, BIF_DTYPE_F32, 1),
-                      .dbias = bif_take1(arena, BIF_DTYPE_F32, 1)};
+                      .dbias = bif_take1(arena, BIF_DTYPE_F32, 1),
+                      .sum = bif_take1(arena, BIF_DTYPE_F64, 1)};
 }
+
+typedef struct {
+    float scale, bias; /* logit_scale (not its logarithm), logit_bias */
+} scalars;
 
 static float scalar_out(bif_device *device, const bif_param *param)
 {
     float value = 0.0f;
     if (param != NULL) {
-        device->copy_out(device, &value, param->value.data, sizeof value);
+        bif_copy_out_f32(device, &value, &param->value);
     }
     return value;
 }
 
-static double sum_rows(bif_device *device, const bif_tensor *loss)
-{
-    double sum = 0.0;
-    float piece[256];
-    const int64_t n = bif_numel(loss);
-    for (int64_t at = 0; at < n; at += 256) {
-        const int64_t count = n - at < 256 ? n - at : 256;
-        device->copy_out(device, piece, (const float *)loss->data + at, (size_t)count * sizeof *piece);
-        for (int64_t i = 0; i < count; i++) {
-            sum += piece[i];
-        }
-    }
-    return sum;
-}
-
 /* Loss of this rank's rows against all ranks' columns, both directions for InfoNCE; gradients of the embeddings when wanted.
  * The gradient of a column that another rank owns travels home by reduce-scatter; it is exactly what one rank holding all would compute. */
-static double contrastive_loss(bif_stage_run *run, contrast *c, int64_t first, int64_t local, bool backward)
+static void contrastive_loss(bif_stage_run *run, contrast *c, const scalars *scalar, int64_t first, int64_t local, bool backward)
 {
     bif_device *device = run->device;
     const int64_t global = c->image.dim[0];
-    const float scale = expf(scalar_out(device, run->clip.logit_scale));
+    const float scale = scalar->scale;
     bif_tensor image = bif_rows(&c->image, first, local), text = bif_rows(&c->text, first, local);
     bif_tensor dimage = bif_rows(&c->dimage, first, local), dtext = bif_rows(&c->dtext, first, local);
     bif_tensor *dscale = backward ? &c->dscale : NULL;
@@ -93,25 +106,24 @@ static double contrastive_loss(bif_stage_run *run, contrast *c, int64_t first, i
         device->zero(device, c->dscale.data, sizeof(float));
         device->zero(device, c->dbias.data, sizeof(float));
     }
-    double loss = 0.0;
+    device->zero(device, c->sum.data, sizeof(double));
     if (run->config->clip.loss == BIF_CONTRASTIVE_SIGMOID) {
         bif_siglip(device, &(bif_siglip_args){.a = &image, .b = &c->text, .first = first, .scale = scale,
-                                              .bias = scalar_out(device, run->clip.logit_bias), .weight = 1.0f / (float)global,
+                                              .bias = scalar->bias, .weight = 1.0f / (float)global,
                                               .loss = &c->loss, .da = backward ? &dimage : NULL, .db = backward ? &c->dtext : NULL,
                                               .dscale = dscale, .dbias = backward ? &c->dbias : NULL});
-        loss = sum_rows(device, &c->loss) / (double)global;
+        bif_sum(device, &c->loss, &c->sum);
     } else {
         const float weight = 0.5f / (float)global;
         bif_infonce(device, &(bif_infonce_args){.a = &image, .b = &c->text, .first = first, .scale = scale, .weight = weight,
                                                 .loss = &c->loss, .da = backward ? &dimage : NULL, .db = backward ? &c->dtext : NULL,
                                                 .dscale = dscale});
-        loss = sum_rows(device, &c->loss);
+        bif_sum(device, &c->loss, &c->sum);
         bif_infonce(device, &(bif_infonce_args){.a = &text, .b = &c->image, .first = first, .scale = scale, .weight = weight,
                                                 .loss = &c->loss, .da = backward ? &dtext : NULL, .db = backward ? &c->dimage : NULL,
                                                 .dscale = dscale});
-        loss = 0.5 * (loss + sum_rows(device, &c->loss)) / (double)global;
+        bif_sum(device, &c->loss, &c->sum);
     }
-    bif_comm_sum_f64(run->comm, &loss, 1);
     if (backward) {
         bif_comm_reduce_scatter(run->comm, device, &c->dimage);
         bif_comm_reduce_scatter(run->comm, device, &c->dtext);
@@ -123,7 +135,6 @@ static double contrastive_loss(bif_stage_run *run, contrast *c, int64_t first, i
             bif_axpy(device, 1.0f, &c->dbias, &(bif_tensor){run->clip.logit_bias->grad.data, BIF_DTYPE_F32, 1, {1, 0, 0, 0}});
         }
     }
-    return loss;
 }
 
 static void clip_step(bif_stage_run *run, const bif_step *step, bool backward, bif_step_result *result)
@@ -135,6 +146,8 @@ static void clip_step(bif_stage_run *run, const bif_step *step, bool backward, b
         local += step->batch[i]->sequences;
         tokens += step->batch[i]->tokens + step->batch[i]->images * (bif_tokens_per_image(&run->model) + 1);
     }
+    /* Read before anything of this step is launched: the device has nothing to do yet. */
+    const scalars scalar = {.scale = expf(scalar_out(device, run->clip.logit_scale)), .bias = scalar_out(device, run->clip.logit_bias)};
     const int64_t global = local * world, first = local * bif_comm_rank(run->comm), width = run->model.projection;
     run->arena.used = 0;
     contrast c = take_contrast(&run->arena, global, local, width);
@@ -154,7 +167,7 @@ static void clip_step(bif_stage_run *run, const bif_step *step, bool backward, b
     }
     bif_comm_allgather(run->comm, device, &c.image);
     bif_comm_allgather(run->comm, device, &c.text);
-    const double loss = contrastive_loss(run, &c, first, local, backward);
+    contrastive_loss(run, &c, &scalar, first, local, backward);
     for (int64_t i = 0, at = first; backward && i < step->batches; i++) {
         const bif_batch *batch = step->batch[i];
         if (!once) {
@@ -162,9 +175,15 @@ static void clip_step(bif_stage_run *run, const bif_step *step, bool backward, b
             acts = bif_clip_forward(&run->clip, device, &towers, batch, true, &image, &text);
         }
         bif_tensor dimage = bif_rows(&c.dimage, at, batch->sequences), dtext = bif_rows(&c.dtext, at, batch->sequences);
+        run->params->hook->reached = i + 1 == step->batches ? run->reached : NULL;
         bif_clip_backward(&run->clip, device, &towers, acts, &dimage, &dtext);
         at += batch->sequences;
     }
+    run->params->hook->reached = NULL;
+    double loss = 0.0;
+    device->copy_out(device, &loss, c.sum.data, sizeof loss);
+    loss *= (run->config->clip.loss == BIF_CONTRASTIVE_SIGMOID ? 1.0 : 0.5) / (double)global; /* InfoNCE: mean of both directions */
+    bif_comm_sum_f64(run->comm, &loss, 1);
     if (towers.peak + run->arena.used > run->arena.peak) {
         run->arena.peak = towers.peak + run->arena.used;
     }

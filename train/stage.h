@@ -15,6 +15,8 @@ typedef struct {
     bif_clip clip; /* stage clip */
     bif_params *params; /* of whichever it is */
     bif_arena arena;    /* activations */
+    /* Called while the last micro-batch's backward goes on (bif_params_hook, whose context the owner of this function sets); NULL = not wanted. */
+    void (*reached)(void *context, int64_t offset);
 } bif_stage_run;
 
 /* Numbers of one step over all ranks. */

@@ -46,23 +46,24 @@ bool bif_text_trains(const bif_text *text)
            bif_clip_stack_trains(&text->stack);
 }
 
-bif_text_acts bif_text_plan(const bif_text *text, bif_arena *arena, int64_t tokens, int64_t sequences, bool keep)
+bif_text_acts bif_text_plan(const bif_text *text, bif_arena *arena, int64_t tokens, int64_t sequences, bif_keep keep)
 {
-    bif_text_acts a = {.keep = keep};
-    a.stack = bif_clip_stack_plan(&text->stack, arena, tokens, sequences, keep);
-    a.pooled = bif_take2(arena, BIF_DTYPE_F32, sequences, text->config.hidden);
-    a.mean = bif_take1(arena, BIF_DTYPE_F32, keep ? sequences : 0);
-    a.rstd = bif_take1(arena, BIF_DTYPE_F32, keep ? sequences : 0);
+    const bif_dtype dtype = text->token->value.dtype;
+    bif_text_acts a = {.keep = keep != BIF_KEEP_NOTHING};
+    a.stack = bif_clip_stack_plan(&text->stack, arena, dtype, tokens, sequences, keep);
+    a.pooled = bif_take2(arena, dtype, sequences, text->config.hidden);
+    a.mean = bif_take1(arena, BIF_DTYPE_F32, a.keep ? sequences : 0);
+    a.rstd = bif_take1(arena, BIF_DTYPE_F32, a.keep ? sequences : 0);
     return a;
 }
 
-void bif_text_forward(const bif_text *text, bif_device *device, bif_text_acts *a, const bif_tensor *ids,
-                      const bif_tensor *pos, const bif_tensor *cu_seqlens, const bif_tensor *eot, bif_tensor *pooled)
+void bif_text_forward(const bif_text *text, bif_device *device, bif_text_acts *a, const bif_inputs *in,
+                      bif_tensor *pooled)
 {
     bif_tensor x = bif_clip_stack_input(&a->stack);
-    bif_embedding(device, &(bif_embedding_args){.table = &text->token->value, .ids = ids, .y = &x});
-    bif_add_rows(device, &(bif_add_rows_args){.table = &text->pos->value, .pos = pos, .y = &x});
-    a->output = bif_clip_stack_forward(&text->stack, device, &a->stack, cu_seqlens, eot);
+    bif_embedding(device, &(bif_embedding_args){.table = &text->token->value, .ids = &in->ids, .y = &x});
+    bif_add_rows(device, &(bif_add_rows_args){.table = &text->pos->value, .pos = &in->pos, .y = &x});
+    a->output = bif_clip_stack_forward(&text->stack, device, &a->stack, &in->bounds, &in->eot);
     bif_layernorm(device, &(bif_layernorm_args){.x = &a->output,
                                                 .weight = &text->final_w->value,
                                                 .bias = &text->final_b->value,
@@ -73,8 +74,7 @@ void bif_text_forward(const bif_text *text, bif_device *device, bif_text_acts *a
     *pooled = a->pooled;
 }
 
-void bif_text_backward(const bif_text *text, bif_device *device, bif_text_acts *a, const bif_tensor *ids,
-                       const bif_tensor *pos, const bif_tensor *cu_seqlens, const bif_tensor *eot,
+void bif_text_backward(const bif_text *text, bif_device *device, bif_text_acts *a, const bif_inputs *in,
                        const bif_tensor *dpooled)
 {
     bif_tensor d = bif_clip_stack_doutput(&a->stack);
@@ -86,14 +86,14 @@ void bif_text_backward(const bif_text *text, bif_device *device, bif_text_acts *
                                                                   .dx = &d,
                                                                   .dweight = bif_grad(text->final_w),
                                                                   .dbias = bif_grad(text->final_b)});
-    bif_tensor dx = bif_clip_stack_backward(&text->stack, device, &a->stack, cu_seqlens, eot,
+    bif_tensor dx = bif_clip_stack_backward(&text->stack, device, &a->stack, &in->bounds, &in->eot,
                                             text->token->trainable || text->pos->trainable);
     if (text->token->grad.data != NULL) {
         bif_embedding_backward(device,
-                               &(bif_embedding_backward_args){.ids = ids, .dy = &dx, .dtable = &text->token->grad});
+                               &(bif_embedding_backward_args){.ids = &in->ids, .dy = &dx, .dtable = &text->token->grad});
     }
     if (text->pos->grad.data != NULL) { /* a learned position is an embedding whose id is the position */
         bif_embedding_backward(device,
-                               &(bif_embedding_backward_args){.ids = pos, .dy = &dx, .dtable = &text->pos->grad});
+                               &(bif_embedding_backward_args){.ids = &in->pos, .dy = &dx, .dtable = &text->pos->grad});
     }
 }

@@ -56,14 +56,10 @@ void bif_vit_bind(bif_vit *vit, const bif_params *params, const bif_vit_config *
 void bif_vit_unbind(bif_vit *vit)
 {
     bif_clip_stack_unbind(&vit->stack);
-    free(vit->cu_seqlens);
-    free(vit->class_rows);
     if (vit->table.data != NULL) {
         vit->table_device->release(vit->table_device, vit->table.data);
     }
-    vit->cu_seqlens = vit->class_rows = NULL;
     vit->table = (bif_tensor){0};
-    vit->bounds = 0;
 }
 
 bif_status bif_vit_set_table(bif_vit *vit, bif_device *device, const float table[3 * 256])
@@ -92,38 +88,21 @@ bool bif_vit_trains(const bif_vit *vit)
            (vit->pooled && (vit->post_w->trainable || vit->post_b->trainable));
 }
 
-bif_vit_acts bif_vit_plan(const bif_vit *vit, bif_arena *arena, int64_t images, bool keep)
+bif_vit_acts bif_vit_plan(const bif_vit *vit, bif_arena *arena, int64_t images, bif_keep keep)
 {
-    const int64_t c = vit->config.hidden, p = patches_of(&vit->config), tokens = images * (p + 1);
-    bif_vit_acts a = {.images = images, .keep = keep};
-    a.patches = bif_take2(arena, BIF_DTYPE_F32, images * p, 3 * vit->config.patch * vit->config.patch);
-    a.embedded = bif_take2(arena, BIF_DTYPE_F32, images * p, c);
-    a.x = bif_take2(arena, BIF_DTYPE_F32, tokens, c);
-    a.mean = bif_take1(arena, BIF_DTYPE_F32, keep ? tokens : 0);
-    a.rstd = bif_take1(arena, BIF_DTYPE_F32, keep ? tokens : 0);
-    a.stack = bif_clip_stack_plan(&vit->stack, arena, tokens, vit->pooled ? images : -1, keep);
-    const int64_t n = vit->pooled ? images : 0;
-    a.class_rows = bif_take1(arena, BIF_DTYPE_I32, n);
-    a.pooled = bif_take2(arena, BIF_DTYPE_F32, n, c);
-    a.post_mean = bif_take1(arena, BIF_DTYPE_F32, keep ? n : 0);
-    a.post_rstd = bif_take1(arena, BIF_DTYPE_F32, keep ? n : 0);
+    const bif_dtype dtype = vit->cls->value.dtype;
+    const int64_t c = vit->config.hidden, p = patches_of(&vit->config), tokens = images * (p + 1), n = vit->pooled ? images : 0;
+    bif_vit_acts a = {.images = images, .keep = keep != BIF_KEEP_NOTHING};
+    a.patches = bif_take2(arena, dtype, images * p, 3 * vit->config.patch * vit->config.patch);
+    a.embedded = bif_take2(arena, dtype, images * p, c);
+    a.x = bif_take2(arena, dtype, tokens, c);
+    a.mean = bif_take1(arena, BIF_DTYPE_F32, a.keep ? tokens : 0);
+    a.rstd = bif_take1(arena, BIF_DTYPE_F32, a.keep ? tokens : 0);
+    a.stack = bif_clip_stack_plan(&vit->stack, arena, dtype, tokens, vit->pooled ? images : -1, keep);
+    a.pooled = bif_take2(arena, dtype, n, c);
+    a.post_mean = bif_take1(arena, BIF_DTYPE_F32, a.keep ? n : 0);
+    a.post_rstd = bif_take1(arena, BIF_DTYPE_F32, a.keep ? n : 0);
     return a;
-}
-
-/* Sequence bounds and class rows of `images` pictures; the same numbers every step, so they are grown once. */
-static bif_tensor bounds(bif_vit *vit, int64_t images)
-{
-    const int64_t tokens = patches_of(&vit->config) + 1;
-    BIF_BUG_IF(images * tokens > INT32_MAX, "%lld pictures of %lld rows", (long long)images, (long long)tokens);
-    if (images > vit->bounds || vit->cu_seqlens == NULL) {
-        vit->cu_seqlens = bif_realloc(vit->cu_seqlens, (size_t)images + 1, sizeof *vit->cu_seqlens);
-        vit->class_rows = bif_realloc(vit->class_rows, (size_t)images + 1, sizeof *vit->class_rows);
-        for (int64_t i = 0; i <= images; i++) {
-            vit->cu_seqlens[i] = vit->class_rows[i] = (int32_t)(i * tokens);
-        }
-        vit->bounds = images;
-    }
-    return bif_tensor1(vit->cu_seqlens, BIF_DTYPE_I32, images + 1);
 }
 
 static bif_tensor patch_matrix(const bif_tensor *weight)
@@ -131,13 +110,12 @@ static bif_tensor patch_matrix(const bif_tensor *weight)
     return bif_tensor2(weight->data, weight->dtype, weight->dim[0], weight->dim[1] * weight->dim[2] * weight->dim[3]);
 }
 
-void bif_vit_forward(bif_vit *vit, bif_device *device, bif_vit_acts *a, const bif_tensor *pixels, bif_tensor *hidden,
-                     bif_tensor *pooled)
+void bif_vit_forward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, const bif_inputs *in, bif_tensor *hidden, bif_tensor *pooled)
 {
-    const bif_tensor cu_seqlens = bounds(vit, a->images), patch = patch_matrix(&vit->patch->value);
+    const bif_tensor patch = patch_matrix(&vit->patch->value);
     bif_tensor x = bif_clip_stack_input(&a->stack);
     bif_patchify(device, &(bif_patchify_args){
-                             .pixels = pixels, .table = &vit->table, .patch = vit->config.patch, .rows = &a->patches});
+                             .pixels = &in->pixels, .table = &vit->table, .patch = vit->config.patch, .rows = &a->patches});
     bif_linear(device, &(bif_linear_args){.x = &a->patches, .w = &patch, .y = &a->embedded});
     bif_vit_embed(device, &(bif_vit_embed_args){.patches = &a->embedded,
                                                 .cls = &vit->cls->value,
@@ -151,11 +129,7 @@ void bif_vit_forward(bif_vit *vit, bif_device *device, bif_vit_acts *a, const bi
                                                 .y = &x,
                                                 .mean = a->keep ? &a->mean : NULL,
                                                 .rstd = a->keep ? &a->rstd : NULL});
-    if (vit->pooled) {
-        device->copy_in(device, a->class_rows.data, vit->class_rows, bif_bytes(&a->class_rows));
-    }
-    a->output =
-        bif_clip_stack_forward(&vit->stack, device, &a->stack, &cu_seqlens, vit->pooled ? &a->class_rows : NULL);
+    a->output = bif_clip_stack_forward(&vit->stack, device, &a->stack, &in->image_bounds, vit->pooled ? &in->class_rows : NULL);
     if (vit->pooled) {
         bif_layernorm(device, &(bif_layernorm_args){.x = &a->output,
                                                     .weight = &vit->post_w->value,
@@ -175,9 +149,8 @@ bif_tensor bif_vit_dhidden(const bif_vit_acts *acts)
     return bif_clip_stack_doutput(&acts->stack);
 }
 
-void bif_vit_backward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, const bif_tensor *dpooled)
+void bif_vit_backward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, const bif_inputs *in, const bif_tensor *dpooled)
 {
-    const bif_tensor cu_seqlens = bif_tensor1(vit->cu_seqlens, BIF_DTYPE_I32, a->images + 1);
     const bool need_input = embeddings_train(vit);
     if (vit->pooled) {
         bif_tensor d = bif_clip_stack_doutput(&a->stack);
@@ -190,8 +163,8 @@ void bif_vit_backward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, c
                                                                       .dweight = bif_grad(vit->post_w),
                                                                       .dbias = bif_grad(vit->post_b)});
     }
-    bif_tensor dx = bif_clip_stack_backward(&vit->stack, device, &a->stack, &cu_seqlens,
-                                            vit->pooled ? &a->class_rows : NULL, need_input);
+    bif_tensor dx = bif_clip_stack_backward(&vit->stack, device, &a->stack, &in->image_bounds,
+                                            vit->pooled ? &in->class_rows : NULL, need_input);
     if (!need_input) {
         return;
     }

@@ -60,14 +60,14 @@ ParameterizedTest(generate_case *param, networks, generate)
     bif_kv_cache cache;
     bif_kv_cache_plan(decoder, &arena, n, 40, prompt.tokens, &cache);
     const bif_tensor pos = bif_tensor1(prompt.pos, BIF_DTYPE_I32, prompt.tokens);
-    const bif_tensor cu_seqlens = bif_tensor1(prompt.cu_seqlens, BIF_DTYPE_I32, n + 1),
-                     rows = bif_tensor1(last, BIF_DTYPE_I32, n);
+    const bif_bounds bounds = {.host = bif_tensor1(prompt.cu_seqlens, BIF_DTYPE_I32, n + 1)};
+    const bif_tensor rows = bif_tensor1(last, BIF_DTYPE_I32, n);
     for (int picked = 0; picked < 2; picked++) { /* all rows, then only the last ones */
         bif_tensor hidden;
         bif_decoder_acts acts = bif_decoder_plan(decoder, &arena, prompt.tokens, picked ? n : -1, false);
         bif_tensor input = bif_decoder_input(&acts);
         bif_vlm_embed(&c.vlm, c.device, &arena, &prompt, &input);
-        bif_decoder_prefill(decoder, c.device, &acts, &pos, &cu_seqlens, picked ? &rows : NULL, &cache, &hidden);
+        bif_decoder_prefill(decoder, c.device, &acts, &pos, &bounds, picked ? &rows : NULL, &cache, &hidden);
         for (int64_t s = 0; s < n; s++) {
             const int32_t length = prompt.cu_seqlens[s + 1] - prompt.cu_seqlens[s];
             cr_expect_eq(cache.len[s], length);
