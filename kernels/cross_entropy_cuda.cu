@@ -59,7 +59,6 @@ __global__ void __launch_bounds__(1024)
         if (dlogits != NULL) {
             T *p = dlogits + row * v;
             const float factor = own != own ? NAN : weight / sum;
-#pragma unroll 2
             for (int64_t j = (int64_t)threadIdx.x * N; j < v; j += (int64_t)blockDim.x * N) {
                 float some[N];
                 bif_load<T, N>(x + j, some);
