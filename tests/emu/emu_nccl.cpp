@@ -1,0 +1,1 @@
+/* NCCL over MPI: see include/nccl.h. */
