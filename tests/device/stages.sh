@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# All four stages on the CUDA device beside the CPU: losses and gradient norms step by step and the final weights in fp32, losses in bf16; the policy
+# of activations changes no bit; a run that stops and resumes equals the one that did not; gradients of a probe against transformers' numbers; the same
+# answers. BIFOCAL_PROGRAM is either the program on a machine with a GPU (exit 77 = there is none) or the emulation's; BIFOCAL_DEVICE_RANKS=2 adds
+# a run of two ranks, which on GPUs needs two of them.
+. "$(dirname "$0")/../cli/common.inc"
+golden=${BIFOCAL_TESTS:?folder of the tests}/golden/probe
+steps=${BIFOCAL_DEVICE_STEPS:-4}
+probe() { run probe "$golden" "$golden/samples.jsonl" --image-root "$golden/images" --template vicuna_v1 --system "" --image-fit pad --grad --out "$@"; }
+if ! probe open.safetensors --device cuda --precision fp32 >open.log 2>&1; then
+  grep -q "no usable GPU\|built without CUDA" open.log && { echo "SKIPPED: $(tail -n 1 open.log)"; exit 77; }
+  cat open.log; fail "probe on the CUDA device"; finish
+fi
+"$tools/tool_probe_diff" "$golden/expected.safetensors" open.safetensors 1e-5 >diff.txt || { cat diff.txt; fail "fp32 probe against transformers"; }
+probe half.safetensors --device cuda --precision bf16 >half.log 2>&1 || { cat half.log; fail "probe in bf16"; }
+"$tools/tool_probe_diff" "$golden/expected.safetensors" half.safetensors 5e-2 >diff.txt || { cat diff.txt; fail "bf16 probe against transformers"; }
+"$tools/tool_probe_diff" "$golden/expected.safetensors" half.safetensors 1e-5 >diff.txt && fail "bf16 gave fp32's numbers: the precision has no effect"
+
+make_data 24
+train() { local log=$1; shift; run train "$@" --set train.steps="$steps" --set train.checkpoint_every=0 >"$log.log" 2>&1 || { cat "$log.log"; fail "$*"; finish; }; }
+# close A B TOLERANCE NORM: losses within TOLERANCE and gradient norms within NORM, relative, at every step
+close() {
+  paste <(losses "$1") <(losses "$2") | awk -v most="$3" -v norm="$4" -v steps="$steps" '
+    function off(a, b) { return (a > b ? a - b : b - a) / (b > 0 ? b : 1) }
+    { if ($1 != $4 || !(off($2, $5) <= most) || !(off($3, $6) <= norm)) bad = 1; n++ } END { exit bad || n != steps }'
+}
+show() { paste <(losses "$1") <(losses "$2"); }
+for stage in clip lm pretrain finetune; do
+  train $stage $stage.yaml
+  train $stage-cuda $stage.yaml --set output=out/$stage-cuda --set device=cuda --set precision=fp32
+  close out/$stage out/$stage-cuda 1e-5 1e-4 || { show out/$stage out/$stage-cuda; fail "$stage: fp32 losses differ from the CPU's"; }
+  "$tools/tool_st_diff" "$(weights out/$stage)" "$(weights out/$stage-cuda)" 1e-4 || fail "$stage: fp32 weights differ from the CPU's"
+  train $stage-bf16 $stage.yaml --set output=out/$stage-bf16 --set device=cuda
+  close out/$stage out/$stage-bf16 2e-2 1e-1 || { show out/$stage out/$stage-bf16; fail "$stage: bf16 losses are far from the CPU's"; }
+  cmp -s <(losses out/$stage-cuda) <(losses out/$stage-bf16) && fail "$stage: bf16 and fp32 have the same losses"
+  train $stage-again $stage.yaml --set output=out/$stage-again --set device=cuda --set train.recompute=yes --set batch.micro_samples=0
+  cmp -s <(losses out/$stage-bf16) <(losses out/$stage-again) || { show out/$stage-bf16 out/$stage-again; fail "$stage: recomputed activations change the losses"; }
+  cmp -s "$(weights out/$stage-bf16)" "$(weights out/$stage-again)" || fail "$stage: recomputed activations change the weights"
+  # Stop in the middle, resume, and be where the other run was.
+  run train $stage.yaml --set train.steps="$steps" --set train.checkpoint_every=0 --set output=out/$stage-stop --set device=cuda --set train.stop_after=2 >stop.log 2>&1
+  [ $? -eq 75 ] || { cat stop.log; fail "$stage: did not stop"; }
+  train $stage-stop $stage.yaml --set output=out/$stage-stop --set device=cuda
+  cmp -s <(losses out/$stage-bf16) <(losses out/$stage-stop) || { show out/$stage-bf16 out/$stage-stop; fail "$stage: a resumed run has other losses"; }
+  cmp -s "$(weights out/$stage-bf16)" "$(weights out/$stage-stop)" || fail "$stage: a resumed run has other weights"
+  if [ "${BIFOCAL_DEVICE_RANKS:-1}" -gt 1 ]; then
+    ranks "$BIFOCAL_DEVICE_RANKS" train $stage.yaml --set train.steps="$steps" --set train.checkpoint_every=0 --set output=out/$stage-ranks --set device=cuda \
+      --set precision=fp32 --set batch.micro_samples=2 >$stage-ranks.log 2>&1 || { cat $stage-ranks.log; fail "$stage on $BIFOCAL_DEVICE_RANKS ranks"; continue; }
+    close out/$stage out/$stage-ranks 1e-5 1e-4 || { show out/$stage out/$stage-ranks; fail "$stage: $BIFOCAL_DEVICE_RANKS ranks have other losses"; }
+    "$tools/tool_st_diff" "$(weights out/$stage)" "$(weights out/$stage-ranks)" 1e-4 || fail "$stage: $BIFOCAL_DEVICE_RANKS ranks have other weights"
+  fi
+done
+finish
