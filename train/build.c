@@ -288,9 +288,11 @@ bif_status bif_choose_dtype(bif_precision precision, const bif_device *device, b
 {
     const bool cpu = device->kind == BIF_DEVICE_CPU;
     *out = precision == BIF_PRECISION_FP32 || cpu ? BIF_DTYPE_F32 : BIF_DTYPE_BF16;
-    return precision != BIF_PRECISION_BF16 || !cpu ? BIF_OK
-                                                   : bif_fail(BIF_ERR_CONFIG, "precision is bf16, but the device (%s) computes in fp32; set the "
-                                                              "precision to auto or fp32, or the device to cuda", device->name);
+    if (precision == BIF_PRECISION_BF16 && cpu) {
+        return bif_fail(BIF_ERR_CONFIG, "precision is bf16, but the device (%s) computes in fp32; set precision to auto or fp32, or device to "
+                        "cuda", device->name);
+    }
+    return BIF_OK;
 }
 
 bif_status bif_build_vlm(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,

@@ -327,8 +327,8 @@ static bif_status load_mine(bif_device *device, const char *path, bif_params *pa
     BIF_TRY(bif_run_state_read(path, state, &world));
     if (state->dtype != params->dtype) {
         const char *was = bif_precision_name(state->dtype), *is = bif_precision_name(params->dtype);
-        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "%s was trained in %s, this run would go on in %s; set precision: %s, or start another output with "
-                         "model.init: %s", path, was, is, was, path));
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "%s was trained in %s, this run would go on in %s; set precision: %s, or another output that starts "
+                         "with model.init: %s", path, was, is, was, path));
     }
     BIF_TRY(bif_hf_load(path, params, (1u << BIF_GROUPS) - 1));
     BIF_TRY(bif_moments_read(path, world, device, params, moments));

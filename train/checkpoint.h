@@ -1,8 +1,9 @@
-/* Checkpoints of a run: OUTPUT/step_00000100/ is a Hugging Face folder plus trainer/. Values are written in the dtype they train in (F32 or BF16),
- * and a run goes on to the bit from its own checkpoint; a checkpoint of the other precision is refused.
+/* Checkpoints of a run: OUTPUT/step_00000100/ is a Hugging Face folder plus trainer/. Values are written in the dtype they train in (F32 or
+ * BF16), and a run goes on to the bit from its own checkpoint; a checkpoint of the other precision is refused.
  *
  *   config.json, model.safetensors, tokenizer.json, preprocessor_config.json   opens in transformers
- *   trainer/state.json                step, seed, world size, config digest, data digest, updates left out, length of the metrics, precision
+ *   trainer/state.json                step, seed, world size, precision, config digest, data digest, updates left out, length of the
+ *                                     metrics
  *   trainer/optimizer-RRRR-of-WWWW.safetensors   first and second moment of rank R's part, as tensors named m.NAME / v.NAME with an extent
  *                                     (metadata "NAME": "offset,count" in elements of the parameter), so that another world size can read them;
  *                                     with bf16 values also low.NAME, U16, the lower halves of the f32 masters (kernels/ops.h, AdamW)

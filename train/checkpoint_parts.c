@@ -186,10 +186,10 @@ bif_status bif_run_state_write(const char *folder, const bif_run_state *state, b
 {
     char seed[24];
     snprintf(seed, sizeof seed, "%" PRIu64, state->seed); /* as text: JSON readers elsewhere keep 53 bits */
-    json_t *o = json_pack("{s:i, s:I, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:s}", "version", 1, "step", (json_int_t)state->step, "seed", seed, "world", world,
-                          "config_digest", state->config_digest, "data_digest", state->data_digest, "metrics_bytes",
-                          (json_int_t)state->metrics_bytes, "skipped", (json_int_t)state->skipped, "bad_steps", (json_int_t)state->bad_steps,
-                          "precision", bif_precision_name(dtype));
+    json_t *o = json_pack("{s:i, s:I, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:s}", "version", 1, "step", (json_int_t)state->step, "seed", seed,
+                          "world", world, "config_digest", state->config_digest, "data_digest", state->data_digest, "metrics_bytes",
+                          (json_int_t)state->metrics_bytes, "skipped", (json_int_t)state->skipped, "bad_steps",
+                          (json_int_t)state->bad_steps, "precision", bif_precision_name(dtype));
     BIF_BUG_IF(o == NULL, "state.json does not encode");
     char *path = bif_path_join(folder, "trainer/state.json");
     bif_status st = bif_json_save_file(path, o);

@@ -98,9 +98,9 @@ void bif_config_free(bif_config *config);
 char *bif_config_text(const bif_config *config);
 /* Digest over all keys that change numbers: not output, device, threads, how often something is logged, saved or validated, prefetch and cache;
  * not the paths of shards (bif_loader_digest covers their content); and not batch.micro_tokens and micro_samples, which only regroup the sums, so
- * that a run that was out of memory can go on with smaller ones (unless train.loss is micro_mean, where they are numbers too); not deterministic,
- * which only reorders sums; and not precision, because `auto` says nothing without the device: the checkpoint itself records which it was, and
- * one of the other precision is refused (train/checkpoint.h). --help-config marks the keys of the digest. */
+ * that a run that was out of memory can go on with smaller ones (unless train.loss is micro_mean, where they are numbers too); not
+ * deterministic, which only reorders sums; and not precision, because `auto` says nothing without the device: the checkpoint itself records
+ * which it was, and one of the other precision is refused (train/checkpoint.h). --help-config marks the keys of the digest. */
 void bif_config_digest(const bif_config *config, char hex[33]);
 /* The reference of all keys: name, type, range, default, one line of meaning. malloc'ed text for --help-config. */
 char *bif_config_reference(void);

@@ -28,7 +28,7 @@ const bif_key bif_keys[] = {
     TEXT("device", device, NULL, "cpu", false, "cpu, cuda, cuda:N or auto"),
     I64("threads", threads, 0, 4096, "0", false, "CPU threads of an op; 0 = the cores of the process divided by the ranks of the node"),
     CHOICE("precision", precision, "auto|fp32|bf16", "auto",
-           "of weights and activations; auto = bf16 on CUDA, fp32 on the CPU; gradients and the optimiser are fp32; a run goes on in the precision it began in"),
+           "of weights and activations; auto = bf16 on CUDA, fp32 on the CPU; gradients and optimiser are fp32; a run keeps what it began in"),
     {"deterministic", BIF_KEY_BOOL, AT(deterministic), 0, 0, NULL, "yes", false, false,
      "the same sums in the same order every time; no: CUDA may take faster ones that differ in the last bits from run to run"},
 

@@ -8,11 +8,11 @@
  * (1 << group) of rows wanted; rows outside are left alone. Every wanted row must be found with the right shape: a missing tensor or a wrong shape
  * is BIF_ERR_DATA naming file, tensor, both shapes and what to do. tied heads need no lm_head, and logit_bias, which
  * only we write, may be missing. Tensors of the file that the table does
- * not know are reported with bif_warn once as a count and the first three names (position_ids and rotary inv_freq are silently dropped). Files of F32,
- * F16 or BF16 go into a table of either dtype; into bf16 they are rounded to nearest, ties to even. */
+ * not know are reported with bif_warn once as a count and the first three names (position_ids and rotary inv_freq are silently dropped). Files
+ * of F32, F16 or BF16 go into a table of either dtype; into bf16 they are rounded to nearest, ties to even. */
 bif_status bif_hf_load(const char *folder, bif_params *params, unsigned only);
-/* Writes config.json, model.safetensors (in the table's dtype) and, when tokenizer != NULL, copies tokenizer.json from there, plus generation_config.json,
- * preprocessor_config.json and tokenizer_config.json where transformers needs them, into an existing folder. digests of the files are the caller's business. */
+/* Writes config.json, model.safetensors (in the table's dtype) and, when tokenizer != NULL, copies tokenizer.json from there, plus
+ * generation_config.json, preprocessor_config.json and tokenizer_config.json where transformers needs them, into an existing folder. digests of the files are the caller's business. */
 bif_status bif_hf_save(const char *folder, const bif_model_config *config, const bif_params *params, const char *tokenizer_path);
 /* The parts of bif_hf_save: model.safetensors, with its digest (33 bytes) and length computed while writing (either may be NULL) ... */
 bif_status bif_hf_save_weights(const char *folder, const bif_params *params, char digest[33], uint64_t *bytes);

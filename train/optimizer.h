@@ -1,5 +1,6 @@
-/* AdamW with ZeRO-1: rank r keeps the moments of part r of the flat space (train/params.h) and updates only that part. For bf16 values it keeps
- * the lower halves of their f32 masters too. A master starts as its bf16 value (lower half 0) and is exact from then on, over a resume as well. */
+/* AdamW with ZeRO-1: rank r keeps the moments of part r of the flat space (train/params.h) and updates only that part. For bf16 values it
+ * keeps the lower halves of their f32 masters too. A master starts as its bf16 value (lower half 0) and is exact from then on, over a resume
+ * as well. */
 #pragma once
 #include "train/checkpoint.h"
 #include "train/comm.h"

@@ -4,8 +4,8 @@
  * predecessor), and gradients lie in a second buffer with the same offsets: the flat space that is reduced, sharded and gathered.
  * Frozen parameters lie in a third buffer and have grad.data == NULL. Padding elements stay 0.
  *
- * Values are of one dtype: f32, or bf16 on a CUDA device. Gradients are always f32. What is drawn or loaded into a bf16 table is rounded to the
- * nearest bf16, and the optimiser's f32 master of it starts there. */
+ * Values are of one dtype: f32, or bf16 on a CUDA device. Gradients are always f32. What is drawn or loaded into a bf16 table is rounded
+ * to the nearest bf16, and the optimiser's f32 master of it starts there. */
 #pragma once
 #include "kernels/device.h"
 #include "kernels/tensor.h"

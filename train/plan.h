@@ -7,6 +7,7 @@ void bif_print_manifest(const bif_params *params);
 /* The memory plan of this rank, part by part, with its sum. The loader's part is its buffers, if every micro-batch were full and a step took
  * no more of them than its number of samples needs; long samples may need more. */
 void bif_print_memory(bif_stage_run *run, const bif_batch_limits *limits);
-/* Best rate of this device's linear op on a square product of this dtype, in FLOP/s, measured for about 0.1 s: the "peak" of share-of-peak. */
+/* Best rate of this device's linear op on a square product of this dtype, in FLOP/s, measured for about 0.1 s: the "peak" of
+ * share-of-peak. */
 double bif_measure_peak(bif_device *device, bif_dtype dtype);
 int64_t bif_peak_rss_bytes(void);

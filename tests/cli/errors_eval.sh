@@ -99,6 +99,8 @@ refused 65 "no file 'gone.png'" generate $vlm --prompt hi --image data/images/go
 refused 74 'no-such & check the path' generate $vlm --prompt hi --image no-such/gone.png
 refused 64 'cannot look at pictures' generate out/lm --prompt hi --image data/images/1.png
 refused 64 '--prompt is missing' generate $vlm
+refused 64 "--precision: 'half' is unknown; use auto, fp32 or bf16" generate $vlm --prompt hi --precision half
+refused 78 'precision is bf16, but the device (cpu & computes in fp32' generate $vlm --prompt hi --precision bf16
 run generate out/random --json --max-new-tokens 30 --prompt "1 times 1?" >answer.json 2>generate.log || { cat generate.log; fail "generate"; }
 [ "$(head -c 11 answer.json)" = '{"prompt":"' ] || { cat answer.json; fail "generate --json printed no object"; }
 refused 74 "--out no/p.safetensors: cannot write to the folder 'no'" probe $vlm data/questions.jsonl --out no/p.safetensors

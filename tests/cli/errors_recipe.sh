@@ -30,6 +30,7 @@ refused 78 '--set optimizer.lr & KEY=VALUE is wanted' train lm.yaml --set optimi
 refused 78 'data.tokenizer & NO_SUCH_VARIABLE' train lm.yaml --set 'data.tokenizer=${NO_SUCH_VARIABLE}'
 refused 78 'batch.micro_tokens is smaller than data.max_tokens' train lm.yaml --set batch.micro_tokens=8
 refused 78 'train.epochs' train lm.yaml --set train.epochs=3
+refused 78 'precision is bf16, but the CPU device computes in fp32; set precision: auto' train lm.yaml --set precision=bf16
 absent 'out*' # none of these began a run
 # What only the files can tell. The key that named them stands in the message.
 refused 74 'data.tokenizer: & no-such.json & check the path' train lm.yaml --set data.tokenizer=no-such.json

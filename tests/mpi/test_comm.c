@@ -58,6 +58,15 @@ Test(comm, collectives)
     for (int r = 0; r < world; r++) {
         cr_assert_eq(ids[r], r * 7);
     }
+    uint16_t halves[4 * PART]; /* bf16 values */
+    for (int i = 0; i < world * PART; i++) {
+        halves[i] = (uint16_t)(i / PART == rank ? 3 * i + 1 : 0);
+    }
+    bif_tensor bf16 = bif_tensor1(halves, BIF_DTYPE_BF16, world * PART);
+    bif_comm_allgather(comm, device, &bf16);
+    for (int i = 0; i < world * PART; i++) {
+        cr_assert_eq(halves[i], 3 * i + 1, "gathered bf16 element %d", i);
+    }
     double sums[2] = {1.0, rank}, most = rank;
     bif_comm_sum_f64(comm, sums, 2);
     bif_comm_max_f64(comm, &most, 1);

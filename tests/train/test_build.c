@@ -12,6 +12,18 @@ static const bif_model_config llava = {
     .image_token = 3,
     .pad_token = -1};
 
+Test(build, precision_by_device_and_request)
+{
+    const bif_device cpu = {.kind = BIF_DEVICE_CPU, .name = "some cpu"}, gpu = {.kind = BIF_DEVICE_CUDA};
+    bif_dtype dtype = BIF_DTYPE_U8;
+    cr_expect(bif_choose_dtype(BIF_PRECISION_AUTO, &cpu, &dtype) == BIF_OK && dtype == BIF_DTYPE_F32);
+    cr_expect(bif_choose_dtype(BIF_PRECISION_AUTO, &gpu, &dtype) == BIF_OK && dtype == BIF_DTYPE_BF16);
+    cr_expect(bif_choose_dtype(BIF_PRECISION_FP32, &gpu, &dtype) == BIF_OK && dtype == BIF_DTYPE_F32);
+    cr_expect(bif_choose_dtype(BIF_PRECISION_BF16, &gpu, &dtype) == BIF_OK && dtype == BIF_DTYPE_BF16);
+    cr_expect_eq(bif_choose_dtype(BIF_PRECISION_BF16, &cpu, &dtype), BIF_ERR_CONFIG);
+    cr_expect_not_null(strstr(bif_error_message(), "some cpu"), "%s", bif_error_message());
+}
+
 /* What the feature layer leaves out has no gradient; were it trainable, weight decay would shrink it in every checkpoint. */
 Test(build, unused_parts_of_a_trained_encoder_stay_frozen)
 {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "train/checkpoint_parts.h"
 #include "train/networks.h"
 #include "host_device.h"
@@ -232,8 +233,8 @@ Test(checkpoint, a_full_disk_costs_only_that_checkpoint)
     cr_expect_str_eq(newest(), "step_00000002");
 }
 
-/* Splits the flat space among `from` ranks, writes, and reads the parts of `to` ranks back. */
-static void reshard(int from, int to)
+/* Splits the flat space among `from` ranks, writes, and reads the parts of `to` ranks back; with lower halves of masters or without. */
+static void reshard(int from, int to, uint16_t *low)
 {
     char path[96];
     snprintf(path, sizeof path, "%s/w%d-%d/trainer", folder, from, to);
@@ -242,7 +243,8 @@ static void reshard(int from, int to)
     const int64_t flat = model.params.flat;
     for (int r = 0; r < from; r++) {
         const int64_t first = flat * r / from, last = flat * (r + 1) / from;
-        bif_moments part = {.m = moments.m + first, .v = moments.v + first, .offset = first, .count = last - first};
+        bif_moments part = {.m = moments.m + first, .v = moments.v + first, .low = low == NULL ? NULL : low + first, .offset = first,
+                            .count = last - first};
         char *name = bif_moments_name(r, from);
         cr_assert_eq(bif_moments_write(path, name, &device, &model.params, &part, NULL, NULL), BIF_OK);
         free(name);
@@ -250,22 +252,39 @@ static void reshard(int from, int to)
     for (int r = 0; r < to; r++) {
         const int64_t first = flat * r / to, count = flat * (r + 1) / to - first;
         bif_moments part = {.m = bif_malloc((size_t)count * 4), .v = bif_malloc((size_t)count * 4), .offset = first, .count = count};
+        part.low = low == NULL ? NULL : bif_malloc((size_t)count * 2);
         memset(part.m, 9, (size_t)count * 4);
         memset(part.v, 9, (size_t)count * 4);
+        if (low != NULL) {
+            memset(part.low, 9, (size_t)count * 2);
+        }
         cr_expect_eq(bif_moments_read(path, from, &device, &model.params, &part), BIF_OK, "%s", bif_error_message());
         cr_expect_arr_eq(part.m, moments.m + first, (size_t)count * 4);
         cr_expect_arr_eq(part.v, moments.v + first, (size_t)count * 4);
+        if (low != NULL) {
+            cr_expect_arr_eq(part.low, low + first, (size_t)count * 2);
+        }
         free(part.m);
         free(part.v);
+        free(part.low);
     }
 }
 
 Test(checkpoint, moments_fit_any_number_of_ranks)
 {
     static const int worlds[][2] = {{1, 1}, {1, 3}, {3, 1}, {2, 5}, {4, 2}, {7, 4}};
-    for (size_t i = 0; i < 6; i++) {
-        reshard(worlds[i][0], worlds[i][1]);
+    uint16_t *low = bif_calloc((size_t)model.params.flat, sizeof *low);
+    for (int64_t i = 0; i < model.params.count; i++) { /* padding stays 0 */
+        const bif_param *p = &model.params.items[i];
+        for (int64_t k = p->offset; k < p->offset + bif_numel(&p->value); k++) {
+            low[k] = (uint16_t)(k * 31 + 1);
+        }
     }
+    for (size_t i = 0; i < 6; i++) {
+        reshard(worlds[i][0], worlds[i][1], NULL);
+        reshard(worlds[i][0], worlds[i][1], low);
+    }
+    free(low);
 }
 
 Test(checkpoint, missing_moments_are_named)
@@ -281,4 +300,54 @@ Test(checkpoint, missing_moments_are_named)
     cr_expect_eq(bif_moments_read(path, 1, &device, &model.params, &moments), BIF_ERR_DATA);
     cr_expect_not_null(strstr(bif_error_message(), model.params.items[model.params.count - 1].name), "%s", bif_error_message());
     cr_expect_eq(bif_moments_read(path, 2, &device, &model.params, &moments), BIF_ERR_IO, "the second file is not there");
+}
+
+/* Files of an f32 run hold no lower halves: who needs them is told so. */
+Test(checkpoint, missing_lower_halves_are_named)
+{
+    char path[96];
+    snprintf(path, sizeof path, "%s/gap/trainer", folder);
+    cr_assert_eq(bif_make_dirs(path), BIF_OK);
+    *strrchr(path, '/') = '\0';
+    char *name = bif_moments_name(0, 1);
+    cr_assert_eq(bif_moments_write(path, name, &device, &model.params, &moments, NULL, NULL), BIF_OK);
+    free(name);
+    moments.low = bif_calloc((size_t)moments.count, sizeof *moments.low);
+    cr_expect_eq(bif_moments_read(path, 1, &device, &model.params, &moments), BIF_ERR_DATA);
+    cr_expect_not_null(strstr(bif_error_message(), "low.model.embed_tokens.weight is missing or is not u16"), "%s", bif_error_message());
+    free(moments.low);
+}
+
+Test(checkpoint, the_precision_is_recorded_and_another_one_refused)
+{
+    cr_assert_eq(save(4, 2), BIF_OK);
+    char path[96];
+    snprintf(path, sizeof path, "%s/step_00000004", output);
+    bif_run_state back;
+    int64_t world = 0;
+    cr_assert_eq(bif_run_state_read(path, &back, &world), BIF_OK);
+    cr_expect_eq(back.dtype, BIF_DTYPE_F32);
+    bif_vlm half;
+    bif_vlm_declare(&half, &tiny);
+    bif_params_set_dtype(&half.params, BIF_DTYPE_BF16);
+    cr_assert_eq(bif_vlm_allocate(&half, &device, 1), BIF_OK);
+    cr_expect_eq(bif_checkpoint_load(comm, &device, path, &half.params, &moments, &back), BIF_ERR_CONFIG);
+    cr_expect_not_null(strstr(bif_error_message(), "was trained in fp32, this run would go on in bf16; set precision: fp32"), "%s",
+                       bif_error_message());
+    bif_vlm_free(&half);
+    cr_assert_eq(bif_run_state_write(path, &state, BIF_DTYPE_BF16, 1), BIF_OK);
+    cr_assert_eq(bif_run_state_read(path, &back, &world), BIF_OK);
+    cr_expect_eq(back.dtype, BIF_DTYPE_BF16);
+    char *file = bif_path_join(path, "trainer/state.json");
+    json_t *o = NULL;
+    cr_assert_eq(bif_json_load_file(file, 1 << 20, &o), BIF_OK);
+    json_object_set_new(o, "precision", json_string("fp8"));
+    cr_assert_eq(bif_json_save_file(file, o), BIF_OK);
+    cr_expect_eq(bif_run_state_read(path, &back, &world), BIF_ERR_DATA);
+    json_object_del(o, "precision"); /* a state that does not say was made in fp32 */
+    cr_assert_eq(bif_json_save_file(file, o), BIF_OK);
+    cr_assert_eq(bif_run_state_read(path, &back, &world), BIF_OK);
+    cr_expect_eq(back.dtype, BIF_DTYPE_F32);
+    json_decref(o);
+    free(file);
 }

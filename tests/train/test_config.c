@@ -247,13 +247,27 @@ Test(config, text_reads_back_as_the_same_recipe)
     free(second);
 }
 
+Test(config, precision_fits_the_device)
+{
+    cr_assert_eq(load(GOOD), BIF_OK);
+    cr_expect(config.precision == BIF_PRECISION_AUTO && config.deterministic);
+    static const char *const sets[] = {"precision=bf16", "device=cuda", "deterministic=no"};
+    cr_expect_eq(load_sized(GOOD, strlen(GOOD), sets, 1), BIF_ERR_CONFIG);
+    cr_expect_not_null(strstr(bif_error_message(), "precision is bf16, but the CPU device computes in fp32"), "%s", bif_error_message());
+    cr_assert_eq(load_sized(GOOD, strlen(GOOD), sets, 3), BIF_OK, "%s", bif_error_message());
+    cr_expect(config.precision == BIF_PRECISION_BF16 && !config.deterministic);
+    cr_expect_eq(load_set(GOOD, "precision=fp8"), BIF_ERR_CONFIG);
+    cr_expect_not_null(strstr(bif_error_message(), "auto, fp32, bf16"), "%s", bif_error_message());
+}
+
 Test(config, digest_covers_what_changes_numbers)
 {
     char base[33], other[33];
     cr_assert_eq(load(GOOD), BIF_OK);
     bif_config_digest(&config, base);
     static const char *const same[] = {"output=elsewhere", "threads=3", "train.log_every=1", "train.keep=9", "train.stop_after=4",
-                                       "data.prefetch=9", "data.cache_mib=5", "train.checkpoint_every=7", "data.shards=[moved]"};
+                                       "data.prefetch=9", "data.cache_mib=5", "train.checkpoint_every=7", "data.shards=[moved]",
+                                       "precision=fp32", "deterministic=no"};
     for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
         cr_assert_eq(load_set(GOOD, same[i]), BIF_OK);
         bif_config_digest(&config, other);

@@ -1,11 +1,13 @@
 #include <criterion/criterion.h>
 #include <ctype.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/json.h"
+#include "kernels/convert.h"
 #include "train/hf_folder.h"
 #include "train/networks.h"
 #include "train/safetensors.h"
@@ -230,4 +232,64 @@ Test(hf_folder, saving_and_the_small_files)
     free(own);
     free(source);
     free(tokenizer);
+}
+
+/* A folder of each dtype into a table of each dtype, longer than the pieces it is read in. */
+Test(hf_folder, files_and_tables_of_any_dtype)
+{
+    const int64_t n = ((int64_t)1 << 18) + 5;
+    static const bif_dtype files[] = {BIF_DTYPE_F32, BIF_DTYPE_F16, BIF_DTYPE_BF16}, tables[] = {BIF_DTYPE_F32, BIF_DTYPE_BF16};
+    char *path = bif_path_join(folder, "model.safetensors");
+    float *f32 = bif_malloc((size_t)n * sizeof *f32);
+    uint16_t *half = bif_malloc((size_t)n * sizeof *half);
+    for (size_t f = 0; f < 3; f++) {
+        for (int64_t i = 0; i < n; i++) { /* 257 and 771 lie between two bf16; all of them are f16 */
+            f32[i] = files[f] == BIF_DTYPE_BF16 ? (float)(i % 256) : (float)(i % 1024);
+            const int exponent = f32[i] > 0 ? ilogbf(f32[i]) : -15;
+            half[i] = files[f] == BIF_DTYPE_BF16 ? bif_to_bf16(f32[i])
+                      : f32[i] > 0               ? (uint16_t)((exponent + 15) << 10 | (int)(ldexpf(f32[i], 10 - exponent) - 1024))
+                                                 : 0;
+        }
+        const bif_tensor content = bif_tensor1(files[f] == BIF_DTYPE_F32 ? (void *)f32 : half, files[f], n);
+        cr_assert_eq(bif_safetensors_write(path, &(bif_st_out){"visual_projection.weight", content, NULL}, 1, NULL, NULL, NULL), BIF_OK);
+        for (size_t t = 0; t < 2; t++) {
+            bif_params params = {0};
+            bif_params_add(&params, "visual_projection.weight", BIF_GROUP_JOINT, 1, &n, false, BIF_INIT_ZERO, 0);
+            bif_params_set_dtype(&params, tables[t]);
+            cr_assert_eq(bif_params_allocate(&params, &device, 1), BIF_OK);
+            cr_assert_eq(bif_hf_load(folder, &params, ALL), BIF_OK, "%s", bif_error_message());
+            for (int64_t i = 0; i < n; i++) {
+                const float got = t == 0 ? ((float *)params.values)[i] : bif_from_bf16(((uint16_t *)params.values)[i]);
+                cr_assert_eq(got, t == 0 ? f32[i] : bif_from_bf16(bif_to_bf16(f32[i])), "file %zu, table %zu, %g", f, t, (double)f32[i]);
+            }
+            bif_params_free(&params);
+        }
+    }
+    free(path);
+    free(f32);
+    free(half);
+}
+
+Test(hf_folder, a_bf16_table_saves_a_bf16_folder)
+{
+    bif_vlm other;
+    bif_vlm_declare(&other, &vlm.config);
+    bif_params_set_dtype(&other.params, BIF_DTYPE_BF16);
+    cr_assert_eq(bif_vlm_allocate(&other, &device, 1), BIF_OK);
+    cr_assert_eq(bif_hf_load(golden, &other.params, ALL), BIF_OK, "%s", bif_error_message());
+    cr_assert_eq(bif_hf_save(folder, &other.config, &other.params, NULL), BIF_OK, "%s", bif_error_message());
+    cr_expect_str_eq(text_of("config.json", "torch_dtype"), "bfloat16");
+    bif_safetensors *set = NULL;
+    cr_assert_eq(bif_safetensors_open(folder, &set), BIF_OK);
+    for (int64_t i = 0; i < bif_safetensors_count(set); i++) {
+        cr_expect_eq(bif_safetensors_at(set, i)->dtype, BIF_DTYPE_BF16);
+    }
+    bif_safetensors_close(set);
+    char before[33], after[33];
+    bif_params_digest(&other.params, true, before);
+    memset(other.params.values, 0, (size_t)other.params.flat * sizeof(uint16_t));
+    cr_assert_eq(bif_hf_load(folder, &other.params, ALL), BIF_OK, "%s", bif_error_message());
+    bif_params_digest(&other.params, true, after);
+    cr_expect_str_eq(after, before);
+    bif_vlm_free(&other);
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/rng.h"
+#include "kernels/convert.h"
 #include "train/params.h"
 #include "host_device.h"
 
@@ -120,4 +121,44 @@ Test(params, draws_do_not_break_at_the_chunk_border)
     bif_params_zero_grads(&p);
     cr_expect_eq(VALUES(p)[n], 0.0f, "padding stays 0");
     bif_params_free(&p);
+}
+
+/* f32 and bf16 tables have the same layout in elements; the gradients stay f32. */
+Test(params, a_table_of_bf16)
+{
+    bif_device device = host_device();
+    bif_params whole = small(), half = small();
+    bif_params_set_dtype(&half, BIF_DTYPE_BF16);
+    bif_params *both[] = {&whole, &half};
+    for (int i = 0; i < 2; i++) {
+        bif_params_train_group(both[i], BIF_GROUP_PROJECTOR, false);
+        cr_assert_eq(bif_params_allocate(both[i], &device, 2), BIF_OK);
+        bif_params_init(both[i], 7, ~0u);
+    }
+    cr_expect_eq(bif_params_bytes(&half, 2), (size_t)half.flat * 6 + (size_t)half.frozen_elements * 2);
+    for (int64_t i = 0; i < half.count; i++) {
+        const bif_param *p = &half.items[i], *w = &whole.items[i];
+        const uint16_t *base = p->trainable ? half.values : half.frozen, *value = p->value.data;
+        cr_expect_eq(p->offset, w->offset);
+        cr_expect_eq(p->value.data, base + p->offset);
+        cr_expect_eq(p->value.dtype, BIF_DTYPE_BF16);
+        cr_expect_eq(p->grad.dtype, BIF_DTYPE_F32);
+        cr_expect_eq(p->grad.data, p->trainable ? half.grads + p->offset : NULL);
+        cr_expect(p->min == -INFINITY && p->max == INFINITY);
+        for (int64_t k = 0; k < bif_numel(&p->value); k++) {
+            cr_expect_eq(value[k], bif_to_bf16(((float *)w->value.data)[k]), "%s", p->name);
+        }
+    }
+    const bif_tensor qkv = bif_params_fused_value(&half.items[1], 3), dqkv = bif_params_fused_grad(&half.items[1], 3);
+    cr_expect(qkv.dtype == BIF_DTYPE_BF16 && qkv.dim[0] == 8 && qkv.data == half.items[1].value.data);
+    cr_expect(dqkv.dtype == BIF_DTYPE_F32 && dqkv.dim[0] == 8 && dqkv.data == half.items[1].grad.data);
+    char before[33], after[33], f32[33];
+    bif_params_digest(&half, true, before);
+    bif_params_digest(&whole, true, f32);
+    cr_expect_str_neq(before, f32);
+    ((uint16_t *)half.items[5].value.data)[0] ^= 1;
+    bif_params_digest(&half, true, after);
+    cr_expect_str_neq(after, before);
+    bif_params_free(&whole);
+    bif_params_free(&half);
 }

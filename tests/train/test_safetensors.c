@@ -45,6 +45,7 @@ Test(safetensors, round_trip)
 {
     float a[6] = {1, -2, 3.5f, 0, 1e-30f, -0.0f}, scale = 4.6f;
     uint16_t bf16[3] = {0x3f80, 0xc000, 0x7f80}, f16[4] = {0x3c00, 0xc000, 0x0001, 0x7c00};
+    uint16_t bits[3] = {0, 1, 0xffff};
     int64_t ids[2] = {-1, 1LL << 40};
     bif_device device = host_device();
     bif_st_out out[] = {{"a", bif_tensor2(a, BIF_DTYPE_F32, 2, 3), &device},
@@ -52,18 +53,19 @@ Test(safetensors, round_trip)
                         {"half", bif_tensor1(f16, BIF_DTYPE_F16, 4), NULL},
                         {"brain", bif_tensor1(bf16, BIF_DTYPE_BF16, 3), NULL},
                         {"empty", bif_tensor2(NULL, BIF_DTYPE_F32, 0, 7), NULL},
-                        {"ids", bif_tensor1(ids, BIF_DTYPE_I64, 2), NULL}};
+                        {"ids", bif_tensor1(ids, BIF_DTYPE_I64, 2), NULL},
+                        {"bits", bif_tensor1(bits, BIF_DTYPE_U16, 3), &device}};
     const char *metadata[] = {"format", "pt", "note", "a \"quoted\" one", NULL};
     char digest[33], check[33];
     uint64_t bytes = 0, size = 0;
-    cr_assert_eq(bif_safetensors_write(path, out, 6, metadata, digest, &bytes), BIF_OK);
+    cr_assert_eq(bif_safetensors_write(path, out, 7, metadata, digest, &bytes), BIF_OK);
     cr_assert_eq(bif_digest_file(path, check, &size), BIF_OK);
     cr_expect_str_eq(digest, check);
     cr_expect_eq(bytes, size);
 
     bif_safetensors *st = NULL;
     cr_assert_eq(bif_safetensors_open(folder, &st), BIF_OK, "%s", bif_error_message());
-    cr_expect_eq(bif_safetensors_count(st), 6);
+    cr_expect_eq(bif_safetensors_count(st), 7);
     cr_expect_str_eq(bif_safetensors_metadata(st, "note"), "a \"quoted\" one");
     cr_expect_null(bif_safetensors_metadata(st, "nothing"));
     cr_expect_null(bif_safetensors_find(st, "b"));
@@ -83,6 +85,13 @@ Test(safetensors, round_trip)
     cr_expect(back[0] == 1.0f && back[1] == -2.0f && back[2] == __builtin_inff());
     cr_expect_eq(bif_safetensors_read_f32(st, bif_safetensors_find(st, "ids"), back), BIF_ERR_DATA);
     cr_expect_eq(bif_safetensors_find(st, "empty")->bytes, 0);
+    cr_expect_eq(bif_safetensors_read_part_f32(st, bif_safetensors_find(st, "a"), 2, 3, back), BIF_OK);
+    cr_expect_arr_eq(back, a + 2, 3 * sizeof *a);
+    cr_expect_eq(bif_safetensors_read_part_f32(st, bif_safetensors_find(st, "brain"), 1, 1, back), BIF_OK);
+    cr_expect(back[0] == -2.0f && back[1] == a[3]);
+    e = bif_safetensors_find(st, "bits");
+    cr_expect(e->dtype == BIF_DTYPE_U16 && e->bytes == sizeof bits);
+    cr_expect_arr_eq(e->data, bits, sizeof bits);
     bif_safetensors_close(st);
 }
 
