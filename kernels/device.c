@@ -235,6 +235,11 @@ static bif_status bif_device_open_cuda(int index, bif_device **out)
     *out = NULL;
     return bif_fail(BIF_ERR_USAGE, "this bifocal was built without CUDA; use device: cpu, or build with -DBIFOCAL_CUDA=ON");
 }
+
+static int bif_cuda_count(void)
+{
+    return 0;
+}
 #endif
 
 static bif_status open_by_name(const char *name, int threads, bif_device **out)
@@ -267,6 +272,11 @@ bif_status bif_device_open(const char *name, int threads, bif_device **out)
         (*out)->deterministic = true;
     }
     return st;
+}
+
+int bif_device_gpus(void)
+{
+    return bif_cuda_count();
 }
 
 void bif_device_close(bif_device *device)

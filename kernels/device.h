@@ -36,9 +36,10 @@ struct bif_device {
     void (*feed_done)(bif_device *device, int slot);
     void (*feed_free)(bif_device *device, int slot);
     /* A sequence of ops that comes again with the same addresses and sizes under the same key, between record_begin and record_end. True: call the
-     * ops. False: they were all launched from a recording, call none of them. In between nothing may synchronise or copy from or to the host. */
+     * ops, then record_end, and as long as that is true call them and it again: the recording failed and nothing was computed. False: they were
+     * all launched from a recording, call none of them, nor record_end. In between nothing may synchronise, allocate or copy from or to the host. */
     bool (*record_begin)(bif_device *device, uint64_t key);
-    void (*record_end)(bif_device *device);
+    bool (*record_end)(bif_device *device);
     size_t (*free_bytes)(bif_device *device); /* device memory that alloc could still give */
     void (*close)(bif_device *device);
     void *state; /* the device's own */
@@ -48,6 +49,7 @@ struct bif_device {
  * may use, 0 = OMP_NUM_THREADS or the cores this process may run on. A missing GPU is BIF_ERR_USAGE with what to do. */
 bif_status bif_device_open(const char *name, int threads, bif_device **out);
 void bif_device_close(bif_device *device); /* NULL is allowed */
+int bif_device_gpus(void);                 /* GPUs that "cuda:N" may name; 0 without a driver or in a build without CUDA */
 
 /* Instruction set of the CPU device: "avx512", "avx2" or "generic"; BIFOCAL_ISA=generic|avx2|avx512 in the environment asks
  * for a lower one (for tests). */

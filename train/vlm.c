@@ -200,14 +200,14 @@ void bif_vlm_micro_step(bif_vlm *vlm, bif_device *device, bif_arena *arena, cons
         return;
     }
     const bif_inputs *in = bif_feeder_take(&vlm->feeder, device, &vlm->shape, batch, weight);
-    /* Everything a launch depends on: the slot's address and the sizes. A step that talks to other ranks on its way is not recorded. */
-    const int64_t sizes[] = {vlm->feeder.current, backward, in->tokens, in->sequences, in->images, in->rows};
+    /* Everything a launch depends on: the addresses and the sizes. A step that talks to other ranks on its way is not recorded. */
+    const int64_t sizes[] = {(int64_t)(uintptr_t)arena->base, (int64_t)(uintptr_t)vlm->params.values, (int64_t)(uintptr_t)in->weight.data,
+                             backward, in->tokens, in->sequences, in->images, in->rows};
     const bool record = device->record_begin != NULL && vlm->params.hook->reached == NULL;
-    if (!record || device->record_begin(device, bif_hash_bytes(sizes, sizeof sizes))) {
+    bool call = !record || device->record_begin(device, bif_hash_bytes(sizes, sizeof sizes));
+    while (call) {
         forward_and_backward(vlm, device, arena, in, backward);
-        if (record) {
-            device->record_end(device);
-        }
+        call = record && device->record_end(device);
     }
     bif_feeder_done(&vlm->feeder, device);
 }
