@@ -1,5 +1,5 @@
-/* The activations of bif_act and their derivatives on the GPU; the arithmetic of kernels/act.h. `act` is the same for a whole launch, so its
- * branch never splits a warp. */
+/* The activations of bif_act and their derivatives on the GPU; the arithmetic of kernels/act.h. `act` is the same for a whole launch, so
+ * its branch never splits a warp. */
 #pragma once
 #include "kernels/cuda.cuh"
 

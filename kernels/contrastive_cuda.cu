@@ -1,6 +1,6 @@
-/* Contrastive losses by tiles of rows of the similarity matrix a b^T, which never exists as a whole: a tile [rows, Gn] of it is made in scratch by a
- * product, one kernel turns it into losses and dloss/ds in place, two products add da and db. The tiles follow each other on the
- * stream and every sum inside has a fixed order, so the same inputs give the same bits. All of it is f32, as on the CPU. */
+/* Contrastive losses by tiles of rows of the similarity matrix a b^T, which never exists as a whole: a tile [rows, Gn] of it is made in
+ * scratch by a product, one kernel turns it into losses and dloss/ds in place, two products add da and db. The tiles follow each other on
+ * the stream and every sum inside has a fixed order, so the same inputs give the same bits. All of it is f32, as on the CPU. */
 #include "kernels/gemm_cuda.cuh"
 
 #define THREADS 256

@@ -1,5 +1,5 @@
-/* Softmax cross-entropy and argmax, a block a row. The loss reads a row once, with a running maximum and sum; the gradient reads it again, from the
- * second cache (132 rows of 152,000 bf16 are 40 MB), and writes it. */
+/* Softmax cross-entropy and argmax, a block a row. The loss reads a row once, with a running maximum and sum; the gradient reads it again,
+ * mostly from the second cache (a row of 152,000 bf16 is 300 KB), and writes it. */
 #include "kernels/cuda.cuh"
 
 /* bf16 results have 8 bits: the fast exponential's 2^-22 is not seen in them. */
@@ -92,13 +92,14 @@ template <class T> static void run(const bif_device *device, const bif_cross_ent
     const int weight_step = args->weight != NULL && args->weight->dim[0] > 1;
     float *loss = bif_at<float>(args->loss);
     T *dlogits = bif_at<T>(args->dlogits);
+    const unsigned blocks = blocks_for(rows);
     cudaStream_t stream = bif_cuda_of(device)->stream;
     constexpr int N = bif_lanes<T>::count;
     if (bif_wide(args->logits, v) && bif_wide(args->dlogits, v)) {
-        BIF_LAUNCH((cross_entropy_rows<T, N>), blocks_for(rows), threads_for(v), 32 * sizeof(float), stream, rows, v, logits, targets, weight,
+        BIF_LAUNCH((cross_entropy_rows<T, N>), blocks, threads_for(v), 32 * sizeof(float), stream, rows, v, logits, targets, weight,
                    weight_step, loss, dlogits);
     } else {
-        BIF_LAUNCH((cross_entropy_rows<T, 1>), blocks_for(rows), threads_for(v), 32 * sizeof(float), stream, rows, v, logits, targets, weight,
+        BIF_LAUNCH((cross_entropy_rows<T, 1>), blocks, threads_for(v), 32 * sizeof(float), stream, rows, v, logits, targets, weight,
                    weight_step, loss, dlogits);
     }
     BIF_LAUNCHED("cross_entropy");

@@ -123,7 +123,7 @@ template <class T, int N> __device__ __forceinline__ void bif_load(const T *from
     }
 }
 
-/* Not in a loop that is unrolled by pragma over a bound known at run time: nvcc 13.0 then splits the store of every second round into 4-byte ones. */
+/* Not in a loop that a pragma unrolls over a bound known at run time: nvcc 13.0 was seen to split every second store into 4-byte ones. */
 template <class T, int N> __device__ __forceinline__ void bif_store(T *to, const float (&x)[N])
 {
     bif_pack<T, N> pack;

@@ -1,5 +1,5 @@
-/* cuBLASLt counts matrices by columns: a row-major [m,n] is its column-major [n,m]. So d = op(a) op(b) is asked for as d^T = op(b)^T op(a)^T, with
- * our b as its A, and nothing is moved. */
+/* cuBLASLt counts matrices by columns: a row-major [m,n] is its column-major [n,m]. So d = op(a) op(b) is asked for as
+ * d^T = op(b)^T op(a)^T, with our b as its A, and nothing is moved. */
 #include "kernels/gemm_cuda.cuh"
 
 #include <stdlib.h>
@@ -87,11 +87,12 @@ static uint64_t hash_of(const gemm_key *key)
 
 #define TILE 16
 
-/* Any shape, any alignment, and slow (no tensor cores): for what cuBLASLt does not take. A block computes a tile of d, a thread one element. */
+/* Any shape, any alignment, and slow (no tensor cores): for what cuBLASLt does not take. A block computes a tile of d, a thread one
+ * element. *_row, *_column: elements from one row or column of op(a), op(b) to the next. */
 template <class A, class D>
 __global__ void __launch_bounds__(TILE *TILE)
-    plain_product(int64_t m, int64_t n, int64_t k, int64_t a_row, int64_t a_column, int64_t b_row, int64_t b_column, float alpha, float beta,
-                  const A *a, const A *b, const D *c, D *d, const D *bias)
+    plain_product(int64_t m, int64_t n, int64_t k, int64_t a_row, int64_t a_column, int64_t b_row, int64_t b_column, float alpha,
+                  float beta, const A *a, const A *b, const D *c, D *d, const D *bias)
 {
     BIF_SHARED(float, shared);
     float *a_tile = shared, *b_tile = shared + TILE * (TILE + 1);
@@ -142,8 +143,8 @@ static cublasStatus_t multiply(const bif_cuda *cuda, const gemm_plan *plan, cons
     if (args->bias != NULL) {
         LT_MUST(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &args->bias, sizeof args->bias), "bias");
     }
-    return cublasLtMatmul(cuda->blas, plan->operation, &args->alpha, args->b, plan->first, args->a, plan->second, &args->beta, c, plan->result,
-                          d, plan->result, algo, cuda->workspace, cuda->workspace_bytes, cuda->stream);
+    return cublasLtMatmul(cuda->blas, plan->operation, &args->alpha, args->b, plan->first, args->a, plan->second, &args->beta, c,
+                          plan->result, d, plan->result, algo, cuda->workspace, cuda->workspace_bytes, cuda->stream);
 }
 
 static cudaDataType_t type_of(bif_dtype dtype)
@@ -178,6 +179,11 @@ static void describe(gemm_plan *plan, const bif_gemm_args *args)
     plan->result = layout_of(args->out, m, n);
 }
 
+static void wish_for(cublasLtMatmulPreference_t wish, cublasLtMatmulPreferenceAttributes_t what, uint32_t value)
+{
+    LT_MUST(cublasLtMatmulPreferenceSetAttribute(wish, what, &value, sizeof value), "preference");
+}
+
 /* The guesses that work, best first; none when cuBLASLt has nothing for these shapes and alignments. Rows that are no multiple of 16 bytes
  * (a bf16 k or n not divisible by 8) are known to it from the layouts: it then takes kernels with narrower loads. */
 static int guess(const bif_cuda *cuda, const gemm_plan *plan, cublasLtMatmulHeuristicResult_t *results)
@@ -185,18 +191,17 @@ static int guess(const bif_cuda *cuda, const gemm_plan *plan, cublasLtMatmulHeur
     cublasLtMatmulPreference_t wish = NULL;
     LT_MUST(cublasLtMatmulPreferenceCreate(&wish), "preference");
     const uint64_t workspace = cuda->workspace_bytes;
+    LT_MUST(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace),
+            "preference");
     /* A product split along k is summed in fp32 in the workspace, never in a bf16 d. */
-    const uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-    const uint32_t first = plan->key.align_b, second = plan->key.align_a, result = plan->key.align_d;
-    LT_MUST(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace), "workspace");
-    LT_MUST(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction, sizeof reduction), "reduction");
-    LT_MUST(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &first, sizeof first), "alignment");
-    LT_MUST(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &second, sizeof second), "alignment");
-    LT_MUST(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &result, sizeof result), "alignment");
-    LT_MUST(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &result, sizeof result), "alignment");
+    wish_for(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+    wish_for(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, plan->key.align_b);
+    wish_for(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, plan->key.align_a);
+    wish_for(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, plan->key.align_d);
+    wish_for(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, plan->key.align_d);
     int found = 0, good = 0;
-    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(cuda->blas, plan->operation, plan->first, plan->second, plan->result, plan->result,
-                                                           wish, GUESSES, results, &found);
+    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(cuda->blas, plan->operation, plan->first, plan->second, plan->result,
+                                                           plan->result, wish, GUESSES, results, &found);
     BIF_BUG_IF(status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED, "gemm: choosing an algorithm: %s",
                cublasLtGetStatusString(status));
     for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < found; i++) {

@@ -15,10 +15,10 @@ typedef struct {
     const void *bias;
 } bif_gemm_args;
 
-/* Enqueues the product on the device's stream. What cuBLASLt needs for a product of these shapes, dtypes and alignments is made at its first
- * call and kept: later calls cost the host a look into a hash table. BIFOCAL_AUTOTUNE=1 in the environment times cuBLASLt's eight best guesses
- * then, on memory of its own, unless the device is deterministic (the fastest may differ from run to run, and with it the last bits) or the
- * stream is being captured. */
+/* Enqueues the product on the device's stream. What cuBLASLt needs for a product of these shapes, dtypes and alignments is made at its
+ * first call and kept: later calls cost the host a look into a hash table. BIFOCAL_AUTOTUNE=1 in the environment times cuBLASLt's eight
+ * best guesses then, on memory of its own, unless the device is deterministic (the fastest may differ from run to run, and with it the
+ * last bits) or the stream is being captured. */
 void bif_cuda_gemm(const bif_device *device, const bif_gemm_args *args);
 
 /* Frees what was kept, before the device's cuBLASLt handle goes. */

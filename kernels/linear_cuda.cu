@@ -1,5 +1,6 @@
-/* Linear layers: one product of cuBLASLt each for y, dx and dw, with bias, residual and the gradient to add to folded in (beta = 1); activations and
- * column sums are kernels of their own. cuBLASLt's GELU is not used: it is the tanh form, and none of its epilogues knows QuickGELU. */
+/* Linear layers: one product of cuBLASLt each for y, dx and dw, with bias, residual and the gradient to add to folded in (beta = 1);
+ * activations and column sums are kernels of their own. cuBLASLt's GELU is not used: it is the tanh form, and none of its epilogues knows
+ * QuickGELU. */
 #include "kernels/act_cuda.cuh"
 #include "kernels/gemm_cuda.cuh"
 
@@ -59,7 +60,8 @@ template <class T> static void run_forward(const bif_device *device, int64_t cou
     constexpr int N = bif_lanes<T>::count;
     cudaStream_t stream = bif_cuda_of(device)->stream;
     if (aligned(raw, residual, y)) {
-        BIF_LAUNCH((act_forward<T, N>), bif_grid(device, bif_blocks_of(count, N), THREADS, 8), THREADS, 0, stream, count, act, raw, residual, y);
+        const unsigned blocks = bif_grid(device, bif_blocks_of(count, N), THREADS, 8);
+        BIF_LAUNCH((act_forward<T, N>), blocks, THREADS, 0, stream, count, act, raw, residual, y);
     } else {
         BIF_LAUNCH((act_forward<T, 1>), bif_grid(device, count, THREADS, 8), THREADS, 0, stream, count, act, raw, residual, y);
     }
@@ -72,7 +74,8 @@ template <class T> static void run_backward(const bif_device *device, int64_t co
     constexpr int N = bif_lanes<T>::count;
     cudaStream_t stream = bif_cuda_of(device)->stream;
     if (aligned(pre, dy, dpre)) {
-        BIF_LAUNCH((act_backward<T, N>), bif_grid(device, bif_blocks_of(count, N), THREADS, 8), THREADS, 0, stream, count, act, pre, dy, dpre);
+        const unsigned blocks = bif_grid(device, bif_blocks_of(count, N), THREADS, 8);
+        BIF_LAUNCH((act_backward<T, N>), blocks, THREADS, 0, stream, count, act, pre, dy, dpre);
     } else {
         BIF_LAUNCH((act_backward<T, 1>), bif_grid(device, count, THREADS, 8), THREADS, 0, stream, count, act, pre, dy, dpre);
     }
@@ -83,7 +86,8 @@ extern "C" void bif_cuda_act_backward(bif_device *device, const bif_act_backward
 {
     const int64_t count = bif_numel(args->pre);
     if (count > 0) {
-        BIF_EACH_FLOAT(args->pre->dtype, run_backward<T>(device, count, args->act, bif_at<T>(args->pre), bif_at<T>(args->dy), bif_at<T>(args->dpre)));
+        BIF_EACH_FLOAT(args->pre->dtype,
+                       run_backward<T>(device, count, args->act, bif_at<T>(args->pre), bif_at<T>(args->dy), bif_at<T>(args->dpre)));
     }
 }
 
@@ -135,8 +139,8 @@ extern "C" void bif_cuda_linear(bif_device *device, const bif_linear_args *args)
 
 #define WARPS (THREADS / 32)
 
-/* Sums of the rows [part * rows_a_part, ..) of x [rows, columns] into partial [parts, columns]. Block (c, part): each lane has N columns, each warp
- * every eighth row, so that a warp's load is 512 bytes of one row; then the warps are added in their order. */
+/* Sums of the rows [part * rows_a_part, ..) of x [rows, columns] into partial [parts, columns]. Block (c, part): each lane has N columns,
+ * each warp every eighth row, so that a warp's load is 512 bytes of one row; then the warps are added in their order. */
 template <class T, int N>
 __global__ void __launch_bounds__(THREADS) column_sums(int64_t rows, int64_t columns, int64_t rows_a_part, const T *x, float *partial)
 {
@@ -189,8 +193,8 @@ template <class T, int N> static void add_column_sums(const bif_device *device, 
     const bif_cuda *cuda = bif_cuda_of(device);
     const int64_t across = bif_blocks_of(columns, 32 * N), fit = (int64_t)(cuda->scratch_bytes / sizeof(float)) / columns;
     BIF_BUG_IF(fit == 0, "linear_backward: %lld columns do not fit the scratch memory", (long long)columns);
-    /* Eight blocks of 256 threads fill a multiprocessor; fewer than 64 rows (8 a warp) are not worth a block, and more than 64 parts would wait
-     * longer to be added than they saved. */
+    /* Eight blocks of 256 threads fill a multiprocessor; fewer than 64 rows (8 a warp) are not worth a block, and more than 64 parts
+     * would wait longer to be added than they saved. */
     int64_t parts = bif_blocks_of((int64_t)cuda->multiprocessors * 8, across);
     const int64_t limits[] = {bif_blocks_of(rows, 64), 64, fit};
     for (int64_t limit : limits) {
@@ -199,8 +203,8 @@ template <class T, int N> static void add_column_sums(const bif_device *device, 
     const int64_t rows_a_part = bif_blocks_of(rows, parts);
     parts = bif_blocks_of(rows, rows_a_part);
     float *partial = (float *)cuda->scratch;
-    BIF_LAUNCH((column_sums<T, N>), dim3((unsigned)across, (unsigned)parts), THREADS, THREADS * N * sizeof(float), cuda->stream, rows, columns,
-               rows_a_part, x, partial);
+    BIF_LAUNCH((column_sums<T, N>), dim3((unsigned)across, (unsigned)parts), THREADS, THREADS * N * sizeof(float), cuda->stream, rows,
+               columns, rows_a_part, x, partial);
     BIF_LAUNCHED("linear_backward");
     BIF_LAUNCH(add_parts, (unsigned)bif_blocks_of(columns, THREADS), THREADS, 0, cuda->stream, columns, (int)parts, partial, sums);
     BIF_LAUNCHED("linear_backward");
