@@ -143,7 +143,7 @@ void *emu_memory_take(size_t bytes, int, emu_space space)
         return NULL;
     }
     taken[at] = bytes;
-    *next = at + bytes;
+    *next = (at + bytes + RED_ZONE + 255) & ~(size_t)255; /* as cudaMalloc aligns; the neighbour below may be gone by then */
     if (!pinned && at + bytes > top) {
         top = (at + bytes + 0xfffff) & ~(size_t)0xfffff;
         allow(opened > 0 ? PROT_READ | PROT_WRITE : PROT_NONE);

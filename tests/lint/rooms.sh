@@ -31,7 +31,7 @@ only 'hdf5\.h' '^data/shard'
 only 'yaml\.h' '^train/config'
 only 'mpi\.h' '^train/comm_'
 only 'nccl\.h' '^train/comm_nccl'
-only 'cuda' '_cuda\.cu$|^train/comm_nccl'
+only 'cuda' '_cuda\.cu$|^kernels/[a-z_]+\.cuh$|^train/comm_nccl'
 grep -nE '\b(TODO|FIXME|XXX)\b' {base,kernels,data,train,eval,launch}/*.[ch] && complain "unfinished marks"
 grep -nE '\b(exit|_exit|_Exit|abort)\(' {kernels,data,train,eval}/*.c | grep -v '^train/comm_' && complain "only launch/ and base/status.c may end the process"
 for file in tests/mpi/test_*.c; do # ctest runs what the first lines list, and nothing else

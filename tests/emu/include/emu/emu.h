@@ -1,7 +1,7 @@
 /* What a test can ask the emulation. Faults of a kernel (barriers, races, bad addresses, unwritten memory) print one line that begins with
  * "emu: " on standard error and abort the process.
  * Environment: BIFOCAL_EMU_ORDER=reverse|shuffle changes the order in which blocks, warps and lanes run (BIFOCAL_EMU_SEED=n another shuffle);
- * BIFOCAL_EMU_TRACE=1 prints each launch. */
+ * BIFOCAL_EMU_TRACE=1 prints each launch; BIFOCAL_EMU_BLAS=none leaves cuBLASLt without an algorithm for anything. */
 #pragma once
 #include <stdint.h>
 
