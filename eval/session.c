@@ -19,7 +19,7 @@ static bif_status open_model(const bif_session_options *options, unsigned kinds,
         static const char *const names[] = {"a decoder alone", "a CLIP pair", "a LLaVA"};
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s is %s, which this command cannot use", s->folder, names[s->model.kind]));
     }
-    BIF_TRY(bif_device_open(options->device, bif_comm_threads(comm, options->threads), &s->device));
+    BIF_TRY(bif_comm_open_device(comm, options->device, bif_comm_threads(comm, options->threads), &s->device));
     BIF_TRY(bif_choose_dtype(options->precision, s->device, &dtype));
     BIF_TRY(bif_tokenizer_load(options->tokenizer != NULL ? options->tokenizer : s->folder, &s->tokenizer));
     if (s->model.kind == BIF_MODEL_CLIP) {

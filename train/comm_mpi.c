@@ -1,16 +1,28 @@
-/* The host backend of train/comm.h on Open MPI. Device memory is host memory here; a CUDA device brings its own backend. */
-#include "train/comm.h"
+/* The host backend of train/comm.h on Open MPI. Device memory is host memory here; a CUDA device brings its own backend (train/comm_device.h). */
+#include "train/comm_device.h"
 
 #include <limits.h>
 #include <mpi.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 struct bif_comm {
-    int rank, world, local;
+    int rank, world;
+    int local, local_rank;   /* ranks on this node, and this one among them */
+    bif_comm_device *device; /* of connected GPUs, else NULL */
 };
+
+#ifndef BIF_NCCL
+static bif_status bif_nccl_start(bif_comm *comm, bif_device *device, bif_comm_device **out)
+{
+    *out = NULL;
+    return bif_fail(BIF_ERR_USAGE, "%d ranks on %s need NCCL, which this bifocal was built without; use device: cpu or one rank, or build with "
+                    "-DBIFOCAL_NCCL=ON", bif_comm_world(comm), device->name);
+}
+#endif
 
 bif_status bif_comm_start(int *argc, char ***argv, bif_comm **out)
 {
@@ -24,6 +36,7 @@ bif_status bif_comm_start(int *argc, char ***argv, bif_comm **out)
     MPI_Comm node;
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node);
     MPI_Comm_size(node, &comm->local);
+    MPI_Comm_rank(node, &comm->local_rank);
     MPI_Comm_free(&node);
     *out = comm;
     return BIF_OK;
@@ -34,6 +47,7 @@ void bif_comm_finish(bif_comm *comm)
     if (comm == NULL) {
         return;
     }
+    bif_comm_disconnect(comm);
     MPI_Finalize();
     free(comm);
 }
@@ -61,6 +75,11 @@ int bif_comm_local_ranks(const bif_comm *comm)
     return comm->local;
 }
 
+int bif_comm_local_rank(const bif_comm *comm)
+{
+    return comm->local_rank;
+}
+
 int bif_comm_threads(const bif_comm *comm, int wanted)
 {
     if (wanted > 0) {
@@ -70,6 +89,45 @@ int bif_comm_threads(const bif_comm *comm, int wanted)
     const int cores = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
     const int threads = cores / comm->local;
     return threads > 1 ? threads : 1;
+}
+
+bif_status bif_comm_open_device(const bif_comm *comm, const char *name, int threads, bif_device **out)
+{
+    const bool automatic = strcmp(name, "auto") == 0;
+    const int gpus = automatic || strcmp(name, "cuda") == 0 ? bif_device_gpus() : 0;
+    if (gpus == 0) {
+        return bif_device_open(name, threads, out);
+    }
+    char mine[24];
+    snprintf(mine, sizeof mine, "cuda:%d", comm->local_rank % gpus);
+    const bif_status st = bif_device_open(mine, threads, out);
+    if (st != BIF_OK && automatic) {
+        bif_error_clear();
+        return bif_device_open("cpu", threads, out);
+    }
+    return st;
+}
+
+bif_status bif_comm_connect(bif_comm *comm, bif_device *device)
+{
+    double gpus = device->kind != BIF_DEVICE_CPU;
+    if (comm->world == 1) {
+        return BIF_OK;
+    }
+    bif_comm_sum_f64(comm, &gpus, 1);
+    if (gpus > 0.0 && gpus < (double)comm->world) {
+        return bif_fail(BIF_ERR_USAGE, "%.0f of %d ranks have a usable GPU and the others do not; set device: cpu, or start ranks only where GPUs are",
+                        gpus, comm->world);
+    }
+    return gpus > 0.0 ? bif_nccl_start(comm, device, &comm->device) : BIF_OK;
+}
+
+void bif_comm_disconnect(bif_comm *comm)
+{
+    if (comm->device != NULL) {
+        comm->device->close(comm->device);
+        comm->device = NULL;
+    }
 }
 
 /* MPI 3 counts are int; longer tensors go in pieces. A power of two keeps the pieces aligned. */
@@ -83,9 +141,14 @@ static const int64_t GATHER_PIECE = (int64_t)1 << 22;
 /* gather: bytes only travel, so any type of 2 or 4 bytes will do. A rank alone sends nothing, wherever its memory is. */
 static void check_tensor(const bif_comm *comm, const bif_device *device, const bif_tensor *x, bool gather)
 {
-    BIF_BUG_IF(comm->world > 1 && device->kind != BIF_DEVICE_CPU, "the MPI backend was handed memory of device %s", device->name);
+    BIF_BUG_IF(comm->world > 1 && device->kind != BIF_DEVICE_CPU && comm->device == NULL, "a collective on %s, which is not connected", device->name);
     const size_t size = bif_dtype_size(x->dtype);
     BIF_BUG_IF(gather ? size != 2 && size != 4 : x->dtype != BIF_DTYPE_F32, "collective on a tensor of %s", bif_dtype_name(x->dtype));
+}
+
+static bool on_gpu(const bif_comm *comm, const bif_device *device)
+{
+    return comm->device != NULL && device->kind != BIF_DEVICE_CPU;
 }
 
 static int64_t part_of(const bif_comm *comm, const bif_tensor *x)
@@ -100,6 +163,10 @@ void bif_comm_reduce_scatter(bif_comm *comm, bif_device *device, bif_tensor *x)
     check_tensor(comm, device, x, false);
     const int64_t part = part_of(comm, x);
     if (comm->world == 1 || part == 0) {
+        return;
+    }
+    if (on_gpu(comm, device)) {
+        comm->device->reduce_scatter(comm->device, x);
         return;
     }
     const int64_t most = SCATTER_PIECE / comm->world > 1 ? SCATTER_PIECE / comm->world : 1, step = part < most ? part : most;
@@ -122,6 +189,10 @@ void bif_comm_allgather(bif_comm *comm, bif_device *device, bif_tensor *x)
     if (comm->world == 1 || part == 0) {
         return;
     }
+    if (on_gpu(comm, device)) {
+        comm->device->allgather(comm->device, x);
+        return;
+    }
     const int64_t size = (int64_t)bif_dtype_size(x->dtype);
     char *data = x->data;
     for (int64_t at = 0; at < part; at += GATHER_PIECE) {
@@ -133,6 +204,38 @@ void bif_comm_allgather(bif_comm *comm, bif_device *device, bif_tensor *x)
         MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data + size * at, 1, spaced, MPI_COMM_WORLD);
         MPI_Type_free(&spaced);
         MPI_Type_free(&piece);
+    }
+}
+
+bool bif_comm_overlaps(const bif_comm *comm)
+{
+    return comm->device != NULL;
+}
+
+void bif_comm_reduce_begin(bif_comm *comm, bif_device *device, bif_tensor *x, int64_t from, int64_t to)
+{
+    check_tensor(comm, device, x, false);
+    BIF_BUG_IF(from < 0 || from > to || to > bif_numel(x), "the range %lld to %lld of %lld elements", (long long)from, (long long)to,
+               (long long)bif_numel(x));
+    part_of(comm, x);
+    if (on_gpu(comm, device) && from < to) {
+        comm->device->reduce_begin(comm->device, x, from, to);
+    }
+}
+
+void bif_comm_reduce_end(bif_comm *comm, bif_device *device, bif_tensor *x)
+{
+    if (on_gpu(comm, device)) {
+        comm->device->reduce_end(comm->device);
+    } else {
+        bif_comm_reduce_scatter(comm, device, x);
+    }
+}
+
+void bif_comm_wait(bif_comm *comm)
+{
+    if (comm->device != NULL) {
+        comm->device->wait(comm->device);
     }
 }
 
@@ -190,20 +293,23 @@ bool bif_comm_all_failed(bif_comm *comm, double seconds)
     return done != 0;
 }
 
+void bif_comm_broadcast(bif_comm *comm, void *bytes, size_t size, int root)
+{
+    BIF_BUG_IF(size > INT_MAX, "broadcast of %zu bytes", size);
+    if (comm->world > 1) {
+        MPI_Bcast(bytes, (int)size, MPI_BYTE, root, MPI_COMM_WORLD);
+    }
+}
+
 char *bif_comm_broadcast_text(bif_comm *comm, const char *text, int root)
 {
     uint64_t size = comm->rank == root ? strlen(text) + 1 : 0;
-    if (comm->world > 1) {
-        MPI_Bcast(&size, 1, MPI_UINT64_T, root, MPI_COMM_WORLD);
-    }
-    BIF_BUG_IF(size > INT_MAX, "broadcast of a text of %llu bytes", (unsigned long long)size);
+    bif_comm_broadcast(comm, &size, sizeof size, root);
     char *copy = bif_malloc((size_t)size);
     if (comm->rank == root) {
         memcpy(copy, text, (size_t)size);
     }
-    if (comm->world > 1) {
-        MPI_Bcast(copy, (int)size, MPI_BYTE, root, MPI_COMM_WORLD);
-    }
+    bif_comm_broadcast(comm, copy, (size_t)size, root);
     return copy;
 }
 

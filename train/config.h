@@ -13,6 +13,7 @@ typedef enum { BIF_STAGE_LM = 0, BIF_STAGE_CLIP = 1, BIF_STAGE_PRETRAIN = 2, BIF
 typedef enum { BIF_PRECISION_AUTO = 0, BIF_PRECISION_FP32 = 1, BIF_PRECISION_BF16 = 2 } bif_precision;
 typedef enum { BIF_SCHEDULE_COSINE = 0, BIF_SCHEDULE_CONSTANT = 1 } bif_schedule_kind;
 typedef enum { BIF_LOSS_GLOBAL_TOKENS = 0, BIF_LOSS_MICRO_MEAN = 1 } bif_loss_norm;
+typedef enum { BIF_RECOMPUTE_AUTO = 0, BIF_RECOMPUTE_NO = 1, BIF_RECOMPUTE_YES = 2 } bif_recompute;
 typedef enum { BIF_CONTRASTIVE_INFONCE = 0, BIF_CONTRASTIVE_SIGMOID = 1 } bif_contrastive;
 
 typedef struct {
@@ -72,6 +73,7 @@ typedef struct {
         int64_t keep;     /* checkpoints kept */
         int64_t stop_after; /* stop (exit 75) after so many steps of this run, 0 = never: for tests of resume */
         bif_loss_norm loss;
+        bif_recompute recompute; /* run blocks again in the backward: less memory, the same bits; auto = where a GPU has no room for more */
     } train;
 
     struct {

@@ -100,6 +100,8 @@ const bif_key bif_keys[] = {
     I64("train.keep", train.keep, 1, 1000000, "2", false, "checkpoints kept"),
     I64("train.stop_after", train.stop_after, 0, STEPS_MAX, "0", false, "stop with exit code 75 after so many steps of this start; 0 = never"),
     PICK("train.loss", train.loss, "global_tokens|micro_mean", "global_tokens", "mean over all supervised tokens of a step, or LLaVA's mean of micro-batch means"),
+    CHOICE("train.recompute", train.recompute, "auto|no|yes", "auto",
+           "keep only the inputs of blocks and run each again in the backward: the same numbers in less memory and more time; auto = where a GPU has no room for the rest"),
 
     MUST("optimizer.lr", BIF_KEY_F64, optimizer.lr, 1e-15, 100, NULL, true, "peak learning rate"),
     F64("optimizer.beta1", optimizer.beta1, 0, 0.999999, "0.9", "AdamW"),

@@ -2,7 +2,10 @@
 
 #include <math.h>
 
-bif_status bif_optimizer_new(bif_optimizer *optimizer, bif_params *params, const bif_config *config, const bif_comm *comm)
+/* 128 MiB: many a step, and each so long that what starting a collective costs (tens of microseconds a hop) does not show. */
+static const int64_t BUCKET = (int64_t)32 << 20;
+
+bif_status bif_optimizer_new(bif_optimizer *optimizer, bif_params *params, const bif_config *config, bif_comm *comm)
 {
     bif_status st = BIF_OK;
     bif_device *device = params->device;
@@ -15,6 +18,9 @@ bif_status bif_optimizer_new(bif_optimizer *optimizer, bif_params *params, const
         .eps = config->optimizer.eps,
         .weight_decay = config->optimizer.weight_decay,
         .clip_norm = config->optimizer.clip_norm,
+        .comm = comm,
+        .bucket = BUCKET,
+        .waiting = params->flat,
     };
     BIF_TRY(device->alloc(device, (size_t)part * sizeof(float), (void **)&optimizer->moments.m));
     BIF_TRY(device->alloc(device, (size_t)part * sizeof(float), (void **)&optimizer->moments.v));
@@ -36,12 +42,30 @@ void bif_optimizer_free(bif_optimizer *optimizer)
     *optimizer = (bif_optimizer){0};
 }
 
+void bif_optimizer_reached(void *context, int64_t offset)
+{
+    bif_optimizer *optimizer = context;
+    bif_params *params = optimizer->params;
+    bif_tensor grads = bif_tensor1(params->grads, BIF_DTYPE_F32, params->flat);
+    while (optimizer->waiting > 0) {
+        const int64_t to = optimizer->waiting, from = to > optimizer->bucket ? to - optimizer->bucket : 0;
+        if (from < offset) {
+            return;
+        }
+        bif_comm_reduce_begin(optimizer->comm, params->device, &grads, from, to);
+        optimizer->waiting = from;
+    }
+}
+
 double bif_optimizer_reduce(bif_optimizer *optimizer, bif_comm *comm)
 {
     bif_params *params = optimizer->params;
     bif_tensor grads = bif_tensor1(params->grads, BIF_DTYPE_F32, params->flat);
-    bif_comm_reduce_scatter(comm, params->device, &grads);
+    bif_optimizer_reached(optimizer, 0);
+    bif_comm_reduce_end(comm, params->device, &grads);
+    optimizer->waiting = params->flat;
     bif_tensor mine = bif_rows(&grads, optimizer->moments.offset, optimizer->moments.count);
+    bif_comm_wait(comm);
     double sum = bif_sumsq(params->device, &mine);
     bif_comm_sum_f64(comm, &sum, 1);
     return sqrt(sum);

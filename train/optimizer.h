@@ -11,11 +11,17 @@ typedef struct {
     bif_params *params;
     bif_moments moments; /* this rank's part, device memory */
     double beta1, beta2, eps, weight_decay, clip_norm;
+    bif_comm *comm;
+    int64_t bucket;  /* elements whose sum over ranks begins at once */
+    int64_t waiting; /* of the flat space [0, waiting) is not being summed yet */
 } bif_optimizer;
 
-bif_status bif_optimizer_new(bif_optimizer *optimizer, bif_params *params, const bif_config *config, const bif_comm *comm);
+bif_status bif_optimizer_new(bif_optimizer *optimizer, bif_params *params, const bif_config *config, bif_comm *comm);
 void bif_optimizer_free(bif_optimizer *optimizer);
 
+/* The gradients from `offset` to the end of the flat space are final: sums of whole buckets behind it begin, from the end on, in an order that is
+ * the same on all ranks whatever their data. A bif_params_hook: the context is the optimizer. For bif_comm_overlaps; elsewhere it does nothing. */
+void bif_optimizer_reached(void *optimizer, int64_t offset);
 /* Collective. Sums the gradients over ranks into this rank's part and gives their norm over the whole model (after the sum). */
 double bif_optimizer_reduce(bif_optimizer *optimizer, bif_comm *comm);
 /* Collective, after reduce. Clips to clip_norm (0 = off), updates this rank's part with rate lr = param->lr * schedule, gathers the new values

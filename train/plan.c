@@ -50,21 +50,53 @@ static int64_t batches_held(const bif_stage_run *run, const bif_batch_limits *li
     return steps * ((samples + limits->sequences - 1) / limits->sequences);
 }
 
-void bif_print_memory(bif_stage_run *run, const bif_batch_limits *limits)
+/* For tensors of micro-batches beside parameters, gradients and moments, which are allocated already. */
+static const char *choose_recompute(bif_stage_run *run, const bif_batch_limits *limits, double room)
+{
+    const bif_recompute wish = run->config->train.recompute;
+    bif_stage_set_recompute(run, wish == BIF_RECOMPUTE_YES);
+    if (wish != BIF_RECOMPUTE_AUTO) {
+        return wish == BIF_RECOMPUTE_YES ? "blocks recomputed, as set" : "all kept, as set";
+    }
+    if (run->device->free_bytes == NULL) {
+        return "all kept";
+    }
+    const bool fits = (double)(bif_stage_measure(run, limits) + bif_stage_measure_inputs(run, limits)) <= 0.95 * room;
+    bif_stage_set_recompute(run, !fits);
+    return fits ? "all kept, they fit" : "blocks recomputed, else they do not fit";
+}
+
+bif_status bif_plan_memory(bif_stage_run *run, const bif_batch_limits *limits)
 {
     const int world = bif_comm_world(run->comm);
     const bif_params *params = run->params;
-    const bool split = params->dtype == BIF_DTYPE_BF16;
+    const bif_config *c = run->config;
+    const bool split = params->dtype == BIF_DTYPE_BF16, gpu = run->device->free_bytes != NULL;
+    const double room = gpu ? (double)run->device->free_bytes(run->device) : 0.0;
+    const char *why = choose_recompute(run, limits, room);
     const double size = (double)bif_dtype_size(params->dtype);
     const double values = size * (double)(params->flat + params->frozen_elements), grads = 4.0 * (double)params->flat;
     const double moments = (split ? 10.0 : 8.0) * (double)(params->flat / world); /* m, v, and the lower halves of the masters */
-    const double activations = (double)bif_stage_measure(run, limits);
+    const double activations = (double)bif_stage_measure(run, limits), inputs = (double)bif_stage_measure_inputs(run, limits);
     const double batch = 24.0 * (double)limits->tokens + 3.0 * (double)(limits->images * limits->image_size * limits->image_size);
-    const double loader = batch * (double)batches_held(run, limits) + (double)(run->config->data.cache_mib << 20);
-    bif_info("memory plan of a rank (MiB): parameters %.1f (%s), gradients %.1f, moments %.1f (1/%d), activations %.1f, loader about %.1f; "
-             "sum %.1f",
-             mib(values), bif_dtype_name(params->dtype), mib(grads), mib(moments), world, mib(activations), mib(loader),
-             mib(values + grads + moments + activations + loader));
+    const double loader = batch * (double)batches_held(run, limits) + (double)(c->data.cache_mib << 20);
+    const double here = values + grads + moments + activations + inputs;
+    bif_info("memory plan of a rank (MiB): parameters %.1f (%s), gradients %.1f, moments %.1f (1/%d), activations %.1f (%s), inputs %.1f, loader "
+             "about %.1f; sum %.1f",
+             mib(values), bif_dtype_name(params->dtype), mib(grads), mib(moments), world, mib(activations), why, mib(inputs), mib(loader),
+             mib(here + loader));
+    if (!gpu) {
+        return BIF_OK;
+    }
+    bif_info("of these on %s %.1f, %.1f of them yet to take, %.1f free; on the host loader %.1f, pinned %.1f", run->device->name, mib(here),
+             mib(activations + inputs), mib(room), mib(loader), mib(inputs));
+    const bool recomputed = run->vlm.recompute || run->clip.recompute;
+    return activations + inputs <= room
+               ? BIF_OK
+               : bif_fail(BIF_ERR_MEMORY, "the memory plan does not fit: activations take %.1f MiB and inputs %.1f MiB, and beside parameters, gradients "
+                          "and moments (%.1f MiB) %s has %.1f MiB free; lower batch.micro_tokens (%lld) or batch.micro_samples%s",
+                          mib(activations), mib(inputs), mib(values + grads + moments), run->device->name, mib(room),
+                          (long long)c->batch.micro_tokens, recomputed ? "" : ", or set train.recompute: yes");
 }
 
 static double now(void)

@@ -51,10 +51,10 @@ static void vlm_step(bif_stage_run *run, const bif_step *step, bool backward, bi
         bif_vlm_micro_step(&run->vlm, run->device, &run->arena, batch, weight_of(batch, sums, micro_mean), backward);
     }
     run->params->hook->reached = NULL;
-    double loss = bif_vlm_read_loss(&run->vlm, run->device);
-    bif_comm_sum_f64(run->comm, &loss, 1);
+    run->loss = run->vlm.loss;
+    run->loss_factor = 1.0;
     *result = (bif_step_result){
-        .loss = loss, .supervised = sums[0], .tokens = sums[1], .samples = sums[2], .images = sums[3]};
+        .loss = NAN, .supervised = sums[0], .tokens = sums[1], .samples = sums[2], .images = sums[3]};
 }
 
 /* ---- clip ---- */
@@ -146,6 +146,9 @@ static void clip_step(bif_stage_run *run, const bif_step *step, bool backward, b
         local += step->batch[i]->sequences;
         tokens += step->batch[i]->tokens + step->batch[i]->images * (bif_tokens_per_image(&run->model) + 1);
     }
+    /* No collective of the host may come between the backward and the end of the gradients' sum, which `reached` begins. */
+    double sums[2] = {(double)tokens, (double)local};
+    bif_comm_sum_f64(run->comm, sums, 2);
     /* Read before anything of this step is launched: the device has nothing to do yet. */
     const scalars scalar = {.scale = expf(scalar_out(device, run->clip.logit_scale)), .bias = scalar_out(device, run->clip.logit_bias)};
     const int64_t global = local * world, first = local * bif_comm_rank(run->comm), width = run->model.projection;
@@ -180,16 +183,12 @@ static void clip_step(bif_stage_run *run, const bif_step *step, bool backward, b
         at += batch->sequences;
     }
     run->params->hook->reached = NULL;
-    double loss = 0.0;
-    device->copy_out(device, &loss, c.sum.data, sizeof loss);
-    loss *= (run->config->clip.loss == BIF_CONTRASTIVE_SIGMOID ? 1.0 : 0.5) / (double)global; /* InfoNCE: mean of both directions */
-    bif_comm_sum_f64(run->comm, &loss, 1);
+    run->loss = c.sum;
+    run->loss_factor = (run->config->clip.loss == BIF_CONTRASTIVE_SIGMOID ? 1.0 : 0.5) / (double)global; /* InfoNCE: mean of both directions */
     if (towers.peak + run->arena.used > run->arena.peak) {
         run->arena.peak = towers.peak + run->arena.used;
     }
-    double sums[2] = {(double)tokens, (double)local};
-    bif_comm_sum_f64(run->comm, sums, 2);
-    *result = (bif_step_result){.loss = loss, .supervised = sums[1], .tokens = sums[0], .samples = sums[1], .images = sums[1]};
+    *result = (bif_step_result){.loss = NAN, .supervised = sums[1], .tokens = sums[0], .samples = sums[1], .images = sums[1]};
 }
 
 /* ---- both ---- */
@@ -203,6 +202,22 @@ void bif_stage_step(bif_stage_run *run, const bif_step *step, bool backward, bif
     }
 }
 
+void bif_stage_read_loss(bif_stage_run *run, bif_step_result *result)
+{
+    double loss = 0.0;
+    bif_comm_wait(run->comm);
+    run->device->copy_out(run->device, &loss, run->loss.data, sizeof loss);
+    loss *= run->loss_factor;
+    bif_comm_sum_f64(run->comm, &loss, 1);
+    result->loss = loss;
+}
+
+void bif_stage_set_recompute(bif_stage_run *run, bool recompute)
+{
+    run->vlm.recompute = recompute;
+    run->clip.recompute = recompute;
+}
+
 size_t bif_stage_measure(bif_stage_run *run, const bif_batch_limits *limits)
 {
     if (run->model.kind != BIF_MODEL_CLIP) {
@@ -213,16 +228,28 @@ size_t bif_stage_measure(bif_stage_run *run, const bif_batch_limits *limits)
     return measure.peak + bif_clip_measure(&run->clip, run->device, limits, true);
 }
 
+/* Of one slot. */
+static size_t slot_bytes(const bif_stage_run *run, const bif_batch_limits *limits)
+{
+    return bif_feeder_bytes(run->device, run->model.kind == BIF_MODEL_CLIP ? &run->clip.shape : &run->vlm.shape, limits);
+}
+
+size_t bif_stage_measure_inputs(bif_stage_run *run, const bif_batch_limits *limits)
+{
+    return 2 * slot_bytes(run, limits);
+}
+
 bif_status bif_stage_allocate(bif_stage_run *run, const bif_batch_limits *limits)
 {
+    bif_status st = BIF_OK;
     const size_t size = bif_stage_measure(run, limits);
     void *memory = NULL;
-    bif_status st = run->device->alloc(run->device, size, &memory);
-    if (st != BIF_OK) {
-        return bif_fail_context(st, "activations of a micro-batch; lower batch.micro_tokens or batch.micro_samples");
-    }
+    bif_feeder *feeder = run->model.kind == BIF_MODEL_CLIP ? &run->clip.feeder : &run->vlm.feeder;
+    BIF_TRY(run->device->alloc(run->device, size, &memory));
     run->arena = bif_arena_over("activations", memory, size);
-    return BIF_OK;
+    BIF_TRY(bif_feeder_reserve(feeder, run->device, slot_bytes(run, limits)));
+done:
+    return st == BIF_OK ? st : bif_fail_context(st, "activations and inputs of a micro-batch; lower batch.micro_tokens or batch.micro_samples");
 }
 
 double bif_stage_flops(const bif_stage_run *run, const bif_step_result *step)

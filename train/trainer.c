@@ -186,15 +186,26 @@ done:
     return st;
 }
 
-static bif_status open_model(trainer *t)
+/* Collective. */
+static bif_status open_device(trainer *t)
 {
     bif_status st = BIF_OK;
     const bif_config *c = t->config;
     bif_stage_run *run = &t->run;
     run->config = c;
     run->comm = t->comm;
-    BIF_TRY(bif_device_open(c->device, bif_comm_threads(t->comm, (int)c->threads), &run->device));
+    BIF_TRY(bif_comm_agree(t->comm, bif_comm_open_device(t->comm, c->device, bif_comm_threads(t->comm, (int)c->threads), &run->device)));
     run->device->deterministic = c->deterministic;
+    BIF_TRY(bif_comm_connect(t->comm, run->device));
+done:
+    return st;
+}
+
+static bif_status open_model(trainer *t)
+{
+    bif_status st = BIF_OK;
+    const bif_config *c = t->config;
+    bif_stage_run *run = &t->run;
     st = bif_tokenizer_load(c->data.tokenizer, &t->tokenizer);
     if (st != BIF_OK) {
         BIF_TRY(bif_fail_context(st, "data.tokenizer"));
@@ -222,6 +233,8 @@ static bif_status open_model(trainer *t)
         BIF_TRY(bif_build_table(&t->preprocess, run->device, c->stage == BIF_STAGE_CLIP ? &run->clip.vit : &run->vlm.vit));
     }
     BIF_TRY(bif_optimizer_new(&t->optimizer, run->params, c, t->comm));
+    run->params->hook->context = &t->optimizer;
+    run->reached = bif_comm_overlaps(t->comm) ? bif_optimizer_reached : NULL;
     bif_info("device: %s, %s; %d rank(s), %d on this node; seed %lld", run->device->name, bif_precision_name(run->params->dtype), t->world,
              bif_comm_local_ranks(t->comm), (long long)c->seed);
 done:
@@ -321,6 +334,7 @@ static bif_status validate(trainer *t)
         BIF_TRY(bif_comm_agree(t->comm, bif_loader_next(loader, &step)));
         bif_step_result result;
         bif_stage_step(&t->run, step, false, &result);
+        bif_stage_read_loss(&t->run, &result);
         bif_loader_done(loader, step);
         loss += result.loss * result.supervised;
         count += result.supervised;
@@ -368,6 +382,7 @@ static bif_status one_step(trainer *t)
     bif_stage_step(&t->run, step, true, &result);
     bif_loader_done(t->loader, step);
     const double norm = bif_optimizer_reduce(&t->optimizer, t->comm);
+    bif_stage_read_loss(&t->run, &result); /* the norm has waited for the device */
     const double schedule = bif_schedule(t->config->optimizer.schedule, t->state.step, t->steps, t->warmup, t->config->optimizer.min_lr_ratio);
     const bool empty = result.supervised <= 0.0;
     if (!empty && isfinite(norm) && isfinite(result.loss)) {
@@ -459,6 +474,7 @@ static void close_all(trainer *t)
     } else {
         bif_vlm_free(&t->run.vlm);
     }
+    bif_comm_disconnect(t->comm);
     bif_device_close(t->run.device);
     bif_tokenizer_free(t->tokenizer);
     bif_model_paths_free(&t->paths);
@@ -482,6 +498,7 @@ bif_status bif_train(const bif_config *config, bif_comm *comm)
     }
     BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? lock_output(&t) : BIF_OK));
     BIF_TRY(bif_resolve_paths(config, comm, &t.paths));
+    BIF_TRY(open_device(&t));
     BIF_TRY(bif_comm_agree(comm, open_model(&t)));
     BIF_TRY(resume(&t));
     BIF_TRY(bif_comm_agree(comm, open_data(&t)));
@@ -493,7 +510,7 @@ bif_status bif_train(const bif_config *config, bif_comm *comm)
     BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? write_config(&t) : BIF_OK));
     BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? bif_metrics_open(config->output, t.state.metrics_bytes, &t.metrics) : BIF_OK));
     bif_print_manifest(t.run.params);
-    bif_print_memory(&t.run, &t.limits);
+    BIF_TRY(bif_comm_agree(comm, bif_plan_memory(&t.run, &t.limits)));
     BIF_TRY(bif_comm_agree(comm, bif_stage_allocate(&t.run, &t.limits)));
     bif_params_digest(t.run.params, false, frozen);
     t.peak_flops = bif_measure_peak(t.run.device, t.run.params->dtype);

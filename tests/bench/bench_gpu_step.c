@@ -214,6 +214,7 @@ int main(int argc, char **argv)
         bif_params_zero_grads(run.params);
         bif_stage_step(&run, &step, true, &result);
         const double norm = bif_optimizer_reduce(&optimizer, run.comm);
+        bif_stage_read_loss(&run, &result);
         bif_optimizer_step(&optimizer, run.comm, norm, 1.0, i + 1);
         run.device->sync(run.device);
         const double seconds = now() - start;

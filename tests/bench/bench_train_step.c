@@ -138,8 +138,9 @@ static void steps(int count, double *first, bif_step_result *result)
     for (int i = 0; i < count; i++) {
         bif_params_zero_grads(run.params);
         bif_stage_step(&run, &step, true, result);
-        *first = i == 0 ? result->loss : *first;
         const double norm = bif_optimizer_reduce(&optimizer, run.comm);
+        bif_stage_read_loss(&run, result);
+        *first = i == 0 ? result->loss : *first;
         bif_optimizer_step(&optimizer, run.comm, norm, 1.0, ++steps_done);
     }
 }
