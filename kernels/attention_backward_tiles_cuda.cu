@@ -264,7 +264,7 @@ __global__ void __launch_bounds__(256 / MT, MT)
                 tile_add<W, MT, N / 2>(sum_b, weight, stream_b, c);
             }
             {
-                /* From the rounded P: the sums of both passes and P itself do not fit the registers at D = 128. */
+                /* From the rounded P, which takes half the registers beside the 128 of dK and dV (W = 128: 252 in all, none spilled). */
                 float ds[MT][N][4] = {};
                 tile_scores<W, MT, N, UNROLL>(ds, mine_b, m, stream_b, c);
 #pragma unroll
