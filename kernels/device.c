@@ -211,7 +211,6 @@ static bif_status open_cpu(int threads, bif_device **out)
     *device = (bif_device){
         .kind = BIF_DEVICE_CPU,
         .threads = threads,
-        .deterministic = true,
         .ops = isas[isa].table,
         .alloc = cpu_alloc,
         .release = cpu_release,
