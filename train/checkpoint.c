@@ -19,10 +19,10 @@
 
 typedef enum { NAME_OTHER, NAME_STEP, NAME_LEFTOVER } name_kind;
 
-/* step_00000100 -> its step; step_N.tmp-ID and trash-ID are what killed saves leave. */
+/* step_00000100 -> its step; step_N.tmp-ID and trash-ID are what killed saves leave, config.yaml.tmp-ID what a killed start leaves. */
 static name_kind kind_of(const char *name, int64_t *step)
 {
-    if (strncmp(name, "trash-", 6) == 0) {
+    if (strncmp(name, "trash-", 6) == 0 || strncmp(name, "config.yaml.tmp-", 16) == 0) {
         return NAME_LEFTOVER;
     }
     const size_t digits = strncmp(name, "step_", 5) == 0 ? strspn(name + 5, "0123456789") : 0;

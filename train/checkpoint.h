@@ -10,8 +10,9 @@
  *   MANIFEST.json                     format version, step, every file's length and XXH3-128 digest, digest of the manifest's own body
  *
  * Commit: all files into OUTPUT/step_N.tmp-RUNID/ with fsync, ranks agree, rank 0 writes the manifest, fsyncs the folder, renames it to step_N, fsyncs
- * OUTPUT. Only then is it reported. A killed save leaves no step_N, only its temporary folder, which the next save into OUTPUT removes (the caller
- * holds OUTPUT's lock then; a search must not, because it also looks into the folders of other, perhaps running, jobs). */
+ * OUTPUT. Only then is it reported. A killed save leaves no step_N, only its temporary folder, which the next save into OUTPUT removes, with what a
+ * killed start left of config.yaml (the caller holds OUTPUT's lock then; a search must not, because it also looks into the folders of other,
+ * perhaps running, jobs). */
 #pragma once
 #include "train/comm.h"
 #include "train/model.h"
