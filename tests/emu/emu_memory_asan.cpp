@@ -46,6 +46,12 @@ static void inside(const void *at, size_t bytes, const char *what)
 void emu_memory_read(const void *from, size_t bytes, const char *what) { inside(from, bytes, what); }
 void emu_memory_write(void *to, size_t bytes, const char *what) { inside(to, bytes, what); }
 
+void emu_forget(void *memory, size_t bytes)
+{
+    inside(memory, bytes, "forgetting");
+    memset(memory, 0xff, bytes);
+}
+
 void emu_memory_copy(void *to, const void *from, size_t bytes)
 {
     inside(to, bytes, "the target of a copy");

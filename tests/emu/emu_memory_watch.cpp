@@ -236,6 +236,11 @@ void emu_memory_write(void *to, size_t bytes, const char *what)
     }
 }
 
+void emu_forget(void *memory, size_t bytes)
+{
+    mark(inside(memory, bytes, "forgetting"), bytes, false);
+}
+
 void emu_memory_copy(void *to, const void *from, size_t bytes)
 {
     const size_t a = inside(to, bytes, "the target of a copy"), b = inside(from, bytes, "the source of a copy");

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* tests/emu has it, a real GPU does not: reading this memory before it is written becomes a fault. */
+/* tests/emu has it (emu/emu.h), a real GPU does not: reading this memory before it is written becomes a fault. */
 void emu_forget(void *memory, size_t bytes) __attribute__((weak));
 
 /* ---- what each op does with its tensors ---- */

@@ -51,7 +51,9 @@ static void forward_case(int64_t t, int64_t n, int64_t k, int variant)
                                               .act = act,
                                               .pre = with_pre ? &got_pre : NULL,
                                               .y = &got});
-        ref_close("y", got.data, y, t * n, ref_stored(2e-5)); /* t = n = 1: the sum may be near zero */
+        /* Few numbers may be near zero after the sum; bf16 rounds before the activation too. */
+        const bool twice = act != BIF_ACT_NONE || with_pre;
+        ref_close("y", got.data, y, t * n, twice ? ref_tolerance(2e-5, t * n < 40 ? 3e-2 : 8e-3) : ref_stored(2e-5));
         if (with_pre) {
             ref_close("pre", got_pre.data, pre, t * n, ref_stored(1e-5));
         }

@@ -3,6 +3,7 @@
  * Environment: BIFOCAL_EMU_ORDER=reverse|shuffle changes the order in which blocks, warps and lanes run (BIFOCAL_EMU_SEED=n another shuffle);
  * BIFOCAL_EMU_TRACE=1 prints each launch; BIFOCAL_EMU_BLAS=none leaves cuBLASLt without an algorithm for anything. */
 #pragma once
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -20,6 +21,8 @@ int64_t emu_syncs(void);
 int64_t emu_copies_in(void);
 int64_t emu_copies_out(void);
 int64_t emu_launches(void);
+/* These bytes of device memory count as never written again: a kernel that reads them, or a copy to the host, is a fault (flavour "watch"). */
+void emu_forget(void *memory, size_t bytes);
 /* The next device allocation that would bring the memory held above this many bytes fails; 0 = the whole device (8 GiB). */
 void emu_limit_memory(int64_t bytes);
 
