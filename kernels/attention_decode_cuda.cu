@@ -36,6 +36,7 @@ template <class T, int V, int R>
 static __global__ void __launch_bounds__(THREADS, 2) attention_decode(const decode_call<T> call, const decode_lengths lengths)
 {
     constexpr int piece = V < 4 ? V : 4; /* of q, read from shared memory at a time */
+    constexpr int ahead = R == 1 ? 8 : 4; /* reads of the cache under way in a thread: few sequences have few warps to hide waiting */
     BIF_SHARED(decode_shared<R>, s);
     float *const q = reinterpret_cast<float *>(s + 1);
     const int kv_heads = (int)gridDim.x, kv = (int)blockIdx.x, sequence = (int)blockIdx.y, thread = (int)threadIdx.x;
@@ -60,7 +61,7 @@ static __global__ void __launch_bounds__(THREADS, 2) attention_decode(const deco
         float dot[R] = {};
         if (thread < count) {
             const T *key = keys + (begin + thread) * call.row;
-#pragma unroll 2
+#pragma unroll ahead
             for (int d = 0; d < dim; d += V) {
                 float x[V];
                 bif_load<T, V>(key + d, x);
@@ -114,7 +115,7 @@ static __global__ void __launch_bounds__(THREADS, 2) attention_decode(const deco
                     result[r][e] *= factor;
                 }
             }
-#pragma unroll 2
+#pragma unroll ahead
             for (int j = slice; j < count; j += slices) {
                 float x[V];
                 bif_load<T, V>(values + (begin + j) * call.row + own, x);
