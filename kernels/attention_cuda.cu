@@ -254,12 +254,10 @@ template <int W, int M> static void launch_mma(const bif_cuda *cuda, const bif_a
                bif_at<const bif_bf16>(args->qkv), bif_at<bif_bf16>(args->out), bif_at<float>(args->lse));
 }
 
-/* 128 rows a block, or 64 when sequences are shorter than that on average or there would be too few blocks to fill the GPU. */
+/* 128 rows a block, or 64 when sequences are shorter than that on average. */
 template <int W> static void choose_rows(const bif_cuda *cuda, const bif_attention_shape *shape, const bif_attention_args *args)
 {
-    const bool small = shape->tokens < 128 * (int64_t)shape->sequences ||
-                       bif_blocks_of(shape->tokens, 128) * shape->heads < 2 * (int64_t)cuda->multiprocessors;
-    if (small) {
+    if (shape->tokens < 128 * (int64_t)shape->sequences) {
         launch_mma<W, 1>(cuda, shape, args);
     } else {
         launch_mma<W, 2>(cuda, shape, args);

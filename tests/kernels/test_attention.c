@@ -166,6 +166,8 @@ static const shape shapes[] = {
     {4, 3, 1, 80, true, 1, {1, 64, 7, 129}},
     {3, 4, 4, 80, false, 1, {31, 0, 66}},
     {2, 4, 2, 64, true, 1, {128, 65}},
+    {2, 2, 1, 64, true, 1, {257, 33}}, /* an average of 128 and more: the larger blocks of the CUDA forward, at each width of tiles */
+    {1, 2, 2, 96, false, 1, {200}},
     {1, 2, 1, 128, true, 1, {130}},
     {1, 2, 2, 128, false, 1, {33}},
     {5, 4, 2, 128, true, 1, {7, 33, 1, 128, 31}},
