@@ -174,3 +174,39 @@ Test(contrastive, siglip)
         }
     }
 }
+
+/* More similarities than a device holds at a time (CUDA: 64 MiB of scratch are 1016 rows here): the whole is the sum of its parts. */
+Test(contrastive, many_rows_are_the_sum_of_their_parts)
+{
+    enum { ROWS = 1030, COLUMNS = 16500, WIDTH = 2, FIRST = 11 };
+    bif_tensor a = ref_f32(ROWS, WIDTH, 1), b = ref_f32(COLUMNS, WIDTH, 2);
+    REF_EACH_DEVICE(device)
+    {
+        bif_tensor loss[2], da[2], db[2], dscale[2];
+        for (int way = 0; way < 2; way++) {
+            loss[way] = ref_f32(ROWS, 0, 0);
+            da[way] = ref_f32(ROWS, WIDTH, 3);
+            db[way] = ref_f32(COLUMNS, WIDTH, 4);
+            dscale[way] = ref_f32(1, 0, 5);
+            int64_t rows = way == 0 ? ROWS : ROWS / 2;
+            for (int64_t row = 0; row < ROWS; row += rows) {
+                bif_tensor some_a = bif_rows(&a, row, rows), some_da = bif_rows(&da[way], row, rows);
+                bif_tensor some_loss = bif_rows(&loss[way], row, rows);
+                bif_infonce(device, &(bif_infonce_args){.a = &some_a,
+                                                        .b = &b,
+                                                        .first = FIRST + row,
+                                                        .scale = 1.5f,
+                                                        .weight = 0.5f,
+                                                        .loss = &some_loss,
+                                                        .da = &some_da,
+                                                        .db = &db[way],
+                                                        .dscale = &dscale[way]});
+            }
+        }
+        ref_close("loss", loss[0].data, ref_double(&loss[1]), ROWS, 2e-6);
+        ref_close("da", da[0].data, ref_double(&da[1]), ROWS * WIDTH, 5e-6);
+        ref_close("db", db[0].data, ref_double(&db[1]), COLUMNS * WIDTH, 5e-6);
+        ref_close("dscale", dscale[0].data, ref_double(&dscale[1]), 1, 1e-5);
+    }
+    ref_done();
+}
