@@ -167,6 +167,8 @@ extern "C" cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
     }
     memset(p, 0, sizeof *p);
     snprintf(p->name, sizeof p->name, "emulated GPU");
+    const pid_t owner = getpid(); /* each process has its own */
+    memcpy(p->uuid.bytes, &owner, sizeof owner);
     p->totalGlobalMem = EMU_DEVICE_BYTES;
     p->sharedMemPerBlock = EMU_SHARED_DEFAULT;
     p->sharedMemPerBlockOptin = EMU_SHARED_MOST;
@@ -465,6 +467,8 @@ extern "C" cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t sta
 
 /* ---- graphs ---- */
 
+static bool fail_capture; /* of a test: the next one */
+
 extern "C" cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
 {
     emu_lock lock;
@@ -490,8 +494,16 @@ extern "C" cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *ou
         other->capture = other->capture == *out ? NULL : other->capture;
     }
     s->origin = capturing_now = false;
+    if (fail_capture) {
+        fail_capture = false;
+        delete *out;
+        *out = NULL;
+        return result(cudaErrorStreamCaptureInvalidated);
+    }
     return cudaSuccess;
 }
+
+extern "C" void emu_fail_capture(void) { fail_capture = true; }
 
 extern "C" cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *status)
 {

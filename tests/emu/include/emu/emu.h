@@ -25,6 +25,8 @@ int64_t emu_launches(void);
 void emu_forget(void *memory, size_t bytes);
 /* The next device allocation that would bring the memory held above this many bytes fails; 0 = the whole device (8 GiB). */
 void emu_limit_memory(int64_t bytes);
+/* The next capture of a stream fails at its end, as a driver does that met a call it cannot record. */
+void emu_fail_capture(void);
 
 #ifdef __cplusplus
 }
