@@ -73,6 +73,27 @@ Test(cross_entropy, loss_and_gradient)
     }
 }
 
+/* A weight of [1] is that weight for every row. */
+Test(cross_entropy, one_weight_for_all_rows)
+{
+    REF_EACH_DEVICE(device)
+    {
+        const int64_t rows = 7, v = 33;
+        bif_tensor x = ref_f32(rows, v, 31), targets = ref_i32(rows, 0, (int32_t)v, 32), one = ref_f32(1, 0, 33), all = ref_f32(rows, 0, 0);
+        for (int64_t i = 0; i < rows; i++) {
+            ((float *)all.data)[i] = *(float *)one.data;
+        }
+        bif_tensor loss[2] = {ref_f32(rows, 0, 0), ref_f32(rows, 0, 0)}, dx[2] = {ref_f32(rows, v, 0), ref_f32(rows, v, 0)};
+        for (int way = 0; way < 2; way++) {
+            bif_cross_entropy_args args = {&x, &targets, way == 0 ? &all : &one, &loss[way], &dx[way]};
+            bif_cross_entropy(device, &args);
+        }
+        cr_assert(*(float *)one.data != 1.0f && ((float *)loss[0].data)[0] != 0.0f);
+        cr_assert(memcmp(loss[0].data, loss[1].data, bif_bytes(&loss[0])) == 0 && memcmp(dx[0].data, dx[1].data, bif_bytes(&dx[0])) == 0);
+        ref_done();
+    }
+}
+
 Test(cross_entropy, large_logits_are_exact)
 {
     REF_EACH_DEVICE(device)
@@ -166,6 +187,7 @@ Test(l2norm, forward_and_backward)
             bif_l2norm_backward_args back = {&y, &inv, &dy, &dx};
             bif_l2norm_backward(device, &back);
             ref_gradient("dx", norm_loss, &p, p.x, rows * c, dx.data, NULL, ref_stored(5e-6));
+            norm_loss(&p); /* the outputs of x as it is again */
             back.dx = &dy;
             bif_l2norm_backward(device, &back);
             bif_l2norm_args in_place = {&x, &x, NULL};

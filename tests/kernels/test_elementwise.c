@@ -216,3 +216,37 @@ Test(elementwise, adamw)
         ref_done();
     }
 }
+
+/* A parameter that wants to leave [min, max] stops at the limit; one that is not a number stays visible as such. */
+Test(elementwise, adamw_limits)
+{
+    const int64_t n = 257;
+    bif_tensor start = ref_exact(n, 1), grad = ref_exact(n, 2);
+    REF_EACH_DEVICE (device) {
+        bif_tensor free = ref_copy(&start), held = ref_copy(&start), m = ref_f32(n, 0, 0), v = ref_f32(n, 0, 0), other_m, other_v;
+        memset(m.data, 0, bif_bytes(&m));
+        memset(v.data, 0, bif_bytes(&v));
+        ((float *)free.data)[5] = ((float *)held.data)[5] = NAN;
+        ((float *)free.data)[6] = ((float *)held.data)[6] = INFINITY;
+        other_m = ref_copy(&m), other_v = ref_copy(&v);
+        bif_adamw_args args = {.param = &free, .m = &m, .v = &v, .grad = &grad, .lr = 0.5, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .grad_scale = 1, .step = 1};
+        args.min = -INFINITY, args.max = INFINITY;
+        bif_adamw(device, &args);
+        args.param = &held, args.m = &other_m, args.v = &other_v, args.min = -0.25f, args.max = 0.75f;
+        bif_adamw(device, &args);
+        int low = 0, high = 0;
+        for (int64_t i = 0; i < n; i++) {
+            const float x = ((float *)free.data)[i], got = ((float *)held.data)[i];
+            if (i == 5) {
+                cr_assert(isnan(x) && isnan(got));
+                continue;
+            }
+            cr_assert(i != 6 || (isinf(x) && got == 0.75f));
+            cr_assert(got == (x < -0.25f ? -0.25f : x > 0.75f ? 0.75f : x), "%lld: %g from %g", (long long)i, (double)got, (double)x);
+            low += got == -0.25f;
+            high += got == 0.75f;
+        }
+        cr_assert(low > 10 && high > 10);
+    }
+    ref_done();
+}
