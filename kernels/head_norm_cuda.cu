@@ -19,11 +19,11 @@ static __device__ __forceinline__ float head_sum(float x, int lanes)
     return x;
 }
 
-/* `lanes` threads a head, one 16-byte access each: 16 for 128 columns of bf16, 8 for 64. A warp takes two rounds of 32 / lanes heads at once, so
- * that two reads a thread are under way. */
+/* `lanes` threads a head, one 16-byte access each: 16 for 128 columns of bf16, 8 for 64. A warp takes two rounds of 32 / lanes heads at
+ * once, so that two reads a thread are under way. */
 template <class T>
-static __global__ void head_forward(int64_t items, int64_t heads, int64_t w, int64_t first, int d, int lanes, const T *x, const T *weight, float eps,
-                                    T *y, float *rstds)
+static __global__ void head_forward(int64_t items, int64_t heads, int64_t w, int64_t first, int d, int lanes, const T *x, const T *weight,
+                                    float eps, T *y, float *rstds)
 {
     constexpr int N = bif_lanes<T>::count;
     const int lane = (int)(threadIdx.x & 31u), column = lane % lanes * N, side = 32 / lanes;
@@ -124,8 +124,8 @@ static __global__ void head_backward(int64_t items, int64_t heads, int64_t w, in
 
 /* Any head size and alignment: one warp a head, a column at a time. */
 template <class T>
-static __global__ void plain_forward(int64_t items, int64_t heads, int64_t w, int64_t first, int64_t d, const T *x, const T *weight, float eps, T *y,
-                                     float *rstds)
+static __global__ void plain_forward(int64_t items, int64_t heads, int64_t w, int64_t first, int64_t d, const T *x, const T *weight,
+                                     float eps, T *y, float *rstds)
 {
     const int lane = (int)(threadIdx.x & 31u);
     const int64_t warps = (int64_t)gridDim.x * (blockDim.x / 32);
@@ -203,12 +203,13 @@ extern "C" void bif_cuda_head_rmsnorm(bif_device *device, const bif_head_rmsnorm
     }
     BIF_EACH_FLOAT(args->x->dtype, {
         if (lanes > 0) {
-            BIF_LAUNCH((head_forward<T>), bif_grid(device, bif_blocks_of(items, 2) * lanes, THREADS, 64), THREADS, 0, stream, items, args->heads, w,
-                       args->first, (int)d, lanes, bif_at<const T>(args->x), bif_at<const T>(args->weight), args->eps, bif_at<T>(args->y),
-                       bif_at<float>(args->rstd));
+            BIF_LAUNCH((head_forward<T>), bif_grid(device, bif_blocks_of(items, 2) * lanes, THREADS, 64), THREADS, 0, stream, items,
+                       args->heads, w, args->first, (int)d, lanes, bif_at<const T>(args->x), bif_at<const T>(args->weight), args->eps,
+                       bif_at<T>(args->y), bif_at<float>(args->rstd));
         } else {
-            BIF_LAUNCH((plain_forward<T>), bif_grid(device, items * 32, THREADS, 64), THREADS, 0, stream, items, args->heads, w, args->first, d,
-                       bif_at<const T>(args->x), bif_at<const T>(args->weight), args->eps, bif_at<T>(args->y), bif_at<float>(args->rstd));
+            BIF_LAUNCH((plain_forward<T>), bif_grid(device, items * 32, THREADS, 64), THREADS, 0, stream, items, args->heads, w,
+                       args->first, d, bif_at<const T>(args->x), bif_at<const T>(args->weight), args->eps, bif_at<T>(args->y),
+                       bif_at<float>(args->rstd));
         }
     });
     BIF_LAUNCHED("head_rmsnorm");
@@ -230,15 +231,15 @@ extern "C" void bif_cuda_head_rmsnorm_backward(bif_device *device, const bif_hea
     BIF_EACH_FLOAT(args->x->dtype, {
         if (lanes > 0) {
             blocks = bif_grid(device, bif_blocks_of(items, 2) * lanes, THREADS, 4);
-            BIF_LAUNCH((head_backward<T>), blocks, THREADS, (size_t)(THREADS / lanes * d) * sizeof(float), cuda->stream, items, args->heads, w,
-                       args->first, (int)d, lanes, bif_at<const T>(args->x), bif_at<const T>(args->weight), bif_at<const float>(args->rstd),
-                       bif_at<const T>(args->dy), bif_at<T>(args->dx), partials);
+            BIF_LAUNCH((head_backward<T>), blocks, THREADS, (size_t)(THREADS / lanes * d) * sizeof(float), cuda->stream, items, args->heads,
+                       w, args->first, (int)d, lanes, bif_at<const T>(args->x), bif_at<const T>(args->weight),
+                       bif_at<const float>(args->rstd), bif_at<const T>(args->dy), bif_at<T>(args->dx), partials);
         } else {
             const int warps = d <= 1024 ? 8 : 1; /* at most 32 KiB of shared memory */
             blocks = bif_grid(device, items, warps, 4);
-            BIF_LAUNCH((plain_backward<T>), blocks, 32 * warps, (size_t)(warps * d) * sizeof(float), cuda->stream, items, args->heads, w, args->first,
-                       d, bif_at<const T>(args->x), bif_at<const T>(args->weight), bif_at<const float>(args->rstd), bif_at<const T>(args->dy),
-                       bif_at<T>(args->dx), partials);
+            BIF_LAUNCH((plain_backward<T>), blocks, 32 * warps, (size_t)(warps * d) * sizeof(float), cuda->stream, items, args->heads, w,
+                       args->first, d, bif_at<const T>(args->x), bif_at<const T>(args->weight), bif_at<const float>(args->rstd),
+                       bif_at<const T>(args->dy), bif_at<T>(args->dx), partials);
         }
     });
     BIF_LAUNCHED("head_rmsnorm_backward");

@@ -5,10 +5,10 @@ static constexpr int THREADS = 256;
 
 /* ---- patchify ---- */
 
-/* One block a strip of patches (image, row of patches): its pixels and its rows are one stretch of memory each with u8, so each byte comes from
- * DRAM once and its three readings find it in L1. A thread keeps its place in the patch (channel, y, x: the divisions) and goes from patch to patch;
- * N = 2 neighbours in x make one write. LEVELS: u8 [images,size,size,3] through the table, which lies in shared memory; else f32
- * [images,3,size,size]. */
+/* One block a strip of patches (image, row of patches): its pixels and its rows are one stretch of memory each with u8, so each byte comes
+ * from DRAM once and its three readings find it in L1. A thread keeps its place in the patch (channel, y, x: the divisions) and goes from
+ * patch to patch; N = 2 neighbours in x make one write. LEVELS: u8 [images,size,size,3] through the table, which lies in shared memory;
+ * else f32 [images,3,size,size]. */
 template <class T, bool LEVELS, int N>
 static __global__ void patchify(int side, int size, int p, const void *pixels, const float *table, T *rows)
 {
@@ -44,7 +44,7 @@ template <class T, bool LEVELS> static void launch_patchify(bif_device *device, 
 {
     const int64_t size = args->pixels->dim[2], p = args->patch, side = size / p, k = 3 * p * p, strips = args->pixels->dim[0] * side;
     const bool pairs = p % 2 == 0 && (uintptr_t)args->rows->data % (2 * sizeof(T)) == 0;
-    /* Just enough warps for the units of a patch, so that few threads sit out the last round: 294 pairs of a 14 x 14 patch take 10 warps. */
+    /* Just enough warps for the units of a patch, so that few threads sit out the last round: 294 pairs of 14 x 14 take 10 warps. */
     const int64_t units = pairs ? k / 2 : k, rounds = bif_blocks_of(units, 512);
     const int threads = (int)(bif_blocks_of(bif_blocks_of(units, rounds), 32) * 32);
     const size_t shared = LEVELS ? 768 * sizeof(float) : 0;
@@ -77,7 +77,8 @@ extern "C" void bif_cuda_patchify(bif_device *device, const bif_patchify_args *a
 
 /* rows: of an image; units: accesses of a row. */
 template <class T, int N>
-static __global__ void vit_embed(int64_t items, int64_t rows, int64_t units, int has_cls, const T *patches, const T *cls, const T *pos, T *x)
+static __global__ void vit_embed(int64_t items, int64_t rows, int64_t units, int has_cls, const T *patches, const T *cls, const T *pos,
+                                 T *x)
 {
     for (int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x; item < items; item += (int64_t)gridDim.x * THREADS) {
         const int64_t r = item / units, unit = item - r * units, image = r / rows, i = r - image * rows;
@@ -95,7 +96,8 @@ static __global__ void vit_embed(int64_t items, int64_t rows, int64_t units, int
 
 /* A thread has one access of a row of positions and goes through the images in their order, four reads under way. */
 template <class T, int N>
-static __global__ void vit_embed_backward(int64_t images, int64_t rows, int64_t units, int has_cls, const T *dx, T *dpatches, float *dcls, float *dpos)
+static __global__ void vit_embed_backward(int64_t images, int64_t rows, int64_t units, int has_cls, const T *dx, T *dpatches, float *dcls,
+                                          float *dpos)
 {
     const int64_t step = rows * units * N, items = rows * units;
     for (int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x; item < items; item += (int64_t)gridDim.x * THREADS) {

@@ -1,8 +1,8 @@
 /* LayerNorm, RMSNorm, L2 norm and their backwards. Each is bound by memory: every input is read once and every output written once.
  *
- * The wide kernels keep a row in registers, as it came from memory, from the first pass over it (the sums) to the last; as many warps share a row as
- * are needed to hold it. Rows that do not start at a multiple of 16 bytes, or too long for the registers of a block, take the plain kernels, which
- * read a row again for each pass (from L1 or L2). */
+ * The wide kernels keep a row in registers, as it came from memory, from the first pass over it (the sums) to the last; as many warps share
+ * a row as are needed to hold it. Rows that do not start at a multiple of 16 bytes, or too long for the registers of a block, take the
+ * plain kernels, which read a row again for each pass (from L1 or L2). */
 #include "kernels/partial.cuh"
 #include "kernels/wide.cuh"
 
@@ -72,7 +72,8 @@ static __global__ void __launch_bounds__(32 * MOST_WARPS)
         for (int k = 0; k < HELD; k++) {
             const int64_t unit = lane + k * threads;
             if (unit < units) {
-                const bif_words scale = bif_load_words(weight + unit * N), shift = CENTRE ? bif_load_words(bias + unit * N) : bif_no_words();
+                const bif_words scale = bif_load_words(weight + unit * N),
+                                shift = CENTRE ? bif_load_words(bias + unit * N) : bif_no_words();
                 float out[N];
 #pragma unroll
                 for (int j = 0; j < N; j++) {
@@ -93,7 +94,8 @@ static __global__ void __launch_bounds__(32 * MOST_WARPS)
 
 /* One block a row. y may be x: a thread reads an element for the last time just before it writes it. */
 template <class T, bool CENTRE>
-static __global__ void plain_forward(int64_t t, int64_t c, const T *x, const T *weight, const T *bias, float eps, T *y, float *means, float *rstds)
+static __global__ void plain_forward(int64_t t, int64_t c, const T *x, const T *weight, const T *bias, float eps, T *y, float *means,
+                                     float *rstds)
 {
     BIF_SHARED(float, shared);
     for (int64_t row = blockIdx.x; row < t; row += gridDim.x) {
@@ -136,8 +138,8 @@ static void forward(bif_device *device, const char *op, const bif_tensor *x, con
     }
     if (warps > 0) {
         const int rows = warps == 1 ? 4 : 1, threads = 32 * warps * rows;
-        BIF_LAUNCH((norm_forward<T, CENTRE>), bif_grid(device, bif_blocks_of(t, rows), 1, 1024), threads, 32 * sizeof(float), stream, t, c, warps,
-                   bif_at<const T>(x), bif_at<const T>(weight), bif_at<const T>(bias), eps, bif_at<T>(y), bif_at<float>(mean),
+        BIF_LAUNCH((norm_forward<T, CENTRE>), bif_grid(device, bif_blocks_of(t, rows), 1, 1024), threads, 32 * sizeof(float), stream, t, c,
+                   warps, bif_at<const T>(x), bif_at<const T>(weight), bif_at<const T>(bias), eps, bif_at<T>(y), bif_at<float>(mean),
                    bif_at<float>(rstd));
     } else {
         BIF_LAUNCH((plain_forward<T, CENTRE>), bif_grid(device, t, 1, 1024), PLAIN_THREADS, 32 * sizeof(float), stream, t, c,
@@ -184,13 +186,14 @@ static __device__ __forceinline__ void fetch(held_row<HOLD> &to, int64_t row, in
     to.rstd = columns > 0 ? rstds[row] : 0.0f;
 }
 
-/* A block walks over rows blockIdx.x * rows .. with the next row's loads under way while it sums the present one: the barrier of a row would
- * otherwise leave the memory idle. Its threads add up dy hat and dy of their columns over all its rows, and leave the block's sums in
- * partials [2][gridDim.x][c] ([1] for RMSNorm). dx may be dy or dres: no other thread reads what a thread writes, and it has read it before. */
+/* A block walks over rows blockIdx.x * rows .. with the next row's loads under way while it sums the present one: the barrier of a row
+ * would otherwise leave the memory idle. Its threads add up dy hat and dy of their columns over all its rows, and leave the block's sums in
+ * partials [2][gridDim.x][c] ([1] for RMSNorm). dx may be dy or dres: no other thread reads what a thread writes, and it has read it
+ * before. */
 template <class T, bool CENTRE>
 static __global__ void __launch_bounds__(32 * MOST_WARPS_BACK)
-    norm_backward(int64_t t, int c, int warps, const T *x, const T *weight, const float *means, const float *rstds, const T *dy, const T *dres,
-                  T *dx, float *partials)
+    norm_backward(int64_t t, int c, int warps, const T *x, const T *weight, const float *means, const float *rstds, const T *dy,
+                  const T *dres, T *dx, float *partials)
 {
     BIF_SHARED(float, shared); /* two buffers of [16 warps][2] sums, used in turn so that one barrier a row is enough | rows x c floats */
     constexpr int N = bif_lanes<T>::count, HOLD = HELD_BACK<T, CENTRE>, COLUMNS = HOLD * N;
@@ -210,7 +213,8 @@ static __global__ void __launch_bounds__(32 * MOST_WARPS_BACK)
     int turn = 0;
     for (int64_t base = (int64_t)blockIdx.x * rows; base < t; base += step, row += step) {
         now = next;
-        fetch<T, CENTRE, HOLD>(next, row + step, (row + step) * c + first, row + step < t ? c - first : 0, stride, x, means, rstds, dy, dres);
+        fetch<T, CENTRE, HOLD>(next, row + step, (row + step) * c + first, row + step < t ? c - first : 0, stride, x, means, rstds, dy,
+                               dres);
         float a = 0.0f, b = 0.0f;
 #pragma unroll
         for (int k = 0; k < HOLD; k++) {
@@ -284,8 +288,8 @@ static __global__ void __launch_bounds__(32 * MOST_WARPS_BACK)
 
 /* dx of any row; one block a row. */
 template <class T, bool CENTRE>
-static __global__ void plain_backward(int64_t t, int64_t c, const T *x, const T *weight, const float *means, const float *rstds, const T *dy,
-                                      const T *dres, T *dx)
+static __global__ void plain_backward(int64_t t, int64_t c, const T *x, const T *weight, const float *means, const float *rstds,
+                                      const T *dy, const T *dres, T *dx)
 {
     BIF_SHARED(float, shared);
     for (int64_t row = blockIdx.x; row < t; row += gridDim.x) {
@@ -308,7 +312,8 @@ static __global__ void plain_backward(int64_t t, int64_t c, const T *x, const T 
 
 /* partials [sets][gridDim.y][c] of the rows of group blockIdx.y, 32 columns and 8 rows side by side. */
 template <class T, bool CENTRE>
-static __global__ void plain_partials(int64_t t, int64_t c, const T *x, const float *means, const float *rstds, const T *dy, float *partials)
+static __global__ void plain_partials(int64_t t, int64_t c, const T *x, const float *means, const float *rstds, const T *dy,
+                                      float *partials)
 {
     BIF_SHARED(float, shared); /* [2][8][32] */
     const int lane = (int)(threadIdx.x & 31u), slice = (int)(threadIdx.x >> 5);
@@ -352,22 +357,23 @@ static void backward(bif_device *device, const char *op, const bif_tensor *x, co
         const int rows = warps >= 8 ? 1 : 8 / warps, threads = 32 * warps * rows;
         groups = bif_grid(device, bif_blocks_of(t, rows), 1, 512 / threads);
         groups = groups < most ? groups : most;
-        BIF_LAUNCH((norm_backward<T, CENTRE>), (unsigned)groups, threads, (size_t)(4 * MOST_WARPS_BACK + rows * c) * sizeof(float), cuda->stream, t,
-                   (int)c, warps, bif_at<const T>(x), bif_at<const T>(weight), bif_at<const float>(mean), bif_at<const float>(rstd),
-                   bif_at<const T>(dy), bif_at<const T>(dres), bif_at<T>(dx), partials);
+        BIF_LAUNCH((norm_backward<T, CENTRE>), (unsigned)groups, threads, (size_t)(4 * MOST_WARPS_BACK + rows * c) * sizeof(float),
+                   cuda->stream, t, (int)c, warps, bif_at<const T>(x), bif_at<const T>(weight), bif_at<const float>(mean),
+                   bif_at<const float>(rstd), bif_at<const T>(dy), bif_at<const T>(dres), bif_at<T>(dx), partials);
         BIF_LAUNCHED(op);
     } else {
         groups = bif_blocks_of(t, 8) < 64 ? bif_blocks_of(t, 8) : 64;
         groups = groups < most ? groups : most;
         if (partials != NULL) { /* before dx, which may be dy */
-            BIF_LAUNCH((plain_partials<T, CENTRE>), dim3((unsigned)bif_blocks_of(c, 32), (unsigned)groups), 256, 512 * sizeof(float), cuda->stream,
-                       t, c, bif_at<const T>(x), bif_at<const float>(mean), bif_at<const float>(rstd), bif_at<const T>(dy), partials);
+            BIF_LAUNCH((plain_partials<T, CENTRE>), dim3((unsigned)bif_blocks_of(c, 32), (unsigned)groups), 256, 512 * sizeof(float),
+                       cuda->stream, t, c, bif_at<const T>(x), bif_at<const float>(mean), bif_at<const float>(rstd), bif_at<const T>(dy),
+                       partials);
             BIF_LAUNCHED(op);
         }
         if (dx != NULL) {
             BIF_LAUNCH((plain_backward<T, CENTRE>), bif_grid(device, t, 1, 1024), PLAIN_THREADS, 32 * sizeof(float), cuda->stream, t, c,
-                       bif_at<const T>(x), bif_at<const T>(weight), bif_at<const float>(mean), bif_at<const float>(rstd), bif_at<const T>(dy),
-                       bif_at<const T>(dres), bif_at<T>(dx));
+                       bif_at<const T>(x), bif_at<const T>(weight), bif_at<const float>(mean), bif_at<const float>(rstd),
+                       bif_at<const T>(dy), bif_at<const T>(dres), bif_at<T>(dx));
             BIF_LAUNCHED(op);
         }
     }
@@ -422,7 +428,8 @@ template <class T, int N> static __global__ void l2norm(int64_t t, int64_t c, co
 }
 
 /* dx = (dy - y (y . dy)) inv; a row below the clamp was multiplied with a constant, so nothing is projected out there. */
-template <class T, int N> static __global__ void l2norm_backward(int64_t t, int64_t c, const float *y, const float *inv, const float *dy, T *dx)
+template <class T, int N>
+static __global__ void l2norm_backward(int64_t t, int64_t c, const float *y, const float *inv, const float *dy, T *dx)
 {
     const int lane = (int)(threadIdx.x & 31u);
     for (int64_t row = (int64_t)blockIdx.x * 4 + threadIdx.x / 32; row < t; row += (int64_t)gridDim.x * 4) {

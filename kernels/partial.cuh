@@ -1,7 +1,7 @@
 /* Second stage of parameter gradients that are sums over rows. Included by *_cuda.cu only.
  *
- * A first kernel leaves `groups` partial sums of `columns` floats in the device's scratch, [sets][groups][columns]; this one adds them in the
- * order of the groups, so the bits depend on the shapes and the GPU's number of multiprocessors and on nothing else. */
+ * A first kernel leaves `groups` partial sums of `columns` floats in the device's scratch, [sets][groups][columns]; this one adds them in
+ * the order of the groups, so the bits depend on the shapes and the GPU's number of multiprocessors and on nothing else. */
 #pragma once
 #include "kernels/cuda.cuh"
 
@@ -32,8 +32,8 @@ static __global__ void bif_partial_kernel(const float *partials, int64_t groups,
 }
 
 /* first [columns] += sums of set 0, second [columns] += sums of set 1; each may be NULL. */
-static inline void bif_add_partials(bif_device *device, const char *op, const float *partials, int64_t groups, int64_t columns, float *first,
-                                    float *second)
+static inline void bif_add_partials(bif_device *device, const char *op, const float *partials, int64_t groups, int64_t columns,
+                                    float *first, float *second)
 {
     if (first == NULL && second == NULL) {
         return;

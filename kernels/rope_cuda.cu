@@ -7,14 +7,14 @@ static constexpr int THREADS = 256, MOST_PAIRS = 256;
 
 /* ---- rope ---- */
 
-/* theta^(-2i/D) in double, rounded to f32 once: computed on the host as the CPU device does and handed over by value (1 KiB of parameters). */
+/* theta^(-2i/D) in double, rounded to f32 once: computed on the host as the CPU device does, and handed over by value (1 KiB). */
 typedef struct {
     float at[MOST_PAIRS];
 } frequencies;
 
-/* Pairs [from, from + pairs) of every head. A block takes `together` rows: sine and cosine of their angles once into shared memory (with 64 pairs
- * and 4 rows one sincosf a thread), then all heads of the rows, N pairs an access. The angle is a product of f32 numbers, as the checkpoints were
- * trained. */
+/* Pairs [from, from + pairs) of every head. A block takes `together` rows: sine and cosine of their angles once into shared memory (with 64
+ * pairs and 4 rows one sincosf a thread), then all heads of the rows, N pairs an access. The angle is a product of f32 numbers, as the
+ * checkpoints were trained. */
 template <class T, int N>
 static __global__ void rope(int64_t t, int64_t w, int heads, int half, int from, int pairs, int together, frequencies frequency, float sign,
                             const int32_t *pos, T *rows)
@@ -75,11 +75,11 @@ extern "C" void bif_cuda_rope(bif_device *device, const bif_rope_args *args)
         BIF_EACH_FLOAT(args->rows->dtype, {
             constexpr int N = bif_lanes<T>::count;
             if (bif_wide(args->rows, w) && half % N == 0) {
-                BIF_LAUNCH((rope<T, N>), blocks, THREADS, shared, bif_cuda_of(device)->stream, t, w, (int)args->heads, (int)half, (int)from, pairs,
-                           together, frequency, sign, bif_at<const int32_t>(args->pos), bif_at<T>(args->rows));
+                BIF_LAUNCH((rope<T, N>), blocks, THREADS, shared, bif_cuda_of(device)->stream, t, w, (int)args->heads, (int)half, (int)from,
+                           pairs, together, frequency, sign, bif_at<const int32_t>(args->pos), bif_at<T>(args->rows));
             } else {
-                BIF_LAUNCH((rope<T, 1>), blocks, THREADS, shared, bif_cuda_of(device)->stream, t, w, (int)args->heads, (int)half, (int)from, pairs,
-                           together, frequency, sign, bif_at<const int32_t>(args->pos), bif_at<T>(args->rows));
+                BIF_LAUNCH((rope<T, 1>), blocks, THREADS, shared, bif_cuda_of(device)->stream, t, w, (int)args->heads, (int)half, (int)from,
+                           pairs, together, frequency, sign, bif_at<const int32_t>(args->pos), bif_at<T>(args->rows));
             }
         });
         BIF_LAUNCHED("rope");
@@ -88,8 +88,8 @@ extern "C" void bif_cuda_rope(bif_device *device, const bif_rope_args *args)
 
 /* ---- SwiGLU ---- */
 
-/* Accurate in f32. With bf16 the short forms: their error of some 2^-21 vanishes in a rounding to 2^-9, and the long ones would be as much work as
- * the memory leaves time for. */
+/* Accurate in f32. With bf16 the short forms: their error of some 2^-21 vanishes in a rounding to 2^-8, and the long ones would be as much
+ * work as the memory leaves time for. */
 template <class T> static __device__ __forceinline__ float sigmoid(float x);
 template <> __device__ __forceinline__ float sigmoid<float>(float x)
 {
@@ -167,8 +167,8 @@ extern "C" void bif_cuda_swiglu_backward(bif_device *device, const bif_swiglu_ba
     BIF_EACH_FLOAT(args->dy->dtype, {
         constexpr int N = bif_lanes<T>::count;
         if (bif_wide(args->gu, f) && bif_wide(args->dy, f) && bif_wide(args->dgu, f)) {
-            BIF_LAUNCH((swiglu_backward<T, N>), bif_grid(device, t * f / N, THREADS, 256), THREADS, 0, stream, t, f, bif_at<const T>(args->gu),
-                       bif_at<const T>(args->dy), bif_at<T>(args->dgu));
+            BIF_LAUNCH((swiglu_backward<T, N>), bif_grid(device, t * f / N, THREADS, 256), THREADS, 0, stream, t, f,
+                       bif_at<const T>(args->gu), bif_at<const T>(args->dy), bif_at<T>(args->dgu));
         } else {
             BIF_LAUNCH((swiglu_backward<T, 1>), bif_grid(device, t * f, THREADS, 256), THREADS, 0, stream, t, f, bif_at<const T>(args->gu),
                        bif_at<const T>(args->dy), bif_at<T>(args->dgu));

@@ -1,12 +1,12 @@
-/* Ops that move or add whole rows, and the rows of pictures. The host does not see the indices, so an index out of range (at or above the number
- * of rows, or below 0 where the op does not give that a meaning) ends the kernel with __trap(): nothing outside of a tensor is touched, and the next
- * call of the device reports the failure. */
+/* Ops that move or add whole rows. The host does not see the indices, so an index out of range (at or above the number of rows, or below 0
+ * where the op does not give that a meaning) ends the kernel with __trap(): nothing outside of a tensor is touched, and the next call of the
+ * device reports the failure. */
 #include "kernels/wide.cuh"
 
 static constexpr int THREADS = 256, AHEAD = 4;
 
-/* A warp works on chunks of 32 * AHEAD accesses of one row (2 KiB of wide ones: a row of 1024 bf16), so that each thread has AHEAD reads under way
- * behind the one of the row's index. Chunk `item` of all rows: row item / chunks, accesses from (item % chunks) * 32 * AHEAD on. */
+/* A warp works on chunks of 32 * AHEAD accesses of one row (2 KiB of wide ones: a row of 1024 bf16), so that each thread has AHEAD reads
+ * under way behind the one of the row's index. Chunk `item` of all rows: row item / chunks, accesses from item % chunks * 32 * AHEAD on. */
 static __device__ __forceinline__ int64_t first_item(void)
 {
     return (int64_t)blockIdx.x * (THREADS / 32) + threadIdx.x / 32;
@@ -55,7 +55,8 @@ static __global__ void move_rows(int64_t rows, int64_t units, bool scatter, cons
     }
 }
 
-static void launch_move(bif_device *device, const char *op, bool scatter, const bif_tensor *from, const bif_tensor *index, const bif_tensor *to)
+static void launch_move(bif_device *device, const char *op, bool scatter, const bif_tensor *from, const bif_tensor *index,
+                        const bif_tensor *to)
 {
     cudaStream_t stream = bif_cuda_of(device)->stream;
     const int64_t rows = index->dim[0], c = from->dim[1], limit = scatter ? to->dim[0] : from->dim[0];
@@ -89,11 +90,11 @@ extern "C" void bif_cuda_gather_rows(bif_device *device, const bif_gather_rows_a
 /* ---- rows added to rows that may be the same: to[index[i]] += from[i], the same bits whatever the order of the blocks ----
  *
  * 1. count_rows: how often each row of `to` is named (integer additions: their order does not show), and where first.
- * 2. list_rows: the block of the first i that names a row writes the list of all such i, in their order. It reads index[] from there on until it has
- *    found them all; a row named once costs nothing. Worst case: (rows named twice or more) x count x 4 bytes, from L2: 8192 tokens with 1500
- *    repeated ids read at most 50 MB, less than the 64 MB of their gradients at C = 4096.
- * 3. sum_rows: a block for each such i and 32 accesses of columns. Its 8 warps sum an eighth of the list each, and the eighths are added in order:
- *    a row named a thousand times (a position, a full stop) is 125 additions long instead of 1000. */
+ * 2. list_rows: the block of the first i that names a row writes the list of all such i, in their order. It reads index[] from there on
+ *    until it has found them all; a row named once costs nothing. Worst case: (rows named twice or more) x count x 4 bytes, from L2: 8192
+ *    tokens with 1500 repeated ids read at most 50 MB, less than the 64 MB of their gradients at C = 4096.
+ * 3. sum_rows: a block for each such i and 32 accesses of columns. Its 8 warps sum an eighth of the list each, and the eighths are added
+ *    in order: a row named a thousand times (a position, a full stop) is 125 additions long instead of 1000. */
 static constexpr int EACH = 16; /* indices a thread looks at before a barrier: 4096 a block */
 
 typedef struct {
@@ -127,7 +128,7 @@ static __global__ void list_rows(int count, const int32_t *index, row_lists list
     }
     __syncthreads();
     int found = 1;
-    for (int base = i + 1; found < wanted; base += THREADS * EACH) {
+    for (int base = i + 1; found < wanted && base < count; base += THREADS * EACH) {
         const int from = base + warp * 32 * EACH;
         unsigned hits[EACH];
         int mine = 0;
@@ -227,8 +228,8 @@ static void add_to_rows(bif_device *device, const char *op, const bif_tensor *fr
     BIF_LAUNCH(count_rows, bif_grid(device, count, THREADS, 8), THREADS, 0, cuda->stream, (int)count, at, limit, lists);
     BIF_LAUNCH(list_rows, (unsigned)count, THREADS, 9 * sizeof(int), cuda->stream, (int)count, at, lists);
     if (bif_wide(from, c)) {
-        BIF_LAUNCH((sum_rows<S, D, N>), dim3((unsigned)count, (unsigned)bif_blocks_of(c, 32 * N)), THREADS, 256 * N * sizeof(float), cuda->stream,
-                   (int)count, c, bif_at<const S>(from), at, lists, bif_at<D>(to));
+        BIF_LAUNCH((sum_rows<S, D, N>), dim3((unsigned)count, (unsigned)bif_blocks_of(c, 32 * N)), THREADS, 256 * N * sizeof(float),
+                   cuda->stream, (int)count, c, bif_at<const S>(from), at, lists, bif_at<D>(to));
     } else {
         BIF_LAUNCH((sum_rows<S, D, 1>), dim3((unsigned)count, (unsigned)bif_blocks_of(c, 32)), THREADS, 256 * sizeof(float), cuda->stream,
                    (int)count, c, bif_at<const S>(from), at, lists, bif_at<D>(to));
@@ -252,7 +253,8 @@ extern "C" void bif_cuda_scatter_rows(bif_device *device, const bif_scatter_rows
 
 /* ---- y[t] += table[pos[t]] ---- */
 
-template <class T, int N> static __global__ void add_rows(int64_t rows, int64_t units, const T *table, int64_t limit, const int32_t *pos, T *y)
+template <class T, int N>
+static __global__ void add_rows(int64_t rows, int64_t units, const T *table, int64_t limit, const int32_t *pos, T *y)
 {
     const int lane = (int)(threadIdx.x & 31u);
     const int64_t chunks = (units + 32 * AHEAD - 1) / (32 * AHEAD);
@@ -292,8 +294,8 @@ extern "C" void bif_cuda_add_rows(bif_device *device, const bif_add_rows_args *a
     BIF_EACH_FLOAT(args->y->dtype, {
         constexpr int N = bif_lanes<T>::count;
         if (bif_wide(args->y, c) && bif_wide(args->table, c)) {
-            BIF_LAUNCH((add_rows<T, N>), row_blocks(device, rows, c / N), THREADS, 0, stream, rows, c / N, bif_at<const T>(args->table), limit,
-                       bif_at<const int32_t>(args->pos), bif_at<T>(args->y));
+            BIF_LAUNCH((add_rows<T, N>), row_blocks(device, rows, c / N), THREADS, 0, stream, rows, c / N, bif_at<const T>(args->table),
+                       limit, bif_at<const int32_t>(args->pos), bif_at<T>(args->y));
         } else {
             BIF_LAUNCH((add_rows<T, 1>), row_blocks(device, rows, c), THREADS, 0, stream, rows, c, bif_at<const T>(args->table), limit,
                        bif_at<const int32_t>(args->pos), bif_at<T>(args->y));

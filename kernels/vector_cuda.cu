@@ -1,6 +1,6 @@
-/* Ops on flat arrays: axpy, scale, sums, AdamW. All are bound by memory: a thread keeps four 16-byte reads of each array in flight, where it
- * has nothing else to read; a single one would leave 2048 threads x 16 bytes = 32 KiB a multiprocessor under way, which is about what the latency
- * of HBM times its bandwidth asks for, with nothing to spare. */
+/* Ops on flat arrays: axpy, scale, sums, AdamW. All are bound by memory: a thread keeps four 16-byte reads of each array in flight, where
+ * it has nothing else to read; a single one would leave 2048 threads x 16 bytes = 32 KiB a multiprocessor under way, which is about what
+ * the latency of HBM times its bandwidth asks for, with nothing to spare. */
 #include <cmath>
 
 #include "kernels/wide.cuh"
@@ -267,10 +267,10 @@ static __device__ __forceinline__ float adamw_one(const adamw_numbers &k, float 
     return p > k.max ? k.max : p;
 }
 
-/* The f32 master in two halves. With b its bits: high = (b + 0x8000) >> 16 is b >> 16, one more when the lower half is 0x8000 or above (rounding to
- * nearest, ties away from zero), and in just that case (int16)lower = lower - 0x10000. So (high << 16) + (int16)lower = b in both cases,
- * modulo 2^32: exact. A carry into the exponent is right too (the next bf16 is a power of two, or infinity after the largest). Only a NaN must
- * not carry: 0x7fffffff would become -0 in the half that the model computes with, so a NaN is stored as 0x7fc0, 0. */
+/* The f32 master in two halves. With b its bits: high = (b + 0x8000) >> 16 is b >> 16, one more when the lower half is 0x8000 or above
+ * (rounding to nearest, ties away from zero), and in just that case (int16)lower = lower - 0x10000. So (high << 16) + (int16)lower = b in
+ * both cases, modulo 2^32: exact. A carry into the exponent is right too (the next bf16 is a power of two, or infinity after the largest).
+ * Only a NaN must not carry: 0x7fffffff would become -0 in the half that the model computes with, so a NaN is stored as 0x7fc0, 0. */
 static __device__ __forceinline__ float master_join(uint16_t high, uint16_t low)
 {
     return __uint_as_float(((unsigned)high << 16) + (unsigned)(int)(int16_t)low);
@@ -286,7 +286,8 @@ static __device__ __forceinline__ void master_split(float p, uint16_t &high, uin
 /* N elements a step: 4, which makes 16-byte accesses of m, v and grad, and 8-byte ones (256 a warp) of the halves; 28 bytes move for an
  * element either way. */
 template <bool SPLIT, int N>
-static __global__ void adamw(int64_t n, adamw_numbers k, float *param, uint16_t *high, uint16_t *low, float *first, float *second, const float *grad)
+static __global__ void adamw(int64_t n, adamw_numbers k, float *param, uint16_t *high, uint16_t *low, float *first, float *second,
+                             const float *grad)
 {
     const int64_t units = n / N, step = (int64_t)gridDim.x * THREADS;
     const int64_t me = (int64_t)blockIdx.x * THREADS + threadIdx.x;

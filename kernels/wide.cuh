@@ -1,7 +1,8 @@
 /* 16 bytes of a floating tensor kept as they came from memory. Included by *_cuda.cu only.
  *
- * A kernel that holds a row between two passes holds it in this form and converts at each use: nvcc gives every bf16 of a bif_pack a register of
- * its own as soon as it is loaded (twice the four registers that hold the eight of them), and registers are what limits the bytes under way. */
+ * A kernel that holds a row between two passes holds it in this form and converts at each use: nvcc gives every bf16 of a bif_pack a
+ * register of its own as soon as it is loaded (twice the four registers that hold the eight of them), and registers are what limits the
+ * bytes under way. */
 #pragma once
 #include "kernels/cuda.cuh"
 

@@ -229,8 +229,8 @@ Test(elementwise, adamw_limits)
         ((float *)free.data)[5] = ((float *)held.data)[5] = NAN;
         ((float *)free.data)[6] = ((float *)held.data)[6] = INFINITY;
         other_m = ref_copy(&m), other_v = ref_copy(&v);
-        bif_adamw_args args = {.param = &free, .m = &m, .v = &v, .grad = &grad, .lr = 0.5, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .grad_scale = 1, .step = 1};
-        args.min = -INFINITY, args.max = INFINITY;
+        bif_adamw_args args = {.param = &free, .m = &m, .v = &v, .grad = &grad, .lr = 0.5, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8};
+        args.grad_scale = 1, args.step = 1, args.min = -INFINITY, args.max = INFINITY;
         bif_adamw(device, &args);
         args.param = &held, args.m = &other_m, args.v = &other_v, args.min = -0.25f, args.max = 0.75f;
         bif_adamw(device, &args);
@@ -249,4 +249,41 @@ Test(elementwise, adamw_limits)
         cr_assert(low > 10 && high > 10);
     }
     ref_done();
+}
+
+/* The bf16 half of a split parameter is what the model computes with: not a number there too when the whole is none. */
+Test(elementwise, split_adamw_shows_nan)
+{
+    bif_device *device = NULL;
+    if (!ref_bf16()) {
+        return;
+    }
+    cr_assert_eq(bif_device_open("cuda", 0, &device), BIF_OK, "%s", bif_error_message());
+    const uint32_t wanted[] = {0x7FC00000, 0x7F800000, 0xFF800000, 0x3F80FFFF, 0xBF7F8000, 0x7F7FFFFF};
+    float grad[] = {NAN, 0, 0, 0, 0, 0}, moments[6] = {0};
+    uint16_t high[6], low[6];
+    for (int i = 0; i < 6; i++) {
+        low[i] = (uint16_t)wanted[i];
+        high[i] = (uint16_t)((wanted[i] + 0x8000u) >> 16);
+    }
+    const void *host[] = {high, low, moments, moments, grad};
+    const bif_dtype types[] = {BIF_DTYPE_BF16, BIF_DTYPE_U16, BIF_DTYPE_F32, BIF_DTYPE_F32, BIF_DTYPE_F32};
+    bif_tensor there[5];
+    for (int i = 0; i < 5; i++) {
+        void *memory = NULL;
+        cr_assert_eq(device->alloc(device, 32, &memory), BIF_OK);
+        there[i] = bif_tensor1(memory, types[i], 6);
+        device->copy_in(device, memory, host[i], bif_bytes(&there[i]));
+    }
+    bif_adamw_args args = {.param = &there[0], .low = &there[1], .m = &there[2], .v = &there[3], .grad = &there[4], .step = 1};
+    args.beta1 = 0.9, args.beta2 = 0.95, args.eps = 1e-8, args.grad_scale = 1, args.lr = 0.1, args.min = -INFINITY, args.max = INFINITY;
+    bif_adamw(device, &args);
+    uint16_t got_high[6], got_low[6];
+    device->copy_out(device, got_high, there[0].data, sizeof got_high);
+    device->copy_out(device, got_low, there[1].data, sizeof got_low);
+    for (int i = 0; i < 6; i++) {
+        cr_assert(got_high[i] == high[i] && got_low[i] == (i == 0 ? 0 : low[i]), "%d: %04x %04x", i, got_high[i], got_low[i]);
+        device->release(device, i < 5 ? there[i].data : NULL);
+    }
+    bif_device_close(device);
 }

@@ -1,6 +1,6 @@
-/* Shapes that the kernels of a CUDA device treat apart from the small ones of the other tests: rows of several warps, rows too long for registers,
- * heads on 16-byte boundaries, thousands of equal indices. The formulas of the gradients are checked by differences there; here they are
- * written out in double. */
+/* Shapes that the kernels of a CUDA device treat apart from the small ones of the other tests: rows of several warps, rows too long for
+ * registers, heads on 16-byte boundaries, thousands of equal indices. The formulas of the gradients are checked by differences there; here
+ * they are written out in double. */
 #include "ref.h"
 
 /* t is no multiple of 32 plus 1, so that mirror.h leaves the tensors on 16-byte boundaries. */
@@ -98,12 +98,14 @@ Test(wide, head_rmsnorm)
             norm_reference(false, 1, d, wx + at, ww, NULL, wdy + at, none, y + at, dx + at, dweight);
         }
         REF_EACH_DEVICE (device) {
-            bif_tensor same = ref_copy(&x), apart = ref_copy(&x), rstd = ref_f32(t, heads, 0), dx_got = ref_copy(&dy), dw_got = ref_copy(&dw);
+            bif_tensor same = ref_copy(&x), apart = ref_copy(&x), rstd = ref_f32(t, heads, 0), dx_got = ref_copy(&dy),
+                       dw_got = ref_copy(&dw);
             bif_head_rmsnorm(device, &(bif_head_rmsnorm_args){&same, &weight, first, heads, d, 1e-5f, &same, NULL});
             bif_head_rmsnorm(device, &(bif_head_rmsnorm_args){&x, &weight, first, heads, d, 1e-5f, &apart, &rstd});
             ref_close("y in place", same.data, y, t * w, ref_stored(1e-5));
             ref_close("y", apart.data, y, t * w, ref_stored(1e-5));
-            bif_head_rmsnorm_backward(device, &(bif_head_rmsnorm_backward_args){&x, &weight, &rstd, &dx_got, first, heads, d, &dx_got, &dw_got});
+            bif_head_rmsnorm_backward(device,
+                                      &(bif_head_rmsnorm_backward_args){&x, &weight, &rstd, &dx_got, first, heads, d, &dx_got, &dw_got});
             ref_close("dx", dx_got.data, dx, t * w, ref_stored(1e-5));
             ref_close("dweight", dw_got.data, dweight, d, 1e-5);
         }
