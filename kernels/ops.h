@@ -13,8 +13,8 @@
  *  - Shapes, dtypes and aliasing are checked once in ops.c for all devices; a mismatch is a bug of the caller and aborts
  *    with the op's name and the shapes (BIF_BUG_IF), so ops return nothing. Arithmetic failures (NaN, Inf) pass through and are
  *    caught by the guard (bif_sumsq).
- *  - An index out of range ends the program: on the CPU with a message that names it; on CUDA, where the host does not see it, the kernel
- *    traps before it touches anything outside of a tensor, and the next call that waits for the device fails.
+ *  - An index of a row out of range ends the program: on the CPU with a message that names it; on CUDA, where the host does not see it,
+ *    the kernel traps before it touches anything outside of a tensor, and the next call that waits for the device fails.
  *  - Same inputs, same number of threads: same bits. No data-dependent order of sums (CUDA attention's backward may leave this rule when
  *    the device is not `deterministic`).
  */
