@@ -35,8 +35,8 @@ void bif_comm_reduce_scatter(bif_comm *comm, bif_device *device, bif_tensor *x);
 void bif_comm_allgather(bif_comm *comm, bif_device *device, bif_tensor *x);
 /* A reduce_scatter whose parts start while others are still computed. reduce_begin(from, to): x[from, to) is final on this rank, as of the ops
  * called so far; the calls come with the same ranges in the same order on all ranks, and no other collective between the first and reduce_end,
- * where they must have covered x. After reduce_end x is as after reduce_scatter. The sums are summed piece by piece on a stream of their own where
- * bif_comm_overlaps says so (GPUs); elsewhere reduce_begin does nothing and reduce_end sums all. */
+ * where they must have covered x. After reduce_end x is as after reduce_scatter. Where bif_comm_overlaps says so (connected GPUs) the ranges are summed
+ * on a stream of their own, beside the ops called meanwhile; elsewhere reduce_begin does nothing and reduce_end sums all. */
 bool bif_comm_overlaps(const bif_comm *comm);
 void bif_comm_reduce_begin(bif_comm *comm, bif_device *device, bif_tensor *x, int64_t from, int64_t to);
 void bif_comm_reduce_end(bif_comm *comm, bif_device *device, bif_tensor *x);

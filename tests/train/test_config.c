@@ -267,7 +267,7 @@ Test(config, digest_covers_what_changes_numbers)
     bif_config_digest(&config, base);
     static const char *const same[] = {"output=elsewhere", "threads=3", "train.log_every=1", "train.keep=9", "train.stop_after=4",
                                        "data.prefetch=9", "data.cache_mib=5", "train.checkpoint_every=7", "data.shards=[moved]",
-                                       "precision=fp32", "deterministic=no"};
+                                       "precision=fp32", "deterministic=no", "train.recompute=yes"};
     for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
         cr_assert_eq(load_set(GOOD, same[i]), BIF_OK);
         bif_config_digest(&config, other);
