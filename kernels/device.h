@@ -29,15 +29,16 @@ struct bif_device {
      * Host memory that copies run from while the host goes on. */
     bif_status (*alloc_host)(bif_device *device, size_t bytes, void **out);
     void (*release_host)(bif_device *device, void *memory);
-    /* Feeding slot 0 or 1 (train/inputs.h): feed copies to the device on the input stream, once ops called before the slot's last feed_done are
-     * through; ops called after feed_wait see the copy; feed_free returns when the slot's host memory may be filled again. */
+    /* Feeding slot 0 or 1 (train/inputs.h): feed copies to the device on the input stream, once ops called before the slot's last feed_done
+     * are through; ops called after feed_wait see the copy; feed_free returns when the slot's host memory may be filled again. */
     void (*feed)(bif_device *device, int slot, void *to, const void *host, size_t bytes);
     void (*feed_wait)(bif_device *device, int slot);
     void (*feed_done)(bif_device *device, int slot);
     void (*feed_free)(bif_device *device, int slot);
-    /* A sequence of ops that comes again with the same addresses and sizes under the same key, between record_begin and record_end. True: call the
-     * ops, then record_end, and as long as that is true call them and it again: the recording failed and nothing was computed. False: they were
-     * all launched from a recording, call none of them, nor record_end. In between nothing may synchronise, allocate or copy from or to the host. */
+    /* A sequence of ops that comes again with the same addresses and sizes under the same key, between record_begin and record_end. True:
+     * call the ops, then record_end, and as long as that is true call them and it again: the recording failed and nothing was computed.
+     * False: they were all launched from a recording, call none of them, nor record_end. In between nothing may synchronise, allocate or
+     * copy from or to the host. */
     bool (*record_begin)(bif_device *device, uint64_t key);
     bool (*record_end)(bif_device *device);
     size_t (*free_bytes)(bif_device *device); /* device memory that alloc could still give */

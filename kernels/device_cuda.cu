@@ -153,7 +153,8 @@ static bif_status prepare(bif_device *device)
     const cublasStatus_t status = cublasLtCreate(&cuda->blas);
     if (status != CUBLAS_STATUS_SUCCESS) {
         cuda->blas = NULL;
-        return bif_fail(BIF_ERR_USAGE, "%s: cuBLASLt does not start (status %d); check that its library fits the driver", device->name, (int)status);
+        return bif_fail(BIF_ERR_USAGE, "%s: cuBLASLt does not start (status %d); check that its library fits the driver", device->name,
+                        (int)status);
     }
     bif_cuda_record_open(device);
     return BIF_OK;
@@ -203,7 +204,8 @@ bif_status bif_device_open_cuda(int index, bif_device **out)
         return bif_fail(BIF_ERR_USAGE, "cuda:%d cannot be used: %s; use another GPU or device: cpu", index, cudaGetErrorString(result));
     }
     if (properties.major < 8) { /* no bf16 tensor cores before */
-        return bif_fail(BIF_ERR_USAGE, "cuda:%d is %.80s of compute capability %d.%d; 8.0 (A100) or newer is needed: use another GPU or device: cpu",
+        return bif_fail(BIF_ERR_USAGE, "cuda:%d is %.80s of compute capability %d.%d; 8.0 (A100) or newer is needed: use another GPU or "
+                        "device: cpu",
                         index, properties.name, properties.major, properties.minor);
     }
     bif_device *device = (bif_device *)bif_calloc(1, sizeof *device);

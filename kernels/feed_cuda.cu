@@ -8,7 +8,8 @@ static bif_status alloc_host(bif_device *device, size_t bytes, void **out)
     if (result != cudaSuccess) {
         *out = NULL;
         (void)cudaGetLastError();
-        return bif_fail(BIF_ERR_MEMORY, "%s: %zu bytes of pinned host memory are not to be had (%s); lower batch.micro_tokens or batch.micro_samples",
+        return bif_fail(BIF_ERR_MEMORY, "%s: %zu bytes of pinned host memory are not to be had (%s); lower batch.micro_tokens or "
+                        "batch.micro_samples",
                         device->name, bytes, cudaGetErrorString(result));
     }
     return BIF_OK;

@@ -1,8 +1,9 @@
-/* Recording sequences of ops as CUDA graphs: a micro-step of a small model is thousands of launches of a few microseconds each, which the host
- * can hardly call as fast as the GPU ends them; a graph is one call.
+/* Recording sequences of ops as CUDA graphs: a micro-step of a small model is thousands of launches of a few microseconds each, which the
+ * host can hardly call as fast as the GPU ends them; a graph is one call.
  *
- * A key runs as usual when it first comes (what kernels need to set up is done then), is captured when it comes again, and launched from then on.
- * Ragged batches bring keys that never come again, so being seen costs a number in a table and only what repeats takes one of the graphs. */
+ * A key runs as usual when it first comes (what kernels need to set up is done then), is captured when it comes again, and launched from
+ * then on. Ragged batches bring keys that never come again, so being seen costs a number in a table and only what repeats takes one of the
+ * graphs. */
 #include <cstdlib>
 #include <cstring>
 

@@ -1,4 +1,5 @@
-/* The host backend of train/comm.h on Open MPI. Device memory is host memory here; a CUDA device brings its own backend (train/comm_device.h). */
+/* The host backend of train/comm.h on Open MPI. Device memory is host memory here; a CUDA device brings its own backend
+ * (train/comm_device.h). */
 #include "train/comm_device.h"
 
 #include <limits.h>
@@ -19,8 +20,8 @@ struct bif_comm {
 static bif_status bif_nccl_start(bif_comm *comm, bif_device *device, bif_comm_device **out)
 {
     *out = NULL;
-    return bif_fail(BIF_ERR_USAGE, "%d ranks on %s need NCCL, which this bifocal was built without; use device: cpu or one rank, or build with "
-                    "-DBIFOCAL_NCCL=ON", bif_comm_world(comm), device->name);
+    return bif_fail(BIF_ERR_USAGE, "%d ranks on %s need NCCL, which this bifocal was built without; use device: cpu or one rank, or build "
+                    "with -DBIFOCAL_NCCL=ON", bif_comm_world(comm), device->name);
 }
 #endif
 
@@ -116,7 +117,8 @@ bif_status bif_comm_connect(bif_comm *comm, bif_device *device)
     }
     bif_comm_sum_f64(comm, &gpus, 1);
     if (gpus > 0.0 && gpus < (double)comm->world) {
-        return bif_fail(BIF_ERR_USAGE, "%.0f of %d ranks have a usable GPU and the others do not; set device: cpu, or start ranks only where GPUs are",
+        return bif_fail(BIF_ERR_USAGE, "%.0f of %d ranks have a usable GPU and the others do not; set device: cpu, or start ranks only "
+                        "where GPUs are",
                         gpus, comm->world);
     }
     return gpus > 0.0 ? bif_nccl_start(comm, device, &comm->device) : BIF_OK;
@@ -141,7 +143,8 @@ static const int64_t GATHER_PIECE = (int64_t)1 << 22;
 /* gather: bytes only travel, so any type of 2 or 4 bytes will do. A rank alone sends nothing, wherever its memory is. */
 static void check_tensor(const bif_comm *comm, const bif_device *device, const bif_tensor *x, bool gather)
 {
-    BIF_BUG_IF(comm->world > 1 && device->kind != BIF_DEVICE_CPU && comm->device == NULL, "a collective on %s, which is not connected", device->name);
+    BIF_BUG_IF(comm->world > 1 && device->kind != BIF_DEVICE_CPU && comm->device == NULL, "a collective on %s, which is not connected",
+               device->name);
     const size_t size = bif_dtype_size(x->dtype);
     BIF_BUG_IF(gather ? size != 2 && size != 4 : x->dtype != BIF_DTYPE_F32, "collective on a tensor of %s", bif_dtype_name(x->dtype));
 }

@@ -1,7 +1,7 @@
 /* Tensors between GPUs through NCCL; MPI only brings the ranks together. In builds with CUDA and NCCL.
  *
- * The communicator does not block: a call that has to talk to other ranks first says so, and is asked again until it is through or the time limit
- * is over. So a rank that died leaves the others with a message and not with a GPU that waits for ever. */
+ * The communicator does not block: a call that has to talk to other ranks first says so, and is asked again until it is through or the time
+ * limit is over. So a rank that died leaves the others with a message and not with a GPU that waits for ever. */
 #include <cuda_runtime.h>
 #include <nccl.h>
 #include <sched.h>
@@ -202,8 +202,8 @@ static bif_status own_gpus(bif_comm *comm)
     for (int r = 1; r < world && st == BIF_OK; r++) {
         for (int s = 0; s < r && st == BIF_OK; s++) {
             if (memcmp(ids[r], ids[s], sizeof properties.uuid) == 0) {
-                st = bif_fail(BIF_ERR_USAGE, "ranks %d and %d have the same GPU, and NCCL needs one for each; start as many ranks on a node as it "
-                              "has GPUs and set device: cuda", s, r);
+                st = bif_fail(BIF_ERR_USAGE, "ranks %d and %d have the same GPU, and NCCL needs one for each; start as many ranks on a "
+                              "node as it has GPUs and set device: cuda", s, r);
             }
         }
     }
@@ -232,7 +232,8 @@ static bif_status join(gpus *g, const ncclUniqueId *id)
     const ncclResult_t result = settle(g, ncclCommInitRankConfig(&g->nccl, g->world, *id, g->rank, &config));
     return result == ncclSuccess
                ? BIF_OK
-               : bif_fail(BIF_ERR_IO, "NCCL did not start: %s; NCCL_DEBUG=INFO says more, NCCL_SOCKET_IFNAME chooses the network", reason(g, result));
+               : bif_fail(BIF_ERR_IO, "NCCL did not start: %s; NCCL_DEBUG=INFO says more, NCCL_SOCKET_IFNAME chooses the network",
+                          reason(g, result));
 }
 
 bif_status bif_nccl_start(bif_comm *comm, bif_device *device, bif_comm_device **out)

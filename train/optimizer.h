@@ -1,6 +1,6 @@
 /* AdamW with ZeRO-1: rank r keeps the moments of part r of the flat space (train/params.h) and updates only that part. For bf16 values it
- * keeps the lower halves of their f32 masters too. A master starts as its bf16 value (lower half 0) and is exact from then on, over a resume
- * as well. */
+ * keeps the lower halves of their f32 masters too. A master starts as its bf16 value (lower half 0) and is exact from then on, over a
+ * resume as well. */
 #pragma once
 #include "train/checkpoint.h"
 #include "train/comm.h"
@@ -19,11 +19,12 @@ typedef struct {
 bif_status bif_optimizer_new(bif_optimizer *optimizer, bif_params *params, const bif_config *config, bif_comm *comm);
 void bif_optimizer_free(bif_optimizer *optimizer);
 
-/* The gradients from `offset` to the end of the flat space are final: sums of whole buckets behind it begin, from the end on, in an order that is
- * the same on all ranks whatever their data. A bif_params_hook: the context is the optimizer. For bif_comm_overlaps; elsewhere it does nothing. */
+/* The gradients from `offset` to the end of the flat space are final: sums of whole buckets behind it begin, from the end on, in an order
+ * that is the same on all ranks whatever their data. A bif_params_hook: the context is the optimizer. For bif_comm_overlaps; elsewhere it
+ * does nothing. */
 void bif_optimizer_reached(void *optimizer, int64_t offset);
 /* Collective. Sums the gradients over ranks into this rank's part and gives their norm over the whole model (after the sum). */
 double bif_optimizer_reduce(bif_optimizer *optimizer, bif_comm *comm);
-/* Collective, after reduce. Clips to clip_norm (0 = off), updates this rank's part with rate lr = param->lr * schedule, gathers the new values
- * on all ranks. step counts from 1. */
+/* Collective, after reduce. Clips to clip_norm (0 = off), updates this rank's part with rate lr = param->lr * schedule, gathers the new
+ * values on all ranks. step counts from 1. */
 void bif_optimizer_step(bif_optimizer *optimizer, bif_comm *comm, double norm, double schedule, int64_t step);

@@ -81,8 +81,8 @@ bif_status bif_plan_memory(bif_stage_run *run, const bif_batch_limits *limits)
     const double batch = 24.0 * (double)limits->tokens + 3.0 * (double)(limits->images * limits->image_size * limits->image_size);
     const double loader = batch * (double)batches_held(run, limits) + (double)(c->data.cache_mib << 20);
     const double here = values + grads + moments + activations + inputs;
-    bif_info("memory plan of a rank (MiB): parameters %.1f (%s), gradients %.1f, moments %.1f (1/%d), activations %.1f (%s), inputs %.1f, loader "
-             "about %.1f; sum %.1f",
+    bif_info("memory plan of a rank (MiB): parameters %.1f (%s), gradients %.1f, moments %.1f (1/%d), activations %.1f (%s), inputs %.1f, "
+             "loader about %.1f; sum %.1f",
              mib(values), bif_dtype_name(params->dtype), mib(grads), mib(moments), world, mib(activations), why, mib(inputs), mib(loader),
              mib(here + loader));
     if (!gpu) {
@@ -93,8 +93,8 @@ bif_status bif_plan_memory(bif_stage_run *run, const bif_batch_limits *limits)
     const bool recomputed = run->vlm.recompute || run->clip.recompute;
     return activations + inputs <= room
                ? BIF_OK
-               : bif_fail(BIF_ERR_MEMORY, "the memory plan does not fit: activations take %.1f MiB and inputs %.1f MiB, and beside parameters, gradients "
-                          "and moments (%.1f MiB) %s has %.1f MiB free; lower batch.micro_tokens (%lld) or batch.micro_samples%s",
+               : bif_fail(BIF_ERR_MEMORY, "the memory plan does not fit: activations take %.1f MiB and inputs %.1f MiB, and beside "
+                          "parameters, gradients and moments (%.1f MiB) %s has %.1f MiB free; lower batch.micro_tokens (%lld) or batch.micro_samples%s",
                           mib(activations), mib(inputs), mib(values + grads + moments), run->device->name, mib(room),
                           (long long)c->batch.micro_tokens, recomputed ? "" : ", or set train.recompute: yes");
 }

@@ -17,7 +17,8 @@ typedef struct {
     bif_arena arena;    /* activations */
     bif_tensor loss;    /* f64 [1] on the device: this rank's share of the last step's loss, but for a factor */
     double loss_factor;
-    /* Called while the last micro-batch's backward goes on (bif_params_hook, whose context the owner of this function sets); NULL = not wanted. */
+    /* Called while the last micro-batch's backward goes on (bif_params_hook, whose context the owner of this function sets); NULL = not
+     * wanted. */
     void (*reached)(void *context, int64_t offset);
 } bif_stage_run;
 
@@ -37,12 +38,13 @@ size_t bif_stage_measure(bif_stage_run *run, const bif_batch_limits *limits);
 size_t bif_stage_measure_inputs(bif_stage_run *run, const bif_batch_limits *limits);
 /* Keep the inputs of blocks only and run each again in the backward: the same bits, less memory, more time. Before measuring. */
 void bif_stage_set_recompute(bif_stage_run *run, bool recompute);
-/* Collective: every rank calls it for every step, with whatever micro-batches it has (none is fine). With `backward` the gradients of the table
- * (zero before) receive this rank's share of the global gradient. On a GPU it does not wait: bif_optimizer_reduce may come next, and begins to
- * sum what `reached` was told of. */
+/* Collective: every rank calls it for every step, with whatever micro-batches it has (none is fine). With `backward` the gradients of the
+ * table (zero before) receive this rank's share of the global gradient. On a GPU it does not wait: bif_optimizer_reduce may come next, and
+ * begins to sum what `reached` was told of. */
 void bif_stage_step(bif_stage_run *run, const bif_step *step, bool backward, bif_step_result *result);
 /* Collective, after the step (and after bif_optimizer_reduce, so that the device is waited for once): waits, and sets result->loss. */
 void bif_stage_read_loss(bif_stage_run *run, bif_step_result *result);
 
-/* Floating-point operations one step needs at least: 2 an element of every matrix and token forward, the same again for each gradient wanted. */
+/* Floating-point operations one step needs at least: 2 an element of every matrix and token forward, the same again for each gradient
+ * wanted. */
 double bif_stage_flops(const bif_stage_run *run, const bif_step_result *step);

@@ -94,8 +94,8 @@ static const bif_model_config tiny = {
     .image_token = -1,
     .pad_token = -1};
 
-/* Values after three steps with given gradients, which become final one parameter after the other; *early: elements whose sum began before all
- * were. */
+/* Values after three steps with given gradients, which become final one parameter after the other; *early: elements whose sum began before
+ * all were. */
 static float *train(bif_device *device, double *norm, int64_t *early, int64_t *flat)
 {
     bif_vlm vlm;
