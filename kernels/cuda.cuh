@@ -123,7 +123,23 @@ template <class T, int N> __device__ __forceinline__ void bif_load(const T *from
     }
 }
 
-/* Not in a loop that a pragma unrolls over a bound known at run time: nvcc 13.0 was seen to split every second store into 4-byte ones. */
+/* The word that is as long as an access. */
+template <int BYTES> struct bif_word;
+template <> struct bif_word<2> {
+    typedef uint16_t type;
+};
+template <> struct bif_word<4> {
+    typedef uint32_t type;
+};
+template <> struct bif_word<8> {
+    typedef uint2 type;
+};
+template <> struct bif_word<16> {
+    typedef uint4 type;
+};
+
+/* To global memory. By an intrinsic, because an assignment of the pack is up to the optimiser: nvcc 13.0 made one store an element of it where a
+ * body stores twice (swiglu_backward) or is unrolled over a bound known at run time. */
 template <class T, int N> __device__ __forceinline__ void bif_store(T *to, const float (&x)[N])
 {
     bif_pack<T, N> pack;
@@ -131,7 +147,9 @@ template <class T, int N> __device__ __forceinline__ void bif_store(T *to, const
     for (int i = 0; i < N; i++) {
         pack.at[i] = bif_from_float<T>(x[i]);
     }
-    *reinterpret_cast<bif_pack<T, N> *>(to) = pack;
+    typename bif_word<sizeof pack>::type word;
+    memcpy(&word, &pack, sizeof word);
+    __stwb(reinterpret_cast<typename bif_word<sizeof pack>::type *>(to), word);
 }
 
 /* Over the 32 lanes of a warp; every lane gets the result, and the order of the sum is fixed. */

@@ -59,6 +59,7 @@ static bool record_begin(bif_device *device, uint64_t key)
     if (*seen == key) {
         r->key = key;
         r->capturing = cudaStreamBeginCapture(cuda->stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess;
+        (void)cudaGetLastError(); /* or the next launch would be blamed for it */
     }
     *seen = key;
     return true;
@@ -73,10 +74,10 @@ static bool record_end(bif_device *device)
     }
     r->capturing = false;
     cudaGraph_t graph = NULL;
-    bif_recording *recording = make_room(r);
+    cudaError_t result = cudaStreamEndCapture(cuda->stream, &graph);
+    bif_recording *recording = make_room(r); /* not before: a graph is not destroyed within a capture */
     recording->key = r->key;
     recording->used = ++r->clock;
-    cudaError_t result = cudaStreamEndCapture(cuda->stream, &graph);
     if (result == cudaSuccess) {
         result = cudaGraphInstantiate(&recording->graph, graph, 0);
         BIF_CUDA_MUST(cudaGraphDestroy(graph), "recording");

@@ -184,6 +184,7 @@ EMU_INTEGER_ATOMICS(unsigned long long, 'l')
 /* ---- loads and stores with a cache hint ---- */
 
 template <class T> static __forceinline__ T __ldg(const T *p) { return *p; }
+template <class T> static __forceinline__ void __stwb(T *p, T x) { *p = x; }
 template <class T> static __forceinline__ T __ldcg(const T *p) { return *p; }
 template <class T> static __forceinline__ T __ldca(const T *p) { return *p; }
 template <class T> static __forceinline__ T __ldcs(const T *p) { return *p; }
