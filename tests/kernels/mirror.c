@@ -10,6 +10,9 @@
 
 /* tests/emu has it (emu/emu.h), a real GPU does not: reading this memory before it is written becomes a fault. */
 void emu_forget(void *memory, size_t bytes) __attribute__((weak));
+/* Linked with the emulation only: mirror_emulated.cu. */
+void mirror_set_scratch(bif_device *device, size_t bytes) __attribute__((weak));
+void mirror_forget_scratch(bif_device *device) __attribute__((weak));
 
 /* ---- what each op does with its tensors ---- */
 
@@ -128,6 +131,7 @@ static struct {
     bif_device *real, face;
     bif_ops_table table;
     mirror_mode mode;
+    bool small_scratch;
 } mirror;
 
 float mirror_round(float x)
@@ -258,6 +262,9 @@ static void across(const char *op, const field *fields, void *args, void (*call)
         }
         *slot = &there[i];
     }
+    if (mirror.small_scratch) {
+        mirror_forget_scratch(mirror.real);
+    }
     call(args);
     mirror.real->sync(mirror.real);
     for (int i = 0; i < count; i++) {
@@ -274,7 +281,7 @@ static void across(const char *op, const field *fields, void *args, void (*call)
     }                                                                              \
     static void mirror_##op(bif_device *device, const bif_##op##_args *args)       \
     {                                                                              \
-        (void)device;                                                              \
+        mirror.real->deterministic = device->deterministic;                        \
         bif_##op##_args mine = *args;                                              \
         across(#op, op##_fields, &mine, call_##op);                                \
     }
@@ -407,13 +414,18 @@ bif_device *mirror_device(void)
     if (mirror.real == NULL) {
         cr_assert_eq(bif_device_open("cuda", 0, &mirror.real), BIF_OK, "%s", bif_error_message());
         mirror.mode = mirror_wanted();
+        const char *scratch = getenv("BIFOCAL_TEST_SCRATCH");
+        if (scratch != NULL && mirror_set_scratch != NULL) {
+            mirror.small_scratch = true;
+            mirror_set_scratch(mirror.real, strtoul(scratch, NULL, 10));
+        }
         mirror.table = mirror_table;
         mirror.table.attention = bounded_attention;
         mirror.table.attention_backward = bounded_attention_backward;
         if (mirror.mode == MIRROR_BF16) {
             mirror.table.adamw = split_adamw;
         }
-        mirror.face = (bif_device){.kind = BIF_DEVICE_CPU, .threads = 1, .ops = &mirror.table, .close = keep_open};
+        mirror.face = (bif_device){.kind = BIF_DEVICE_CPU, .threads = 1, .deterministic = true, .ops = &mirror.table, .close = keep_open};
         snprintf(mirror.face.name, sizeof mirror.face.name, "mirror of %.80s", mirror.real->name);
     }
     return &mirror.face;

@@ -8,7 +8,8 @@
  * What it checks by itself: an op writes nothing outside of its outputs (guard zones on the device, inputs unchanged), and what an op must
  * overwrite holds NaN before the call. Tensors whose op has 33, 65, 257, ... rows begin one element off a 16-byte boundary.
  *
- * A machine without a GPU: the program says "SKIPPED: no GPU" and ends with code 77 before the first test. */
+ * With the emulation, BIFOCAL_TEST_SCRATCH=bytes makes the device's scratch memory that small, so that ops work in pieces, and unwritten before
+ * each op. A machine without a GPU: the program says "SKIPPED: no GPU" and ends with code 77 before the first test. */
 #pragma once
 #include "kernels/ops.h"
 
