@@ -114,7 +114,7 @@ static void contrast(const bif_device *device, const problem *p)
     if (rows == 0) {
         return;
     }
-    /* Scratch: dscale [rows], dbias [rows], a tile; 64 MiB hold 512 rows of 32,768 columns. */
+    /* Scratch: dscale [rows], dbias [rows], a tile; 64 MiB hold 511 rows of 32,768 columns. */
     float *dscale = (float *)cuda->scratch, *dbias = dscale + rows, *s = dbias + rows + (8 - 2 * rows % 8) % 8;
     const int64_t room = (int64_t)(cuda->scratch_bytes / sizeof(float)) - (s - dscale), fit = room < 0 ? 0 : room / columns;
     BIF_BUG_IF(fit == 0, "contrastive: %lld rows against %lld do not fit the scratch memory", (long long)rows, (long long)columns);

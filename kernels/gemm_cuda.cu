@@ -232,6 +232,7 @@ static int fastest(const bif_cuda *cuda, const gemm_plan *plan, const bif_gemm_a
     float least = INFINITY;
     for (int i = 0; i < count; i++) {
         if (multiply(cuda, plan, &results[i].algo, args, aside, aside) != CUBLAS_STATUS_SUCCESS) { /* and warms up */
+            (void)cudaGetLastError(); /* or the next launch would be blamed for it */
             continue;
         }
         BIF_CUDA_MUST(cudaEventRecord(from, cuda->stream), "gemm tuning");
