@@ -177,7 +177,7 @@ static void put(piece *p, bool off)
     const int64_t n = bif_numel(p->host);
     const size_t size = narrowed(p) ? 2 : bif_dtype_size(p->host->dtype);
     p->bytes = (size_t)n * size;
-    p->guard = emu_forget != NULL ? 0 : GUARD;
+    p->guard = mirror_emulated() ? 0 : GUARD;
     p->lead = p->guard + (off ? size : 0);
     const size_t all = p->lead + p->bytes + p->guard;
     p->image = malloc(all);
@@ -194,7 +194,7 @@ static void put(piece *p, bool off)
     cr_assert_eq(mirror.real->alloc(mirror.real, all, &block), BIF_OK, "%s", bif_error_message());
     p->block = block;
     mirror.real->copy_in(mirror.real, block, p->image, all);
-    if (only_written(p) && emu_forget != NULL) {
+    if (only_written(p) && mirror_emulated()) {
         emu_forget(p->block + p->lead, p->bytes);
     }
 }
@@ -407,6 +407,11 @@ mirror_mode mirror_wanted(void)
     }
     wanted = strcmp(name, "cuda-f32") == 0 ? MIRROR_F32 : MIRROR_BF16;
     return wanted;
+}
+
+bool mirror_emulated(void)
+{
+    return emu_forget != NULL;
 }
 
 bif_device *mirror_device(void)

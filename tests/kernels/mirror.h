@@ -17,6 +17,8 @@ typedef enum { MIRROR_NONE = 0, MIRROR_F32, MIRROR_BF16 } mirror_mode;
 
 /* What BIFOCAL_TEST_DEVICE asks for; anything but the two modes above, or nothing, ends the program. */
 mirror_mode mirror_wanted(void);
+/* True when the CUDA device is emulated: thousands of times slower. */
+bool mirror_emulated(void);
 /* The one mirror of this process, opened at the first call and kept. */
 bif_device *mirror_device(void);
 

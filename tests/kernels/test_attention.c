@@ -153,7 +153,10 @@ static void check_device(bif_device *device, const sample *s, double tolerance)
     back.dqkv = &again;
     bif_attention_backward(device, &back);
     cr_assert(memcmp(again.data, dqkv.data, bif_bytes(&dqkv)) == 0, "two runs of the backward differ");
-    bif_tensor added = ref_f32(s->t, s->row, 0); /* a device may have a faster way whose sums have no fixed order */
+    if (!ref_bf16()) {
+        return;
+    }
+    bif_tensor added = ref_f32(s->t, s->row, 0); /* for bf16 there may be a faster way, whose sums have no fixed order */
     back.dqkv = &added;
     device->deterministic = false;
     bif_attention_backward(device, &back);
@@ -189,9 +192,22 @@ static const shape shapes[] = {
     {2, 1, 1, 256, false, 1, {33, 20}},
 };
 
+/* Multiplications of the scores. */
+static double work(const shape *c)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < c->n; i++) {
+        sum += (double)c->lengths[i] * c->lengths[i] * (double)(c->h * c->d) / (c->causal ? 2 : 1);
+    }
+    return sum;
+}
+
 Test(attention, forward_and_backward)
 {
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+        if (mirror_emulated() && !ref_bf16() && work(&shapes[i]) > 4e6 && shapes[i].d > 32) {
+            continue; /* large for the tensor cores; fp32 has one kernel for all sizes */
+        }
         REF_EACH_DEVICE(device)
         {
             sample s = make_sample(&shapes[i], true);
