@@ -43,6 +43,7 @@ static void *reserve(size_t bytes)
     if (memory == MAP_FAILED) {
         emu_fault(NULL, "cannot reserve %zu bytes of address space for the emulated device", bytes);
     }
+    (void)madvise(memory, bytes, MADV_HUGEPAGE); /* a wish: mprotect then walks 512 times fewer entries */
     return memory;
 }
 
