@@ -36,7 +36,8 @@ template <class T, int V, int R>
 static __global__ void __launch_bounds__(THREADS, 2) attention_decode(const decode_call<T> call, const decode_lengths lengths)
 {
     constexpr int piece = V < 4 ? V : 4; /* of q, read from shared memory at a time */
-    [[maybe_unused]] constexpr int ahead = R == 1 ? 8 : 4; /* reads of the cache under way in a thread: few sequences have few warps to hide waiting */
+    /* Reads of the cache under way in a thread: few sequences have few warps to hide waiting. */
+    [[maybe_unused]] constexpr int ahead = R == 1 ? 8 : 4;
     BIF_SHARED(decode_shared<R>, s);
     float *const q = reinterpret_cast<float *>(s + 1);
     const int kv_heads = (int)gridDim.x, kv = (int)blockIdx.x, sequence = (int)blockIdx.y, thread = (int)threadIdx.x;

@@ -138,8 +138,8 @@ template <> struct bif_word<16> {
     typedef uint4 type;
 };
 
-/* To global memory. By an intrinsic, because an assignment of the pack is up to the optimiser: nvcc 13.0 made one store an element of it where a
- * body stores twice (swiglu_backward) or is unrolled over a bound known at run time. */
+/* To global memory. By an intrinsic, because an assignment of the pack is up to the optimiser: nvcc 13.0 made one store an element of it
+ * where a body stores twice (swiglu_backward) or is unrolled over a bound known at run time. */
 template <class T, int N> __device__ __forceinline__ void bif_store(T *to, const float (&x)[N])
 {
     bif_pack<T, N> pack;
