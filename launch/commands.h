@@ -16,3 +16,6 @@ bif_status bif_cmd_data_verify(int argc, char **argv);
 bif_status bif_cmd_data_stats(int argc, char **argv);
 bif_status bif_cmd_data_show(int argc, char **argv);
 bif_status bif_cmd_data_tokenizer(int argc, char **argv);
+bif_status bif_cmd_checkpoint_show(int argc, char **argv);
+bif_status bif_cmd_checkpoint_diff(int argc, char **argv);
+bif_status bif_cmd_checkpoint_verify(int argc, char **argv);

@@ -25,6 +25,9 @@ static const verb verbs[] = {
     {"data", "stats", bif_cmd_data_stats, "what is in shards"},
     {"data", "show", bif_cmd_data_show, "one sample as tokens with its loss mask"},
     {"data", "tokenizer", bif_cmd_data_tokenizer, "train a byte-level BPE tokenizer"},
+    {"checkpoint", "show", bif_cmd_checkpoint_show, "what a folder of weights holds"},
+    {"checkpoint", "diff", bif_cmd_checkpoint_diff, "what differs between two folders of weights"},
+    {"checkpoint", "verify", bif_cmd_checkpoint_verify, "lengths, offsets, digests, NaN and infinity"},
 };
 
 static void usage(FILE *out)
@@ -33,7 +36,7 @@ static void usage(FILE *out)
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         char name[32];
         snprintf(name, sizeof name, "%s%s%s", verbs[i].group ? verbs[i].group : "", verbs[i].group ? " " : "", verbs[i].name);
-        fprintf(out, "  %-16s %s\n", name, verbs[i].what);
+        fprintf(out, "  %-18s %s\n", name, verbs[i].what);
     }
     fprintf(out, "\nexit codes: 0 done, 64 wrong command line, 65 bad data, 70 bug, 71 out of memory, 74 file or disk trouble,\n"
                  "75 stopped but resumable (run the same command again), 78 wrong configuration\n");
@@ -50,6 +53,16 @@ static const verb *find(int argc, char **argv, int *used)
         }
     }
     return NULL;
+}
+
+static bool is_group(const char *name)
+{
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        if (verbs[i].group != NULL && strcmp(verbs[i].group, name) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void bif_report(bif_status st)
@@ -81,7 +94,8 @@ int main(int argc, char **argv)
         printf("bifocal " BIF_VERSION "\n");
         return BIF_OK;
     }
-    if (strcmp(argv[1], "data") == 0 && (argc == 2 || strcmp(argv[2], "--help") == 0)) {
+    const bool group = is_group(argv[1]);
+    if (group && (argc == 2 || strcmp(argv[2], "--help") == 0)) {
         usage(argc == 2 ? stderr : stdout);
         return argc == 2 ? BIF_ERR_USAGE : BIF_OK;
     }
@@ -89,7 +103,7 @@ int main(int argc, char **argv)
     const verb *v = find(argc, argv, &used);
     if (v == NULL) {
         fprintf(stderr, "bifocal: '%s%s%s' is not a verb; see bifocal --help\n", argv[1],
-                strcmp(argv[1], "data") == 0 && argc > 2 ? " " : "", strcmp(argv[1], "data") == 0 && argc > 2 ? argv[2] : "");
+                group && argc > 2 ? " " : "", group && argc > 2 ? argv[2] : "");
         return BIF_ERR_USAGE;
     }
     signal(SIGXFSZ, SIG_IGN); /* a write beyond `ulimit -f` is an error with a message, not the end */

@@ -279,9 +279,10 @@ bif_status bif_checkpoint_save(bif_comm *comm, bif_device *device, const char *o
 /* ---- finding and loading ---- */
 
 /* Rank 0 looks, the others are told: ranks that list a network file system themselves may see different folders. */
-static bif_status find_newest(const char *output, char **path)
+bif_status bif_checkpoint_newest(const char *output, char **path)
 {
     places found = {0};
+    *path = NULL;
     bif_status st = scan(output, &found);
     size_t seen = 0;
     for (size_t i = 0; st == BIF_OK && *path == NULL && i < found.count; i++) {
@@ -308,7 +309,7 @@ bif_status bif_checkpoint_find(bif_comm *comm, const char *output, char **path)
     bif_status st = BIF_OK;
     char *mine = NULL, *text = NULL;
     *path = NULL;
-    BIF_TRY(bif_comm_agree(comm, bif_comm_rank(comm) == 0 ? find_newest(output, &mine) : BIF_OK));
+    BIF_TRY(bif_comm_agree(comm, bif_comm_rank(comm) == 0 ? bif_checkpoint_newest(output, &mine) : BIF_OK));
     text = bif_comm_broadcast_text(comm, mine == NULL ? "" : mine, 0);
     if (text[0] != '\0') {
         *path = text;

@@ -44,6 +44,8 @@ bif_status bif_checkpoint_save(bif_comm *comm, bif_device *device, const char *o
 /* Collective. Finds the newest valid step_N in `output` (verifying manifest, lengths and digests; a damaged one is named with bif_warn and
  * skipped). *path is malloc'ed, NULL if there is none; BIF_ERR_DATA if there are some and all are damaged. */
 bif_status bif_checkpoint_find(bif_comm *comm, const char *output, char **path);
+/* The same for one process, not collective. */
+bif_status bif_checkpoint_newest(const char *output, char **path);
 /* Collective. Only the state, to tell whose checkpoint it is before anything is loaded. */
 bif_status bif_checkpoint_state(bif_comm *comm, const char *path, bif_run_state *state);
 /* Collective. Values into the table (all groups), moments (any world size), state. BIF_ERR_CONFIG when the table has another dtype. */

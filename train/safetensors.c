@@ -267,6 +267,7 @@ static bif_status open_index(bif_safetensors *set, const char *folder, const cha
             st = open_file(set, path);
             free(path);
             if (st != BIF_OK) {
+                st = bif_fail_context(st, "%s, which puts %.200s into %.200s", index, name, file);
                 goto done;
             }
         }
@@ -400,23 +401,28 @@ bif_status bif_safetensors_read_f32(const bif_safetensors *st, const bif_st_entr
 
 bif_status bif_safetensors_read_part_f32(const bif_safetensors *st, const bif_st_entry *entry, int64_t first, int64_t count, float *out)
 {
+    if (entry->dtype != BIF_DTYPE_F32 && entry->dtype != BIF_DTYPE_BF16 && entry->dtype != BIF_DTYPE_F16) {
+        return bif_fail(BIF_ERR_DATA, "%s: tensor %s is %s, floating point is wanted", bif_safetensors_path(st, entry), entry->name,
+                        bif_dtype_name(entry->dtype));
+    }
+    bif_entry_floats(entry, first, count, out);
+    return BIF_OK;
+}
+
+void bif_entry_floats(const bif_st_entry *entry, int64_t first, int64_t count, float *out)
+{
     const size_t size = bif_dtype_size(entry->dtype);
     BIF_BUG_IF(first < 0 || count < 0 || (size_t)(first + count) > entry->bytes / size, "elements [%" PRId64 ", +%" PRId64 ") of tensor %s",
                first, count, entry->name);
     const unsigned char *from = (const unsigned char *)entry->data + (size_t)first * size;
     if (entry->dtype == BIF_DTYPE_F32) {
         memcpy(out, from, (size_t)count * size);
-        return BIF_OK;
-    }
-    if (entry->dtype != BIF_DTYPE_BF16 && entry->dtype != BIF_DTYPE_F16) {
-        return bif_fail(BIF_ERR_DATA, "%s: tensor %s is %s, floating point is wanted", bif_safetensors_path(st, entry), entry->name,
-                        bif_dtype_name(entry->dtype));
+        return;
     }
     for (int64_t i = 0; i < count; i++) {
         const uint16_t half = (uint16_t)(from[2 * i] | from[2 * i + 1] << 8);
         out[i] = entry->dtype == BIF_DTYPE_BF16 ? bif_from_bf16(half) : from_f16(half);
     }
-    return BIF_OK;
 }
 
 /* ---- writing ---- */

@@ -16,7 +16,8 @@ typedef struct {
 
 typedef struct bif_safetensors bif_safetensors;
 
-/* One file, or a folder with model.safetensors or model.safetensors.index.json (shard names must be base names). Memory-mapped.
+/* One file, or a folder with model.safetensors or model.safetensors.index.json (shard names must be base names; a tensor that the index puts into
+ * another file than it is in, or that two files hold, is refused by name). Memory-mapped.
  * BIF_ERR_DATA: not such a file; BIF_ERR_IO: cannot be read. */
 bif_status bif_safetensors_open(const char *path, bif_safetensors **out);
 void bif_safetensors_close(bif_safetensors *st); /* NULL is allowed */
@@ -29,6 +30,8 @@ const char *bif_safetensors_metadata(const bif_safetensors *st, const char *key)
 /* Converts to f32 into a host buffer of numel elements (F32, BF16, F16); the second: only `count` elements from `first` on. */
 bif_status bif_safetensors_read_f32(const bif_safetensors *st, const bif_st_entry *entry, float *out);
 bif_status bif_safetensors_read_part_f32(const bif_safetensors *st, const bif_st_entry *entry, int64_t first, int64_t count, float *out);
+/* The same of an entry that is known to be F32, BF16 or F16. */
+void bif_entry_floats(const bif_st_entry *entry, int64_t first, int64_t count, float *out);
 
 /* Writer: names and shapes, then the data in the same order. Atomic through base/file.h. metadata_pairs = key, value, ..., NULL; may be NULL.
  * digest (33 bytes) or NULL receives the XXH3-128 of the whole file, bytes (or NULL) its length. */

@@ -1,0 +1,50 @@
+#include "launch/open_folder.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "train/checkpoint.h"
+
+/* A folder without a config.json is a run's, when it holds checkpoints. */
+static bif_status resolve(const char *path, char **out)
+{
+    struct stat info;
+    char *config = bif_path_join(path, "config.json");
+    const bool is_run = stat(path, &info) == 0 && S_ISDIR(info.st_mode) && !bif_exists(config);
+    free(config);
+    *out = NULL;
+    const bif_status st = is_run ? bif_checkpoint_newest(path, out) : BIF_OK;
+    if (st == BIF_OK && *out == NULL) {
+        *out = bif_strdup(path);
+    }
+    return st;
+}
+
+bif_status bif_folder_open(const char *path, bif_folder *out)
+{
+    bif_status st = BIF_OK;
+    *out = (bif_folder){0};
+    BIF_TRY(resolve(path, &out->path));
+    BIF_TRY(bif_safetensors_open(out->path, &out->set));
+    out->known = bif_hf_config_read(out->path, &out->config) == BIF_OK;
+    if (out->known) {
+        bif_model_rows(&out->config, &out->rows);
+    } else {
+        out->why = bif_strdup(bif_error_message());
+        bif_error_clear();
+    }
+    out->row_of = bif_match_rows(out->set, &out->rows, &out->found);
+done:
+    return st;
+}
+
+void bif_folder_close(bif_folder *folder)
+{
+    bif_safetensors_close(folder->set);
+    bif_params_free(&folder->rows);
+    free(folder->row_of);
+    free(folder->path);
+    free(folder->why);
+    *folder = (bif_folder){0};
+}

@@ -1,0 +1,18 @@
+/* A folder of weights that a verb is told to look at. */
+#pragma once
+#include "train/compare.h"
+
+typedef struct {
+    char *path;              /* as given, or the newest whole checkpoint of a run's folder */
+    bif_safetensors *set;
+    bool known;              /* config.json is of an architecture that bifocal runs; else `why` says why not, and rows are empty */
+    char *why;
+    bif_model_config config;
+    bif_params rows;         /* declared only */
+    const bif_param **row_of; /* for each tensor of the set its row, or NULL */
+    int64_t found;           /* rows that have a tensor */
+} bif_folder;
+
+/* path: a folder of weights, a run's folder, or one file of weights. */
+bif_status bif_folder_open(const char *path, bif_folder *out);
+void bif_folder_close(bif_folder *folder);
