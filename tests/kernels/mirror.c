@@ -39,8 +39,9 @@ static const field linear_backward_fields[] = {
     F(linear_backward, dw, BOTH, SAME),      F(linear_backward, db, BOTH, SAME),      END};
 static const field act_backward_fields[] = {F(act_backward, pre, READ, FLOAT), F(act_backward, dy, READ, FLOAT),
                                             F(act_backward, dpre, WRITE, FLOAT), END};
-static const field layernorm_fields[] = {F(layernorm, x, READ, FLOAT),    F(layernorm, weight, READ, FLOAT), F(layernorm, bias, READ, FLOAT),
-                                         F(layernorm, y, WRITE, FLOAT),   F(layernorm, mean, WRITE, SAME),   F(layernorm, rstd, WRITE, SAME),
+static const field layernorm_fields[] = {F(layernorm, x, READ, FLOAT),    F(layernorm, weight, READ, FLOAT),
+                                         F(layernorm, bias, READ, FLOAT), F(layernorm, y, WRITE, FLOAT),
+                                         F(layernorm, mean, WRITE, SAME), F(layernorm, rstd, WRITE, SAME),
                                          END};
 static const field layernorm_backward_fields[] = {
     F(layernorm_backward, x, READ, FLOAT),      F(layernorm_backward, weight, READ, FLOAT), F(layernorm_backward, mean, READ, SAME),
@@ -55,10 +56,10 @@ static const field rmsnorm_backward_fields[] = {
     F(rmsnorm_backward, dweight, BOTH, SAME), END};
 static const field head_rmsnorm_fields[] = {F(head_rmsnorm, x, READ, FLOAT), F(head_rmsnorm, weight, READ, FLOAT),
                                             F(head_rmsnorm, y, BOTH, FLOAT), F(head_rmsnorm, rstd, WRITE, SAME), END};
-static const field head_rmsnorm_backward_fields[] = {F(head_rmsnorm_backward, x, READ, FLOAT),   F(head_rmsnorm_backward, weight, READ, FLOAT),
-                                                     F(head_rmsnorm_backward, rstd, READ, SAME), F(head_rmsnorm_backward, dy, READ, FLOAT),
-                                                     F(head_rmsnorm_backward, dx, BOTH, FLOAT),  F(head_rmsnorm_backward, dweight, BOTH, SAME),
-                                                     END};
+static const field head_rmsnorm_backward_fields[] = {
+    F(head_rmsnorm_backward, x, READ, FLOAT),  F(head_rmsnorm_backward, weight, READ, FLOAT), F(head_rmsnorm_backward, rstd, READ, SAME),
+    F(head_rmsnorm_backward, dy, READ, FLOAT), F(head_rmsnorm_backward, dx, BOTH, FLOAT),     F(head_rmsnorm_backward, dweight, BOTH, SAME),
+    END};
 static const field swiglu_fields[] = {F(swiglu, gu, READ, FLOAT), F(swiglu, y, WRITE, FLOAT), END};
 static const field swiglu_backward_fields[] = {F(swiglu_backward, gu, READ, FLOAT), F(swiglu_backward, dy, READ, FLOAT),
                                                F(swiglu_backward, dgu, WRITE, FLOAT), END};
@@ -71,14 +72,16 @@ static const field attention_backward_fields[] = {
     END};
 static const field attention_decode_fields[] = {F(attention_decode, q, READ, FLOAT), F(attention_decode, k_cache, READ, FLOAT),
                                                 F(attention_decode, v_cache, READ, FLOAT), F(attention_decode, out, WRITE, FLOAT), END};
-static const field embedding_fields[] = {F(embedding, y, BOTH, FLOAT), F(embedding, table, READ, FLOAT), F(embedding, ids, READ, SAME), END};
+static const field embedding_fields[] = {F(embedding, y, BOTH, FLOAT), F(embedding, table, READ, FLOAT), F(embedding, ids, READ, SAME),
+                                         END};
 static const field embedding_backward_fields[] = {F(embedding_backward, dy, READ, FLOAT), F(embedding_backward, ids, READ, SAME),
                                                   F(embedding_backward, dtable, BOTH, SAME), END};
 static const field gather_rows_fields[] = {F(gather_rows, dst, BOTH, FLOAT), F(gather_rows, src, READ, FLOAT),
                                            F(gather_rows, index, READ, SAME), END};
 static const field scatter_rows_fields[] = {F(scatter_rows, src, READ, FLOAT), F(scatter_rows, index, READ, SAME),
                                             F(scatter_rows, dst, BOTH, FLOAT), END};
-static const field patchify_fields[] = {F(patchify, rows, WRITE, FLOAT), F(patchify, pixels, READ, SAME), F(patchify, table, READ, SAME), END};
+static const field patchify_fields[] = {F(patchify, rows, WRITE, FLOAT), F(patchify, pixels, READ, SAME), F(patchify, table, READ, SAME),
+                                        END};
 static const field vit_embed_fields[] = {F(vit_embed, x, WRITE, FLOAT), F(vit_embed, patches, READ, FLOAT), F(vit_embed, cls, READ, FLOAT),
                                          F(vit_embed, pos, READ, FLOAT), END};
 static const field vit_embed_backward_fields[] = {F(vit_embed_backward, dx, READ, FLOAT), F(vit_embed_backward, dpatches, WRITE, FLOAT),

@@ -5,8 +5,8 @@
  *   backward: the op's gradient against central differences of a random-weighted sum of the *reference's* outputs, which is exact
  *             to about 1e-9, so the tolerance is that of f32 arithmetic and not of differencing.
  *
- * The same tests check a CUDA device: BIFOCAL_TEST_DEVICE=cuda-f32 or cuda-bf16 makes it the only device of REF_EACH_DEVICE (mirror.h). With bf16
- * ref_f32 draws numbers that are bf16, so that the device computes with the very numbers of the reference; a test that changes them calls
+ * The same tests check a CUDA device: BIFOCAL_TEST_DEVICE=cuda-f32 or cuda-bf16 makes it the only device of REF_EACH_DEVICE (mirror.h).
+ * With bf16 ref_f32 draws numbers that are bf16, so that the device computes with the very numbers of the reference; a test that changes them calls
  * ref_round. What an op then makes in f32 (statistics, losses, gradients of parameters) keeps its tolerance; what it stores in bf16 has
  * ref_stored(tolerance), one rounding more, or a stated one: ref_tolerance(f32, bf16). */
 #pragma once
@@ -155,8 +155,8 @@ static inline double *ref_double(const bif_tensor *t)
 
 /* ---- devices ---- */
 
-/* Opens the i-th of six CPU devices to test on: each instruction set with 1 and with 3 threads; NULL when this machine lacks it. Or the mirror
- * of a CUDA device, when that is asked for. */
+/* Opens the i-th of six CPU devices to test on: each instruction set with 1 and with 3 threads; NULL when this machine lacks it. Or the
+ * mirror of a CUDA device, when that is asked for. */
 static inline bif_device *ref_device(int i)
 {
     static const char *const isas[] = {"generic", "avx2", "avx512"};
@@ -209,8 +209,8 @@ typedef double (*ref_loss)(void *context); /* random-weighted sum of the referen
 #define REF_SAMPLES 40
 
 /* got - before (NULL = 0) against d loss / d x, in relative L2 over up to REF_SAMPLES coordinates spread over x; x is put back.
- * An all-zero gradient fails: it would agree with a loss that does not depend on x. With bf16, got against before + d loss / d x: the sum is what
- * was rounded. */
+ * An all-zero gradient fails: it would agree with a loss that does not depend on x. With bf16, got against before + d loss / d x: the sum
+ * is what was rounded. */
 static inline void ref_gradient(const char *name, ref_loss loss, void *context, double *x, int64_t n, const float *got,
                                 const float *before, double tolerance)
 {

@@ -140,7 +140,8 @@ static void backward_case(int64_t t, int64_t n, int64_t k, bif_act act, int add_
                                                                 .dw = &dw,
                                                                 .db = &db});
         ref_gradient("dx", layer_loss, &l, l.p, t * k, dx.data, add_kind ? add.data : NULL, ref_stored(2e-5));
-        ref_gradient("dw", layer_loss, &l, l.w, n * k, dw.data, old_dw.data, act == BIF_ACT_NONE ? 2e-5 : ref_stored(2e-5)); /* x is a rounded act(p) */
+        const double of_x = act == BIF_ACT_NONE ? 2e-5 : ref_stored(2e-5); /* x is a rounded act(p) */
+        ref_gradient("dw", layer_loss, &l, l.w, n * k, dw.data, old_dw.data, of_x);
         ref_gradient("db", layer_loss, &l, l.b, n, db.data, old_db.data, 2e-5);
         /* Frozen parameters, and a first layer: NULL changes nothing in the others. */
         bif_tensor alone = ref_f32(t, k, 0), alone_dw = ref_copy(&old_dw);

@@ -92,7 +92,8 @@ Test(rows, patchify)
         for (int64_t j = 0; j < n * side * side * k; j++) {
             int64_t row = j / k, image = row / (side * side), py = row / side % side, px = row % side;
             int64_t channel = j % k / (p * p), y = j % (p * p) / p, x = j % p;
-            looked_up[j] = ((float *)table.data)[channel * 256 + ((uint8_t *)levels.data)[((image * s + py * p + y) * s + px * p + x) * 3 + channel]];
+            int64_t at = ((image * s + py * p + y) * s + px * p + x) * 3 + channel;
+            looked_up[j] = ((float *)table.data)[channel * 256 + ((uint8_t *)levels.data)[at]];
         }
         REF_EACH_DEVICE (device) {
             bif_tensor rows = ref_f32(n * side * side, k, 0), same = ref_f32(n * side * side, k, 0);
@@ -108,7 +109,8 @@ Test(rows, patchify)
 Test(rows, vit_embed)
 {
     for (int i = 0; i < 2 * REF_SIZES * REF_SIZES; i++) {
-        int64_t p = ref_sizes[i / REF_SIZES % REF_SIZES], c = ref_sizes[i % REF_SIZES], images = 3, cls = i / (REF_SIZES * REF_SIZES), rows = p + cls;
+        int64_t p = ref_sizes[i / REF_SIZES % REF_SIZES], c = ref_sizes[i % REF_SIZES], images = 3;
+        int64_t cls = i / (REF_SIZES * REF_SIZES), rows = p + cls;
         bif_tensor patches = ref_f32(images * p, c, 1), class = ref_f32(c, 0, 2), pos = ref_f32(rows, c, 3), dx = ref_f32(images * rows, c, 4);
         double *x = ref_zeros(images * rows * c), *dpatches = ref_zeros(images * p * c);
         double *dcls = ref_double(&class), *dpos = ref_double(&pos);
