@@ -6,9 +6,9 @@
  *             to about 1e-9, so the tolerance is that of f32 arithmetic and not of differencing.
  *
  * The same tests check a CUDA device: BIFOCAL_TEST_DEVICE=cuda-f32 or cuda-bf16 makes it the only device of REF_EACH_DEVICE (mirror.h).
- * With bf16 ref_f32 draws numbers that are bf16, so that the device computes with the very numbers of the reference; a test that changes them calls
- * ref_round. What an op then makes in f32 (statistics, losses, gradients of parameters) keeps its tolerance; what it stores in bf16 has
- * ref_stored(tolerance), one rounding more, or a stated one: ref_tolerance(f32, bf16). */
+ * With bf16 ref_f32 draws numbers that are bf16, so that the device computes with the very numbers of the reference; a test that changes
+ * them calls ref_round. What an op then makes in f32 (statistics, losses, gradients of parameters) keeps its tolerance; what it stores in
+ * bf16 has ref_stored(tolerance), one rounding more, or a stated one: ref_tolerance(f32, bf16). */
 #pragma once
 #include <criterion/criterion.h>
 #include <math.h>
