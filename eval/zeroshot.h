@@ -1,17 +1,23 @@
-/* Zero-shot classification with CLIP towers: the class whose text embedding is nearest wins. */
+/* Zero-shot classification with CLIP towers: the class whose text embedding is nearest wins. A class's embedding is the mean of its prompts'
+ * normalised embeddings, normalised again. */
 #pragma once
-#include "eval/session.h"
+#include "eval/labels.h"
 
 typedef struct {
-    const char *classes;    /* text file: one prompt a line; line i is class i */
+    const char *classes;    /* text file: one name a line; line i is class i */
+    const char *templates;  /* text file: one template a line, {} or {c} stands for the name; NULL: the name alone */
     const char *images;     /* JSONL: {"image", "label"} with label a class number or the class's line */
     const char *image_root;
     int64_t batch;
 } bif_zeroshot_options;
 
 typedef struct {
-    int64_t images, correct1, correct5;
+    bif_accuracy accuracy;
+    int64_t classes, templates;
     double seconds;
 } bif_zeroshot_result;
 /* Collective. */
 bif_status bif_zeroshot(bif_session *session, bif_comm *comm, const bif_zeroshot_options *options, bif_zeroshot_result *result);
+
+/* The prompt of a class: every {} or {c} of the template replaced by its name; malloc'ed. */
+char *bif_prompt_text(const char *pattern, const char *name);

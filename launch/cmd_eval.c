@@ -1,11 +1,10 @@
-/* bifocal eval, zeroshot, generate, probe: the verbs that use a checkpoint. */
+/* bifocal eval, generate, probe: the verbs that use a language model or a LLaVA. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -13,23 +12,22 @@
 #include "base/log.h"
 #include "eval/probe.h"
 #include "eval/vqa.h"
-#include "eval/zeroshot.h"
 #include "launch/commands.h"
+#include "launch/options.h"
 #include "launch/with_comm.h"
-#include "train/plan.h"
 
-/* One argument structure and one option table for the four verbs; each verb says in `takes` which of them it knows. */
+/* One argument structure and one option table for the three verbs; each verb says in `takes` which of them it knows. */
 typedef struct {
     const char *verb, *checkpoint;
     bif_session_options session;
-    const char *questions, *images, *classes, *image_root, *out, *summary, *prompt, *samples;
+    const char *questions, *image_root, *out, *summary, *prompt, *samples;
     const char *picture[16];
     int64_t pictures;
     int64_t batch, max_new, limit;
     bool blank, json;
 } arguments;
 
-enum { OPT_QUESTIONS = 256, OPT_IMAGES, OPT_CLASSES, OPT_ROOT, OPT_OUT, OPT_SUMMARY, OPT_PROMPT, OPT_IMAGE, OPT_BATCH, OPT_MAX_NEW, OPT_LIMIT,
+enum { OPT_QUESTIONS = 256, OPT_ROOT, OPT_OUT, OPT_SUMMARY, OPT_PROMPT, OPT_IMAGE, OPT_BATCH, OPT_MAX_NEW, OPT_LIMIT,
        OPT_BLANK, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_GRAD, OPT_JSON };
 
 static const struct {
@@ -37,28 +35,26 @@ static const struct {
     const char *verbs, *value, *text;
 } table[] = {
     {{"questions", required_argument, NULL, OPT_QUESTIONS}, "eval", "FILE", "JSONL: question_id, image, question (or text), answer, type (or category)"},
-    {{"classes", required_argument, NULL, OPT_CLASSES}, "zeroshot", "FILE", "one class prompt a line"},
-    {{"images", required_argument, NULL, OPT_IMAGES}, "zeroshot", "FILE", "JSONL: image, label (a line of the classes, or its number from 0)"},
     {{"image", required_argument, NULL, OPT_IMAGE}, "generate", "FILE", "a picture (repeatable)"},
     {{"prompt", required_argument, NULL, OPT_PROMPT}, "generate", "TEXT", "the question"},
-    {{"image-root", required_argument, NULL, OPT_ROOT}, "eval zeroshot probe", "DIR", "folder that the pictures' names are relative to"},
+    {{"image-root", required_argument, NULL, OPT_ROOT}, "eval probe", "DIR", "folder that the pictures' names are relative to"},
     {{"out", required_argument, NULL, OPT_OUT}, "eval probe", "FILE", "eval: predictions JSONL; probe: safetensors"},
-    {{"summary", required_argument, NULL, OPT_SUMMARY}, "eval zeroshot", "FILE", "scores as JSON"},
+    {{"summary", required_argument, NULL, OPT_SUMMARY}, "eval", "FILE", "scores as JSON"},
     {{"grad", no_argument, NULL, OPT_GRAD}, "probe", NULL, "also write grad.NAME of every parameter, nothing frozen"},
     {{"blank", no_argument, NULL, OPT_BLANK}, "eval", NULL, "replace every picture by a blank one: what the question alone is worth"},
     {{"limit", required_argument, NULL, OPT_LIMIT}, "eval", "N", "only the first N questions"},
-    {{"batch", required_argument, NULL, OPT_BATCH}, "eval zeroshot", "N", "questions or pictures at a time (64); does not change a result"},
+    {{"batch", required_argument, NULL, OPT_BATCH}, "eval", "N", "questions at a time (64); does not change a result"},
     {{"max-new-tokens", required_argument, NULL, OPT_MAX_NEW}, "eval generate", "N", "longest answer (16; generate: 128)"},
     {{"template", required_argument, NULL, OPT_TEMPLATE}, "eval generate probe", "NAME", "plain, vicuna_v1 or chatml (default: as trained)"},
     {{"system", required_argument, NULL, OPT_SYSTEM}, "eval generate probe", "TEXT", "system text (default: as trained)"},
-    {{"image-fit", required_argument, NULL, OPT_FIT}, "eval zeroshot generate probe", "NAME", "crop, pad or squash (default: as trained)"},
-    {{"tokenizer", required_argument, NULL, OPT_TOKENIZER}, "eval zeroshot generate probe", "PATH", "tokenizer.json (default: the checkpoint's)"},
-    {{"device", required_argument, NULL, OPT_DEVICE}, "eval zeroshot generate probe", "NAME", "cpu, cuda, cuda:N or auto (cpu)"},
-    {{"precision", required_argument, NULL, OPT_PRECISION}, "eval zeroshot generate probe", "NAME",
+    {{"image-fit", required_argument, NULL, OPT_FIT}, "eval generate probe", "NAME", "crop, pad or squash (default: as trained)"},
+    {{"tokenizer", required_argument, NULL, OPT_TOKENIZER}, "eval generate probe", "PATH", "tokenizer.json (default: the checkpoint's)"},
+    {{"device", required_argument, NULL, OPT_DEVICE}, "eval generate probe", "NAME", "cpu, cuda, cuda:N or auto (cpu)"},
+    {{"precision", required_argument, NULL, OPT_PRECISION}, "eval generate probe", "NAME",
      "auto, fp32 or bf16 (auto: bf16 on CUDA, fp32 on the CPU)"},
-    {{"threads", required_argument, NULL, OPT_THREADS}, "eval zeroshot generate probe", "N", "CPU threads of a rank (0 = the cores divided by the ranks of the node)"},
+    {{"threads", required_argument, NULL, OPT_THREADS}, "eval generate probe", "N", "CPU threads of a rank (0 = the cores divided by the ranks of the node)"},
     {{"json", no_argument, NULL, OPT_JSON}, "generate", NULL, "print a JSON object instead of the answer alone"},
-    {{"help", no_argument, NULL, 'h'}, "eval zeroshot generate probe", NULL, "this text"},
+    {{"help", no_argument, NULL, 'h'}, "eval generate probe", NULL, "this text"},
 };
 enum { OPTIONS = sizeof table / sizeof *table };
 
@@ -80,30 +76,6 @@ static void help(const char *verb, const char *usage)
     }
 }
 
-static bif_status number(const char *name, const char *text, int64_t min, int64_t *out)
-{
-    char *end = NULL;
-    errno = 0;
-    const long long value = strtoll(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value < min) {
-        return bif_fail(BIF_ERR_USAGE, "--%s: '%s' is not a whole number of at least %lld", name, text, (long long)min);
-    }
-    *out = value;
-    return BIF_OK;
-}
-
-static bif_status precision(const char *name, bif_precision *out)
-{
-    static const char *const names[] = {"auto", "fp32", "bf16"}; /* in the order of bif_precision */
-    for (int i = 0; i < 3; i++) {
-        if (strcmp(names[i], name) == 0) {
-            *out = (bif_precision)i;
-            return BIF_OK;
-        }
-    }
-    return bif_fail(BIF_ERR_USAGE, "--precision: '%s' is unknown; use auto, fp32 or bf16", name);
-}
-
 /* Returns BIF_OK with *done set when --help was printed. */
 static bif_status parse(int argc, char **argv, const char *usage, arguments *a, bool *done)
 {
@@ -121,8 +93,6 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
         int64_t n = 0;
         switch (c) {
         case OPT_QUESTIONS: a->questions = optarg; break;
-        case OPT_CLASSES: a->classes = optarg; break;
-        case OPT_IMAGES: a->images = optarg; break;
         case OPT_PROMPT: a->prompt = optarg; break;
         case OPT_ROOT: a->image_root = optarg; break;
         case OPT_OUT: a->out = optarg; break;
@@ -135,12 +105,12 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
         case OPT_FIT: a->session.image_fit = optarg; break;
         case OPT_TOKENIZER: a->session.tokenizer = optarg; break;
         case OPT_DEVICE: a->session.device = optarg; break;
-        case OPT_PRECISION: BIF_TRY(precision(optarg, &a->session.precision)); break;
-        case OPT_LIMIT: BIF_TRY(number("limit", optarg, 0, &a->limit)); break;
-        case OPT_BATCH: BIF_TRY(number("batch", optarg, 1, &a->batch)); break;
-        case OPT_MAX_NEW: BIF_TRY(number("max-new-tokens", optarg, 1, &a->max_new)); break;
+        case OPT_PRECISION: BIF_TRY(bif_option_precision(optarg, &a->session.precision)); break;
+        case OPT_LIMIT: BIF_TRY(bif_option_number("limit", optarg, 0, &a->limit)); break;
+        case OPT_BATCH: BIF_TRY(bif_option_number("batch", optarg, 1, &a->batch)); break;
+        case OPT_MAX_NEW: BIF_TRY(bif_option_number("max-new-tokens", optarg, 1, &a->max_new)); break;
         case OPT_THREADS:
-            BIF_TRY(number("threads", optarg, 0, &n));
+            BIF_TRY(bif_option_number("threads", optarg, 0, &n));
             a->session.threads = (int)n;
             break;
         case OPT_IMAGE:
@@ -171,34 +141,6 @@ done:
     return st;
 }
 
-static bif_status need(const char *verb, const char *name, const char *value)
-{
-    return value != NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "%s: --%s is missing; see bifocal %s --help", verb, name, verb);
-}
-
-/* Whether a result can be written at the end, asked before the work. NULL is allowed. */
-static bif_status writable(const char *name, const char *path)
-{
-    bif_status st = BIF_OK;
-    struct stat info;
-    char *folder = path != NULL ? bif_path_parent(path) : NULL;
-    if (folder != NULL && access(folder, W_OK | X_OK) != 0) {
-        st = bif_fail_errno(errno, "--%s %s: cannot write to the folder '%s'", name, path, folder);
-    } else if (folder != NULL && stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
-        st = bif_fail(BIF_ERR_USAGE, "--%s %s: is a folder; name a file", name, path);
-    }
-    free(folder);
-    return st;
-}
-
-static bif_status save_summary(const char *path, json_t *summary)
-{
-    json_object_set_new(summary, "peak_rss_mib", json_real((double)bif_peak_rss_bytes() / 0x1p20));
-    bif_status st = path != NULL ? bif_json_save_file(path, summary) : BIF_OK;
-    json_decref(summary);
-    return st;
-}
-
 /* ---- eval ---- */
 
 static bif_status run_eval(void *context, bif_comm *comm)
@@ -224,7 +166,7 @@ static bif_status run_eval(void *context, bif_comm *comm)
         printf("%-24s %8lld %8lld %8.2f%%\n", "all", (long long)r.scored, (long long)r.correct, 100.0 * accuracy);
         printf("%lld questions in %.1f s, %.0f a second; prompt %s, pictures %s; predictions in %s\n", (long long)r.questions, r.seconds,
                (double)r.questions / r.seconds, bif_template_name(session.chat.kind), a->blank ? "blank" : "as given", a->out);
-        st = save_summary(a->summary, json_pack("{s:s,s:I,s:I,s:I,s:f,s:o,s:b,s:s,s:f}", "checkpoint", session.folder, "questions",
+        st = bif_save_summary(a->summary, json_pack("{s:s,s:I,s:I,s:I,s:f,s:o,s:b,s:s,s:f}", "checkpoint", session.folder, "questions",
                                                 (json_int_t)r.questions, "scored", (json_int_t)r.scored, "correct", (json_int_t)r.correct,
                                                 "accuracy", accuracy, "accuracy_per_type", types, "blank", a->blank, "template",
                                                 bif_template_name(session.chat.kind), "seconds", r.seconds));
@@ -246,56 +188,12 @@ bif_status bif_cmd_eval(int argc, char **argv)
                   "space around and one trailing period aside). CHECKPOINT: a Hugging Face folder, or a run's folder (newest checkpoint).\n",
                   &a, &done));
     if (!done) {
-        BIF_TRY(need("eval", "questions", a.questions));
-        BIF_TRY(need("eval", "out", a.out));
-        BIF_TRY(writable("out", a.out));
-        BIF_TRY(writable("summary", a.summary));
+        BIF_TRY(bif_option_need("eval", "questions", a.questions));
+        BIF_TRY(bif_option_need("eval", "out", a.out));
+        BIF_TRY(bif_option_writable("out", a.out));
+        BIF_TRY(bif_option_writable("summary", a.summary));
         a.image_root = a.image_root != NULL ? a.image_root : ".";
         BIF_TRY(bif_with_comm(run_eval, &a));
-    }
-done:
-    return st;
-}
-
-/* ---- zeroshot ---- */
-
-static bif_status run_zeroshot(void *context, bif_comm *comm)
-{
-    const arguments *a = context;
-    bif_status st = BIF_OK;
-    bif_session session = {0};
-    bif_zeroshot_result r;
-    BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_CLIP, &a->session, comm, &session));
-    BIF_TRY(bif_zeroshot(&session, comm,
-                         &(bif_zeroshot_options){.classes = a->classes, .images = a->images, .image_root = a->image_root, .batch = a->batch}, &r));
-    if (bif_comm_rank(comm) == 0) {
-        const double n = r.images > 0 ? (double)r.images : 1.0;
-        printf("zero-shot: %lld of %lld pictures right (%.2f %%), %.2f %% in the first five, %.1f s\n", (long long)r.correct1,
-               (long long)r.images, 100.0 * (double)r.correct1 / n, 100.0 * (double)r.correct5 / n, r.seconds);
-        st = save_summary(a->summary, json_pack("{s:s,s:I,s:f,s:f,s:f}", "checkpoint", session.folder, "images", (json_int_t)r.images, "accuracy",
-                                                (double)r.correct1 / n, "accuracy_top5", (double)r.correct5 / n, "seconds", r.seconds));
-    }
-    st = bif_comm_agree(comm, st);
-done:
-    bif_session_close(&session);
-    return st;
-}
-
-bif_status bif_cmd_zeroshot(int argc, char **argv)
-{
-    bif_status st = BIF_OK;
-    bool done = false;
-    arguments a = {.batch = 64};
-    BIF_TRY(parse(argc, argv,
-                  "usage: bifocal zeroshot CHECKPOINT --classes FILE --images FILE --image-root DIR [--summary FILE]\n\n"
-                  "Classifies pictures by the nearest class prompt in the joint space of a CLIP pair.\n",
-                  &a, &done));
-    if (!done) {
-        BIF_TRY(need("zeroshot", "classes", a.classes));
-        BIF_TRY(need("zeroshot", "images", a.images));
-        BIF_TRY(writable("summary", a.summary));
-        a.image_root = a.image_root != NULL ? a.image_root : ".";
-        BIF_TRY(bif_with_comm(run_zeroshot, &a));
     }
 done:
     return st;
@@ -361,7 +259,7 @@ bif_status bif_cmd_generate(int argc, char **argv)
                   "Answers one prompt, greedily. Pictures come before the prompt unless it places them with <image>.\n",
                   &a, &done));
     if (!done) {
-        BIF_TRY(need("generate", "prompt", a.prompt));
+        BIF_TRY(bif_option_need("generate", "prompt", a.prompt));
         BIF_TRY(bif_with_comm(run_generate, &a));
     }
 done:
@@ -397,8 +295,8 @@ bif_status bif_cmd_probe(int argc, char **argv)
                   &a, &done));
     if (!done) {
         BIF_TRY(a.samples != NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "probe: name a JSONL of samples; see bifocal probe --help"));
-        BIF_TRY(need("probe", "out", a.out));
-        BIF_TRY(writable("out", a.out));
+        BIF_TRY(bif_option_need("probe", "out", a.out));
+        BIF_TRY(bif_option_writable("out", a.out));
         a.image_root = a.image_root != NULL ? a.image_root : ".";
         BIF_TRY(bif_with_comm(run_probe, &a));
     }

@@ -18,6 +18,8 @@ static const verb verbs[] = {
     {NULL, "train", bif_cmd_train, "train a stage: lm, clip, pretrain or finetune"},
     {NULL, "eval", bif_cmd_eval, "answer a file of questions and score them"},
     {NULL, "zeroshot", bif_cmd_zeroshot, "zero-shot classification with CLIP towers"},
+    {NULL, "retrieval", bif_cmd_retrieval, "captions found by pictures and pictures by captions with CLIP towers"},
+    {NULL, "linear-probe", bif_cmd_linear_probe, "logistic regression on the pictures' embeddings of a CLIP pair"},
     {NULL, "generate", bif_cmd_generate, "answer one prompt about a picture"},
     {NULL, "probe", bif_cmd_probe, "write logits, loss and gradients for comparison with another implementation"},
     {"data", "pack", bif_cmd_data_pack, "images and conversations or captions into HDF5 shards"},

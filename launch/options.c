@@ -1,0 +1,62 @@
+#include "launch/options.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "train/plan.h"
+
+bif_status bif_option_number(const char *name, const char *text, int64_t min, int64_t *out)
+{
+    char *end = NULL;
+    errno = 0;
+    const long long value = strtoll(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || value < min) {
+        return bif_fail(BIF_ERR_USAGE, "--%s: '%s' is not a whole number of at least %lld", name, text, (long long)min);
+    }
+    *out = value;
+    return BIF_OK;
+}
+
+bif_status bif_option_precision(const char *name, bif_precision *out)
+{
+    static const char *const names[] = {"auto", "fp32", "bf16"}; /* in the order of bif_precision */
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(names[i], name) == 0) {
+            *out = (bif_precision)i;
+            return BIF_OK;
+        }
+    }
+    return bif_fail(BIF_ERR_USAGE, "--precision: '%s' is unknown; use auto, fp32 or bf16", name);
+}
+
+bif_status bif_option_need(const char *verb, const char *name, const char *value)
+{
+    return value != NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "%s: --%s is missing; see bifocal %s --help", verb, name, verb);
+}
+
+/* Whether a result can be written at the end, asked before the work. NULL is allowed. */
+bif_status bif_option_writable(const char *name, const char *path)
+{
+    bif_status st = BIF_OK;
+    struct stat info;
+    char *folder = path != NULL ? bif_path_parent(path) : NULL;
+    if (folder != NULL && access(folder, W_OK | X_OK) != 0) {
+        st = bif_fail_errno(errno, "--%s %s: cannot write to the folder '%s'", name, path, folder);
+    } else if (folder != NULL && stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
+        st = bif_fail(BIF_ERR_USAGE, "--%s %s: is a folder; name a file", name, path);
+    }
+    free(folder);
+    return st;
+}
+
+bif_status bif_save_summary(const char *path, json_t *summary)
+{
+    json_object_set_new(summary, "peak_rss_mib", json_real((double)bif_peak_rss_bytes() / 0x1p20));
+    bif_status st = path != NULL ? bif_json_save_file(path, summary) : BIF_OK;
+    json_decref(summary);
+    return st;
+}

@@ -1,0 +1,12 @@
+/* Values of options, and results, of the verbs that use a checkpoint. Failures are BIF_ERR_USAGE and name the option. */
+#pragma once
+#include "base/json.h"
+#include "train/config.h"
+
+bif_status bif_option_number(const char *name, const char *text, int64_t min, int64_t *out);
+bif_status bif_option_precision(const char *name, bif_precision *out);
+bif_status bif_option_need(const char *verb, const char *name, const char *value); /* given at all */
+/* Whether a result can be written at the end, asked before the work; BIF_ERR_IO too. NULL is allowed. */
+bif_status bif_option_writable(const char *name, const char *path);
+/* Adds peak_rss_mib, writes to path unless it is NULL, and takes the summary over. */
+bif_status bif_save_summary(const char *path, json_t *summary);
