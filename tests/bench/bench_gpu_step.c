@@ -7,7 +7,8 @@
  *   llava-0.3b-finetune ViT-B/16-224 (196 tokens) and a decoder of 24 layers of 768: a small model, where launches count
  *   clip-b32, clip-l14  the contrastive trainer, InfoNCE
  *   tiny-finetune, tiny-clip  to try the program
- * MICRO: samples of a micro-batch. BIFOCAL_RECOMPUTE=1: blocks are recomputed in the backward. */
+ * MICRO: samples of a micro-batch. BIFOCAL_RECOMPUTE=1: blocks are recomputed in the backward.
+ * DEVICE `plan` needs no GPU: it prints what a GPU's memory would hold, and ends. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,7 +67,7 @@ static preset preset_of(const char *name)
     const preset all[] = {
         {"llava-7b-pretrain", BIF_STAGE_PRETRAIN, llava_7b, 256, 32, 24, 20}, {"llava-7b-finetune", BIF_STAGE_FINETUNE, llava_7b, 128, 10, 194, 150},
         {"llava-0.3b-finetune", BIF_STAGE_FINETUNE, llava_small, 256, 32, 60, 40}, {"clip-b32", BIF_STAGE_CLIP, clip_b32, 4096, 4096, 16, 0},
-        {"clip-l14", BIF_STAGE_CLIP, clip_l14, 768, 768, 16, 0}, {"tiny-finetune", BIF_STAGE_FINETUNE, tiny, 4, 2, 12, 8},
+        {"clip-l14", BIF_STAGE_CLIP, clip_l14, 512, 512, 16, 0}, {"tiny-finetune", BIF_STAGE_FINETUNE, tiny, 4, 2, 12, 8},
         {"tiny-clip", BIF_STAGE_CLIP, clip_tiny, 4, 4, 6, 0}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (strcmp(all[i].name, name) == 0) {
@@ -152,6 +153,23 @@ static bif_batch *make_batch(const preset *p, const bif_batch_limits *limits, ui
     return batch;
 }
 
+/* What a GPU would hold; from measuring passes, so nothing is allocated. */
+static void print_plan(bif_stage_run *run, const bif_batch_limits *limits)
+{
+    bif_device device = {.kind = BIF_DEVICE_CUDA, .name = "plan"};
+    run->device = &device;
+    double values = 0.0, trained = 0.0;
+    for (int64_t i = 0; i < run->params->count; i++) {
+        const double n = (double)bif_numel(&run->params->items[i].value);
+        values += n;
+        trained += run->params->items[i].trainable ? n : 0.0;
+    }
+    const double activations = (double)bif_stage_measure(run, limits), inputs = (double)bif_stage_measure_inputs(run, limits);
+    printf("| %s%s | %lld tokens | values %.1f GB | gradients %.1f GB | optimizer %.1f GB | activations %.1f GB (%.2f MB a token) | inputs %.2f GB | sum %.1f GB |\n",
+           "bf16", run->vlm.recompute ? ", recomputing" : "", (long long)limits->tokens, 2e-9 * values, 4e-9 * trained, 1e-8 * trained, 1e-9 * activations,
+           1e-6 * activations / (double)limits->tokens, 1e-9 * inputs, 2e-9 * values + 1.4e-8 * trained + 1e-9 * (activations + inputs));
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -168,8 +186,11 @@ int main(int argc, char **argv)
     bif_stage_run run = {.config = &config, .model = p.model};
     bif_optimizer optimizer;
     die(bif_comm_start(NULL, NULL, &run.comm));
-    die(bif_device_open(argc > 2 ? argv[2] : "cuda", 0, &run.device));
-    const bif_dtype dtype = run.device->kind == BIF_DEVICE_CPU ? BIF_DTYPE_F32 : BIF_DTYPE_BF16;
+    const bool plan = argc > 2 && strcmp(argv[2], "plan") == 0;
+    if (!plan) {
+        die(bif_device_open(argc > 2 ? argv[2] : "cuda", 0, &run.device));
+    }
+    const bif_dtype dtype = !plan && run.device->kind == BIF_DEVICE_CPU ? BIF_DTYPE_F32 : BIF_DTYPE_BF16;
     if (clip) {
         bif_clip_declare(&run.clip, &p.model);
         run.params = &run.clip.params;
@@ -185,12 +206,16 @@ int main(int argc, char **argv)
     }
     const char *recompute = getenv("BIFOCAL_RECOMPUTE");
     run.vlm.recompute = run.clip.recompute = recompute != NULL && strcmp(recompute, "1") == 0;
+    const int64_t rows = clip ? 0 : bif_tokens_per_image(&p.model), batches = (p.samples + p.micro - 1) / p.micro;
+    const bif_batch_limits limits = {.tokens = p.micro * (rows + p.text), .sequences = p.micro, .images = p.micro, .image_size = p.model.vit.image, .tokens_per_image = rows};
+    if (plan) {
+        print_plan(&run, &limits);
+        return 0;
+    }
     die(clip ? bif_clip_allocate(&run.clip, run.device, 1) : bif_vlm_allocate(&run.vlm, run.device, 1));
     fill(run.params);
     const bif_preprocess preprocess = bif_preprocess_clip(p.model.vit.image);
     die(bif_build_table(&preprocess, run.device, clip ? &run.clip.vit : &run.vlm.vit));
-    const int64_t rows = clip ? 0 : bif_tokens_per_image(&p.model), batches = (p.samples + p.micro - 1) / p.micro;
-    const bif_batch_limits limits = {.tokens = p.micro * (rows + p.text), .sequences = p.micro, .images = p.micro, .image_size = p.model.vit.image, .tokens_per_image = rows};
     bif_batch **batch = bif_calloc((size_t)batches, sizeof *batch);
     for (int64_t i = 0; i < batches; i++) {
         bif_batch_limits part = limits;
