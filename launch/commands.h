@@ -21,3 +21,5 @@ bif_status bif_cmd_data_tokenizer(int argc, char **argv);
 bif_status bif_cmd_checkpoint_show(int argc, char **argv);
 bif_status bif_cmd_checkpoint_diff(int argc, char **argv);
 bif_status bif_cmd_checkpoint_verify(int argc, char **argv);
+bif_status bif_cmd_import(int argc, char **argv);
+bif_status bif_cmd_export(int argc, char **argv);

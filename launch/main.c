@@ -22,6 +22,8 @@ static const verb verbs[] = {
     {NULL, "linear-probe", bif_cmd_linear_probe, "logistic regression on the pictures' embeddings of a CLIP pair"},
     {NULL, "generate", bif_cmd_generate, "answer one prompt about a picture"},
     {NULL, "probe", bif_cmd_probe, "write logits, loss and gradients for comparison with another implementation"},
+    {NULL, "import", bif_cmd_import, "weights in others' layouts into a folder that recipes open"},
+    {NULL, "export", bif_cmd_export, "a folder of weights into others' layouts"},
     {"data", "pack", bif_cmd_data_pack, "images and conversations or captions into HDF5 shards"},
     {"data", "verify", bif_cmd_data_verify, "read shards back and check every byte"},
     {"data", "stats", bif_cmd_data_stats, "what is in shards"},

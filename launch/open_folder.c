@@ -5,9 +5,10 @@
 
 #include "base/file.h"
 #include "train/checkpoint.h"
+#include "train/hf_folder.h"
 
 /* A folder without a config.json is a run's, when it holds checkpoints. */
-static bif_status resolve(const char *path, char **out)
+bif_status bif_folder_resolve(const char *path, char **out)
 {
     struct stat info;
     char *config = bif_path_join(path, "config.json");
@@ -25,8 +26,8 @@ bif_status bif_folder_open(const char *path, bif_folder *out)
 {
     bif_status st = BIF_OK;
     *out = (bif_folder){0};
-    BIF_TRY(resolve(path, &out->path));
-    BIF_TRY(bif_safetensors_open(out->path, &out->set));
+    BIF_TRY(bif_folder_resolve(path, &out->path));
+    BIF_TRY(bif_hf_open(out->path, &out->set));
     out->known = bif_hf_config_read(out->path, &out->config) == BIF_OK;
     if (out->known) {
         bif_model_rows(&out->config, &out->rows);

@@ -13,6 +13,8 @@ typedef struct {
     int64_t found;           /* rows that have a tensor */
 } bif_folder;
 
+/* The folder itself; for a run's folder its newest whole checkpoint. malloc'ed. */
+bif_status bif_folder_resolve(const char *path, char **out);
 /* path: a folder of weights, a run's folder, or one file of weights. */
 bif_status bif_folder_open(const char *path, bif_folder *out);
 void bif_folder_close(bif_folder *folder);

@@ -170,12 +170,24 @@ done:
     return st;
 }
 
+static bif_status check_image_token(const bif_model_config *model)
+{
+    return model->image_token >= 0 && model->image_token < model->decoder.vocab
+               ? BIF_OK
+               : bif_fail(BIF_ERR_CONFIG, "data.tokenizer: it needs a special token <image> below the decoder's vocabulary of %lld",
+                          (long long)model->decoder.vocab);
+}
+
 static bif_status llava_config(const bif_config *config, const bif_model_paths *paths, const bif_tokenizer *tokenizer, bif_model_config *out)
 {
     bif_status st = BIF_OK;
     bif_model_config part = {0};
     if (paths->init != NULL) {
         BIF_TRY(read_config("model.init", paths->init, 1u << BIF_MODEL_LLAVA, out));
+        if (out->image_token < 0) { /* LLaVA's authors have none */
+            out->image_token = bif_tokenizer_special(tokenizer, "<image>");
+        }
+        st = check_image_token(out);
         goto done;
     }
     out->kind = BIF_MODEL_LLAVA;
@@ -202,10 +214,7 @@ static bif_status llava_config(const bif_config *config, const bif_model_paths *
     out->cls_patch = strcmp(config->model.feature_select, "cls_patch") == 0;
     out->image_token = bif_tokenizer_special(tokenizer, "<image>");
     out->pad_token = -1;
-    if (out->image_token < 0 || out->image_token >= out->decoder.vocab) {
-        st = bif_fail(BIF_ERR_CONFIG, "data.tokenizer: it needs a special token <image> below the decoder's vocabulary of %lld",
-                      (long long)out->decoder.vocab);
-    }
+    BIF_TRY(check_image_token(out));
 done:
     return st;
 }
@@ -257,16 +266,17 @@ static bif_status load_parts(const bif_config *config, const bif_model_paths *pa
         {"model.projector", paths->projector, 1u << BIF_GROUP_PROJECTOR},
     };
     bif_status st = BIF_OK;
-    unsigned drawn = ~0u;
+    unsigned drawn = ~0u, replaced = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         drawn &= parts[i].path == NULL ? ~0u : ~parts[i].groups;
+        replaced |= parts[i].path == NULL || i == 0 ? 0 : parts[i].groups;
     }
     bif_params_init(params, (uint64_t)config->seed, drawn | 1u << BIF_GROUP_JOINT); /* a folder may lack the sigmoid loss's bias */
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i].path == NULL) {
             continue;
         }
-        BIF_TRY(bif_hf_load(parts[i].path, params, parts[i].groups));
+        BIF_TRY(bif_hf_load(parts[i].path, params, i == 0 ? ~replaced : parts[i].groups)); /* the whole may lack what a part brings */
         bif_info("%s: loaded from %s", parts[i].key, parts[i].path);
     }
 done:

@@ -391,21 +391,64 @@ done:
     return st;
 }
 
-/* The authors' own layout: a Llama config with mm_* keys; the tower is only named. */
-static bif_status read_llava_native(const char *where, const json_t *root, bif_model_config *out)
+/* FOLDER/mm_vision_tower, or NULL when there is no such folder. Nothing outside FOLDER is looked at. */
+static char *tower_below(const char *folder, const json_t *root)
+{
+    const char *name = json_string_value(json_object_get(root, "mm_vision_tower"));
+    if (name == NULL || name[0] == '\0' || name[0] == '/' || name[0] == '.' || strstr(name, "..") != NULL) {
+        return NULL;
+    }
+    char *tower = bif_path_join(folder, name), *config = bif_path_join(tower, "config.json");
+    if (!bif_exists(config)) {
+        free(tower);
+        tower = NULL;
+    }
+    free(config);
+    return tower;
+}
+
+static bif_status read_root(const char *where, const json_t *root, const char *tower, bif_model_config *out);
+
+static bif_status read_tower(const char *tower, bif_vit_config *out)
 {
     bif_status st = BIF_OK;
-    const char *tower = NULL, *projector = "linear", *select = "patch", *merge = "flat";
-    BIF_TRY(read_decoder(where, root, FAMILY_LLAMA, &out->decoder));
-    BIF_TRY(bif_json_string(where, root, "mm_vision_tower", true, &tower));
-    out->kind = BIF_MODEL_LLAVA;
-    out->vit = vit_l14_336;
-    if (strcmp(bif_path_base(tower), "clip-vit-large-patch14") == 0) {
-        out->vit.image = 224;
-    } else if (strcmp(bif_path_base(tower), "clip-vit-large-patch14-336") != 0) {
-        st = refuse(where, "mm_vision_tower", tower, "clip-vit-large-patch14 and clip-vit-large-patch14-336 are");
+    json_t *root = NULL;
+    bif_model_config config = {0};
+    char *path = bif_path_join(tower, "config.json");
+    BIF_TRY(bif_json_load_file(path, CONFIG_CAP, &root));
+    BIF_TRY(read_root(path, root, NULL, &config));
+    if (config.vit.hidden == 0) {
+        st = bif_fail(BIF_ERR_CONFIG, "%s has no vision tower", tower);
         goto done;
     }
+    *out = config.vit;
+done:
+    json_decref(root);
+    free(path);
+    return st;
+}
+
+/* The authors' own layout: a Llama config with mm_* keys; the tower is only named, and lies in the folder `tower` or is one of those known. */
+static bif_status read_llava_native(const char *where, const json_t *root, const char *tower, bif_model_config *out)
+{
+    bif_status st = BIF_OK;
+    const char *name = "", *projector = "linear", *select = "patch", *merge = "flat", *aspect = "";
+    BIF_TRY(read_decoder(where, root, FAMILY_LLAMA, &out->decoder));
+    BIF_TRY(bif_json_string(where, root, "mm_vision_tower", tower == NULL, &name));
+    out->kind = BIF_MODEL_LLAVA;
+    out->vit = vit_l14_336;
+    if (tower != NULL) {
+        BIF_TRY(read_tower(tower, &out->vit));
+    } else if (strcmp(bif_path_base(name), "clip-vit-large-patch14") == 0) {
+        out->vit.image = 224;
+    } else if (strcmp(bif_path_base(name), "clip-vit-large-patch14-336") != 0) {
+        st = refuse(where, "mm_vision_tower", name,
+                    "clip-vit-large-patch14 and clip-vit-large-patch14-336 are, and a tower's folder within this one; bifocal import --tower takes any "
+                    "folder");
+        goto done;
+    }
+    BIF_TRY(bif_json_string(where, root, "image_aspect_ratio", false, &aspect));
+    snprintf(out->image_fit, sizeof out->image_fit, "%s", strcmp(aspect, "pad") == 0 ? "pad" : "");
     BIF_TRY(bif_json_string(where, root, "mm_projector_type", false, &projector));
     BIF_TRY(projector_type(where, projector, &out->projector));
     BIF_TRY(number(where, root, "mm_vision_select_layer", -2, &out->feature_layer));
@@ -416,13 +459,13 @@ static bif_status read_llava_native(const char *where, const json_t *root, bif_m
         goto done;
     }
     out->cls_patch = strcmp(select, "cls_patch") == 0;
-    out->image_token = -1;
+    BIF_TRY(token(where, root, "image_token_index", -1, &out->image_token)); /* ours: the authors' token is no part of the vocabulary */
     BIF_TRY(token(where, root, "pad_token_id", -1, &out->pad_token));
 done:
     return st;
 }
 
-static bif_status read_root(const char *where, const json_t *root, bif_model_config *out)
+static bif_status read_root(const char *where, const json_t *root, const char *tower, bif_model_config *out)
 {
     bif_status st = BIF_OK;
     const char *type = "", *architecture = NULL;
@@ -446,7 +489,7 @@ static bif_status read_root(const char *where, const json_t *root, bif_model_con
     } else if (strcmp(name, "LlavaForConditionalGeneration") == 0 || (architecture == NULL && strcmp(name, "llava") == 0)) {
         BIF_TRY(read_llava(where, root, out));
     } else if (strcmp(name, "LlavaLlamaForCausalLM") == 0 || strcmp(name, "llava_llama") == 0) {
-        BIF_TRY(read_llava_native(where, root, out));
+        BIF_TRY(read_llava_native(where, root, tower, out));
     } else {
         family f = FAMILY_LLAMA;
         BIF_TRY(family_of(where, type, architecture, &f));
@@ -461,7 +504,7 @@ done:
 static bif_status read_habits(const char *where, const json_t *root, bif_model_config *out)
 {
     bif_status st = BIF_OK;
-    const char *template_name = "", *fit = "", *system = NULL;
+    const char *template_name = "", *fit = out->image_fit, *system = NULL;
     BIF_TRY(bif_json_string(where, root, "bifocal_template", false, &template_name));
     BIF_TRY(bif_json_string(where, root, "bifocal_image_fit", false, &fit));
     BIF_TRY(bif_json_string(where, root, "bifocal_system", false, &system));
@@ -471,21 +514,28 @@ static bif_status read_habits(const char *where, const json_t *root, bif_model_c
                          where));
     }
     snprintf(out->template_name, sizeof out->template_name, "%s", template_name);
-    snprintf(out->image_fit, sizeof out->image_fit, "%s", fit);
+    if (fit != out->image_fit) {
+        snprintf(out->image_fit, sizeof out->image_fit, "%s", fit);
+    }
     snprintf(out->system, sizeof out->system, "%s", system != NULL ? system : "");
     out->has_system = system != NULL;
 done:
     return st;
 }
 
-bif_status bif_hf_config_read(const char *folder, bif_model_config *out)
+bif_status bif_hf_config_read_with(const char *folder, const char *tower, bif_model_config *out)
 {
     bif_status st = BIF_OK;
     json_t *root = NULL;
     bif_model_config config = {.feature_layer = -2, .image_token = -1, .pad_token = -1};
     char *path = bif_path_join(folder, "config.json");
+    char *below = NULL;
     BIF_TRY(bif_json_load_file(path, CONFIG_CAP, &root));
-    BIF_TRY(read_root(path, root, &config));
+    below = tower == NULL ? tower_below(folder, root) : bif_strdup(tower);
+    BIF_TRY(read_root(path, root, below, &config));
+    if (tower != NULL && config.kind == BIF_MODEL_LLAVA) {
+        BIF_TRY(read_tower(tower, &config.vit));
+    }
     BIF_TRY(read_habits(path, root, &config));
     config.projector.in = config.vit.hidden;
     config.projector.out = config.decoder.hidden;
@@ -498,6 +548,25 @@ bif_status bif_hf_config_read(const char *folder, bif_model_config *out)
     *out = config;
 done:
     json_decref(root);
+    free(below);
     free(path);
     return st;
+}
+
+bif_status bif_hf_config_read(const char *folder, bif_model_config *out)
+{
+    return bif_hf_config_read_with(folder, NULL, out);
+}
+
+char *bif_hf_tower_below(const char *folder)
+{
+    json_t *root = NULL;
+    char *path = bif_path_join(folder, "config.json"), *below = NULL;
+    if (bif_exists(path) && bif_json_load_file(path, CONFIG_CAP, &root) == BIF_OK) {
+        below = tower_below(folder, root);
+    }
+    bif_error_clear();
+    json_decref(root);
+    free(path);
+    return below;
 }

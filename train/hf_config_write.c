@@ -1,6 +1,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -125,9 +126,35 @@ static void llava_object(json_t *o, const bif_model_config *c)
     }
 }
 
+/* How the model was trained to see its input. */
+static void put_habits(json_t *o, const bif_model_config *config)
+{
+    if (config->template_name[0] != '\0') {
+        put(o, "bifocal_template", json_string(config->template_name));
+    }
+    if (config->image_fit[0] != '\0') {
+        put(o, "bifocal_image_fit", json_string(config->image_fit));
+    }
+    if (config->has_system) {
+        put(o, "bifocal_system", json_string(config->system));
+    }
+}
+
+/* Frees o. */
+static bif_status save(const char *folder, json_t *o, const char *architecture, bif_dtype dtype)
+{
+    put(o, "architectures", json_pack("[s]", architecture));
+    put(o, "torch_dtype", json_string(dtype == BIF_DTYPE_BF16 ? "bfloat16" : dtype == BIF_DTYPE_F16 ? "float16" : "float32"));
+    char *path = bif_path_join(folder, "config.json");
+    const bif_status st = bif_json_save_file(path, o);
+    free(path);
+    json_decref(o);
+    return st;
+}
+
 bif_status bif_hf_config_write(const char *folder, const bif_model_config *config, bif_dtype dtype)
 {
-    bif_status st = bif_model_check(config, folder);
+    const bif_status st = bif_model_check(config, folder);
     if (st != BIF_OK) {
         return st;
     }
@@ -154,20 +181,41 @@ bif_status bif_hf_config_write(const char *folder, const bif_model_config *confi
         llava_object(o, config);
         break;
     }
-    json_array_append_new(json_object_get(o, "architectures"), json_string(architecture));
-    put(o, "torch_dtype", json_string(dtype == BIF_DTYPE_BF16 ? "bfloat16" : "float32"));
-    if (config->template_name[0] != '\0') {
-        put(o, "bifocal_template", json_string(config->template_name));
+    put_habits(o, config);
+    return save(folder, o, architecture, dtype);
+}
+
+bif_status bif_hf_config_write_native(const char *folder, const bif_model_config *config, bif_dtype dtype, const char *tower)
+{
+    const char *architecture = NULL;
+    json_t *o = json_object();
+    if (config->kind == BIF_MODEL_LLAVA) {
+        decoder_object(o, &config->decoder, &architecture);
     }
-    if (config->image_fit[0] != '\0') {
-        put(o, "bifocal_image_fit", json_string(config->image_fit));
+    if (architecture == NULL || strcmp(architecture, "LlamaForCausalLM") != 0) {
+        json_decref(o);
+        return bif_fail(BIF_ERR_CONFIG, "%s: the layout of LLaVA's authors is written for a LLaVA with a Llama decoder; this is %s", folder,
+                        architecture == NULL ? "no LLaVA" : architecture);
     }
-    if (config->has_system) {
-        put(o, "bifocal_system", json_string(config->system));
-    }
-    char *path = bif_path_join(folder, "config.json");
-    st = bif_json_save_file(path, o);
-    free(path);
-    json_decref(o);
-    return st;
+    put(o, "model_type", json_string("llava_llama"));
+    put(o, "mm_vision_tower", json_string(tower));
+    put(o, "mm_hidden_size", json_integer(config->vit.hidden));
+    put(o, "mm_projector_type",
+        config->projector.kind == BIF_PROJECTOR_LINEAR ? json_string("linear") : json_sprintf("mlp%dx_gelu", (int)config->projector.depth));
+    put(o, "mm_vision_select_layer", json_integer(config->feature_layer));
+    put(o, "mm_vision_select_feature", json_string(config->cls_patch ? "cls_patch" : "patch"));
+    put(o, "mm_patch_merge_type", json_string("flat"));
+    put(o, "mm_use_im_start_end", json_false());
+    put(o, "mm_use_im_patch_token", json_false());
+    put(o, "use_mm_proj", json_true());
+    put(o, "image_aspect_ratio", strcmp(config->image_fit, "pad") == 0 ? json_string("pad") : json_null());
+    put(o, "pad_token_id", token(config->pad_token));
+    put(o, "image_token_index", token(config->image_token));
+    put_habits(o, config);
+    return save(folder, o, "LlavaLlamaForCausalLM", dtype);
+}
+
+bif_status bif_hf_config_write_tower(const char *folder, const bif_vit_config *vit, bif_dtype dtype)
+{
+    return save(folder, vit_object(vit, 0), "CLIPVisionModel", dtype);
 }

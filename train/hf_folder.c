@@ -93,6 +93,59 @@ static void report_unknown(const char *folder, const bif_safetensors *set, const
     free(first);
 }
 
+/* The part's tensors of `path` into the set under the names the part has in the layout of LLaVA's authors. */
+static bif_status replace(bif_safetensors *set, const char *path, bif_part part)
+{
+    bif_status st = BIF_OK;
+    bif_safetensors *other = NULL;
+    BIF_TRY(bif_safetensors_open(path, &other));
+    const bif_layout old = bif_layout_find(set), theirs = bif_layout_find(other);
+    const char *prefix = theirs.prefix[part];
+    if (prefix == NULL) {
+        st = bif_fail(BIF_ERR_DATA, "%s holds no %s", path, part == BIF_PART_VISION ? "vision tower" : "projector");
+        goto done;
+    }
+    if (old.prefix[part] != NULL) {
+        bif_safetensors_drop(set, old.prefix[part]);
+    }
+    const char *name = part == BIF_PART_VISION ? bif_layout_native(0).prefix[part] : theirs.projector_step == 0 ? "multi_modal_projector." : "model.mm_projector.";
+    st = bif_safetensors_merge(set, other, prefix, name);
+    other = NULL;
+done:
+    bif_safetensors_close(other);
+    return st;
+}
+
+bif_status bif_hf_replace_tower(bif_safetensors *set, const char *path)
+{
+    return replace(set, path, BIF_PART_VISION);
+}
+
+bif_status bif_hf_replace_projector(bif_safetensors *set, const char *path)
+{
+    return replace(set, path, BIF_PART_PROJECTOR);
+}
+
+bif_status bif_hf_open(const char *folder, bif_safetensors **out)
+{
+    bif_status st = BIF_OK;
+    bif_safetensors *set = NULL;
+    char *tower = NULL;
+    BIF_TRY(bif_safetensors_open(folder, &set));
+    if (bif_layout_find(set).prefix[BIF_PART_VISION] == NULL) {
+        tower = bif_hf_tower_below(folder);
+    }
+    if (tower != NULL) {
+        BIF_TRY(bif_hf_replace_tower(set, tower));
+    }
+    *out = set;
+    set = NULL;
+done:
+    bif_safetensors_close(set);
+    free(tower);
+    return st;
+}
+
 bif_status bif_hf_load(const char *folder, bif_params *params, unsigned only)
 {
     bif_status st = BIF_OK;
@@ -100,7 +153,7 @@ bif_status bif_hf_load(const char *folder, bif_params *params, unsigned only)
     bool *used = NULL, whole = true;
     unsigned asked_parts = 0;
     char *name = NULL;
-    BIF_TRY(bif_safetensors_open(folder, &set));
+    BIF_TRY(bif_hf_open(folder, &set));
     const bif_layout layout = bif_layout_find(set);
     used = bif_calloc((size_t)bif_safetensors_count(set) + 1, sizeof(*used));
     for (int64_t i = 0; i < params->count; i++) {

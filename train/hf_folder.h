@@ -2,6 +2,14 @@
 #pragma once
 #include "train/model.h"
 #include "train/params.h"
+#include "train/safetensors.h"
+
+/* Opens the weights of a folder, a LLaVA in its authors' layout together with the vision tower that lies in a folder within it
+ * (bif_hf_tower_below). */
+bif_status bif_hf_open(const char *folder, bif_safetensors **out);
+/* Replaces a part of an open set by that of another folder or file. BIF_ERR_DATA when that has none. */
+bif_status bif_hf_replace_tower(bif_safetensors *set, const char *path);
+bif_status bif_hf_replace_projector(bif_safetensors *set, const char *path);
 
 /* Fills table rows from a folder written by transformers or by us. Names: the table's own, or any of the layouts the reference lists (LLaVA native,
  * old and new Hugging Face LLaVA names, a bare CLIP or decoder folder read into a LLaVA table by prefix). `only` = a group mask

@@ -64,6 +64,19 @@ bif_layout bif_layout_find(const bif_safetensors *st)
     return layout;
 }
 
+bif_layout bif_layout_hf(void)
+{
+    return (bif_layout){.prefix = {[BIF_PART_VISION] = "model.vision_tower.vision_model.", [BIF_PART_DECODER] = "model.language_model.",
+                                   [BIF_PART_HEAD] = "lm_head.", [BIF_PART_PROJECTOR] = "model.multi_modal_projector."}};
+}
+
+bif_layout bif_layout_native(int64_t projector_depth)
+{
+    return (bif_layout){.prefix = {[BIF_PART_VISION] = "model.vision_tower.vision_tower.vision_model.", [BIF_PART_DECODER] = "model.",
+                                   [BIF_PART_HEAD] = "lm_head.", [BIF_PART_PROJECTOR] = native_projectors[0]},
+                        .projector_step = projector_depth == 0 ? 1 : 2};
+}
+
 bif_part bif_part_of(const char *table_name, const char **tail)
 {
     for (int p = 0; p < BIF_PARTS; p++) {

@@ -12,6 +12,9 @@ typedef struct {
 } bif_layout;
 
 bif_layout bif_layout_find(const bif_safetensors *st);
+/* How others write a LLaVA: as transformers 4.52 and newer have it in memory, and as its authors do. projector_depth 0: a linear one. */
+bif_layout bif_layout_hf(void);
+bif_layout bif_layout_native(int64_t projector_depth);
 /* The part of a table name and what follows its prefix. */
 bif_part bif_part_of(const char *table_name, const char **tail);
 /* The file's name of a table row (malloc'ed), or NULL when the folder lacks the part. */

@@ -73,9 +73,18 @@ bif_status bif_model_check(const bif_model_config *config, const char *where);
  * architecture or option that is not implemented is refused by name.
  * - CLIPVisionModel alone reads as BIF_MODEL_CLIP with text.hidden = 0: a source of an encoder, nothing to train.
  * - A sliding window (Mistral, Qwen) limits `positions` to the window: within it the window has no effect.
- * - A LLaVA folder in its authors' layout (LlavaLlamaForCausalLM) reads with image_token = -1 when it names none.
+ * - A LLaVA folder in its authors' layout (LlavaLlamaForCausalLM) reads with image_token = -1 when it names none. Its tower is outside:
+ *   FOLDER/mm_vision_tower where there is such a folder, else one of OpenAI's by name.
  * - The projector "mlp2x_gelu" is the one transformers knows. For others the file also says "bifocal_projector": "linear" or "mlpNx_gelu",
  *   and transformers cannot open the folder; likewise "bifocal_logit_bias": true for CLIP with a bias, which transformers ignores. */
 bif_status bif_hf_config_read(const char *folder, bif_model_config *out);
-/* dtype: of the weights beside it, F32 or BF16 ("torch_dtype"). */
+/* The same with the vision tower of another folder, for a LLaVA; tower may be NULL. */
+bif_status bif_hf_config_read_with(const char *folder, const char *tower, bif_model_config *out);
+/* The folder of the vision tower within a folder in the layout of LLaVA's authors (malloc'ed), or NULL. */
+char *bif_hf_tower_below(const char *folder);
+/* dtype: of the weights beside it, F32, BF16 or F16 ("torch_dtype"). */
 bif_status bif_hf_config_write(const char *folder, const bif_model_config *config, bif_dtype dtype);
+/* In the layout of LLaVA's authors, with the name of a tower: LLAVA with a Llama decoder only, else BIF_ERR_CONFIG. */
+bif_status bif_hf_config_write_native(const char *folder, const bif_model_config *config, bif_dtype dtype, const char *tower);
+/* Of the vision tower alone (CLIPVisionModel). */
+bif_status bif_hf_config_write_tower(const char *folder, const bif_vit_config *vit, bif_dtype dtype);

@@ -21,6 +21,10 @@ typedef struct bif_safetensors bif_safetensors;
  * BIF_ERR_DATA: not such a file; BIF_ERR_IO: cannot be read. */
 bif_status bif_safetensors_open(const char *path, bif_safetensors **out);
 void bif_safetensors_close(bif_safetensors *st); /* NULL is allowed */
+/* Takes over the tensors of another set whose names begin with old_prefix, under new_prefix instead, and closes it. Entries move: ask for them
+ * anew. BIF_ERR_DATA when a name is there already. */
+bif_status bif_safetensors_merge(bif_safetensors *set, bif_safetensors *from, const char *old_prefix, const char *new_prefix);
+void bif_safetensors_drop(bif_safetensors *set, const char *prefix); /* forgets the tensors under a prefix */
 int64_t bif_safetensors_count(const bif_safetensors *st);
 const bif_st_entry *bif_safetensors_at(const bif_safetensors *st, int64_t index); /* by file, then by place in it */
 const bif_st_entry *bif_safetensors_find(const bif_safetensors *st, const char *name); /* NULL if absent */

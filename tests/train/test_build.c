@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "train/build.h"
@@ -50,4 +51,37 @@ Test(build, unused_parts_of_a_trained_encoder_stay_frozen)
         bif_vlm_free(&vlm);
     }
     bif_device_close(device);
+}
+
+/* A LLaVA whose tower is elsewhere, and the projector of its first stage alone: parts replace what the whole lacks or has. */
+Test(build, a_whole_and_its_parts)
+{
+    static const char *const names[] = {"hf_old", "native", "tower"};
+    char *folders[3];
+    bif_device *device = NULL;
+    bif_config config = {.seed = 1};
+    bif_model_config model = {0};
+    bif_vlm whole, parts;
+    for (size_t i = 0; i < 3; i++) {
+        folders[i] = bif_format("%s/golden/layouts/%s", getenv("BIFOCAL_TESTS"), names[i]);
+    }
+    cr_assert_eq(bif_device_open("cpu", 1, &device), BIF_OK);
+    cr_assert_eq(bif_hf_config_read(folders[0], &model), BIF_OK, "%s", bif_error_message());
+    cr_assert_eq(bif_build_vlm(&config, &(bif_model_paths){.init = folders[0]}, &model, 1, device, &whole), BIF_OK, "%s", bif_error_message());
+    bif_vlm lacking;
+    cr_expect_eq(bif_build_vlm(&config, &(bif_model_paths){.init = folders[1]}, &model, 1, device, &lacking), BIF_ERR_DATA);
+    cr_expect_not_null(strstr(bif_error_message(), "of the encoder"), "%s", bif_error_message());
+    bif_vlm_free(&lacking);
+    const bif_model_paths paths = {.init = folders[1], .encoder = folders[2]};
+    cr_assert_eq(bif_build_vlm(&config, &paths, &model, 1, device, &parts), BIF_OK, "%s", bif_error_message());
+    for (int64_t i = 0; i < whole.params.count; i++) {
+        const bif_tensor *a = &whole.params.items[i].value, *b = &parts.params.items[i].value;
+        cr_expect_eq(memcmp(a->data, b->data, bif_bytes(a)), 0, "%s", whole.params.items[i].name);
+    }
+    bif_vlm_free(&whole);
+    bif_vlm_free(&parts);
+    bif_device_close(device);
+    for (size_t i = 0; i < 3; i++) {
+        free(folders[i]);
+    }
 }

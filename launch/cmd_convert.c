@@ -1,0 +1,97 @@
+/* bifocal import | export: folders of weights from one layout into another. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "launch/commands.h"
+#include "launch/open_folder.h"
+#include "train/convert.h"
+
+static const char import_help[] =
+    "usage: bifocal import [OPTION]... SOURCE OUT\n\n"
+    "Makes a folder that recipes and transformers open, of a LLaVA in its authors' layout (whose vision tower is elsewhere) or of any other\n"
+    "layout that bifocal reads. Tensors are copied to the bit. OUT must not exist.\n\n"
+    "  --tower FOLDER       the vision tower, where SOURCE only names it (or to replace it): a CLIP folder\n"
+    "  --projector PATH     the projector of another folder or file\n"
+    "  --tokenizer PATH     tokenizer.json or its folder (SOURCE's)\n"
+    "  --image-token ID     the token that stands for a picture (as SOURCE says, else <image> of the tokenizer)\n";
+
+static const char export_help[] =
+    "usage: bifocal export --format NAME FOLDER OUT\n\n"
+    "Writes a folder of weights for others, tensors to the bit. FOLDER is a Hugging Face folder, a checkpoint or a run's folder. OUT must not\n"
+    "exist.\n\n"
+    "  --format NAME   hf-old: language_model.model.*, as bifocal writes; every transformers and most other programs read it\n"
+    "                  hf: model.language_model.*, the names of transformers 4.52 and newer\n"
+    "                  llava: the layout of LLaVA's authors, the tower in OUT/vision_tower. LLaVA's own program looks for mm_vision_tower\n"
+    "                  (config.json) below the current folder: start it in OUT, or write the full path there\n";
+
+static bif_status convert(const char *verb, char **paths, int count, bif_folder_layout layout, const bif_convert_options *options)
+{
+    bif_status st = BIF_OK;
+    char *source = NULL;
+    if (count != 2) {
+        return bif_fail(BIF_ERR_USAGE, "%s: name a source and a new folder; see bifocal %s --help", verb, verb);
+    }
+    BIF_TRY(bif_folder_resolve(paths[0], &source));
+    BIF_TRY(bif_convert_folder(source, paths[1], layout, options));
+    bif_info("%s: written from %s", paths[1], source);
+done:
+    free(source);
+    return st;
+}
+
+bif_status bif_cmd_import(int argc, char **argv)
+{
+    static const struct option options[] = {{"tower", required_argument, NULL, 't'},
+                                            {"projector", required_argument, NULL, 'p'},
+                                            {"tokenizer", required_argument, NULL, 'k'},
+                                            {"image-token", required_argument, NULL, 'i'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    bif_convert_options o = {.image_token = -1};
+    char *end = NULL;
+    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+        switch (c) {
+        case 't': o.tower = optarg; break;
+        case 'p': o.projector = optarg; break;
+        case 'k': o.tokenizer = optarg; break;
+        case 'i':
+            errno = 0;
+            o.image_token = strtoll(optarg, &end, 10);
+            if (errno != 0 || end == optarg || *end != '\0' || o.image_token < 0 || o.image_token > INT32_MAX) {
+                return bif_fail(BIF_ERR_USAGE, "import: --image-token '%s' is not a token's id", optarg);
+            }
+            break;
+        case 'h': fputs(import_help, stdout); return BIF_OK;
+        default: return bif_fail(BIF_ERR_USAGE, "import: wrong option; see bifocal import --help");
+        }
+    }
+    return convert("import", argv + optind, argc - optind, BIF_FOLDER_HF_OLD, &o);
+}
+
+bif_status bif_cmd_export(int argc, char **argv)
+{
+    static const struct option options[] = {{"format", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const char *const names[] = {"hf-old", "hf", "llava"}; /* in the order of bif_folder_layout */
+    const bif_convert_options o = {.image_token = -1};
+    int layout = -1;
+    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+        if (c == 'h') {
+            fputs(export_help, stdout);
+            return BIF_OK;
+        }
+        if (c != 'f') {
+            return bif_fail(BIF_ERR_USAGE, "export: wrong option; see bifocal export --help");
+        }
+        for (int i = 0; i < 3; i++) {
+            layout = strcmp(optarg, names[i]) == 0 ? i : layout;
+        }
+    }
+    if (layout < 0) {
+        return bif_fail(BIF_ERR_USAGE, "export: --format must be hf, hf-old or llava; see bifocal export --help");
+    }
+    return convert("export", argv + optind, argc - optind, (bif_folder_layout)layout, &o);
+}

@@ -1,0 +1,30 @@
+/* What a set of weights is made of, for safetensors*.c and the readers of other formats that fill one. */
+#pragma once
+#include <jansson.h>
+
+#include "train/safetensors.h"
+
+#define BIF_ST_NAME_CAP ((size_t)1024)
+#define BIF_ST_TENSOR_CAP ((size_t)1000000)
+
+typedef struct {
+    char *path;
+    void *map;
+    size_t size;
+} bif_st_file;
+
+struct bif_safetensors {
+    bif_st_file *files;
+    size_t file_count;
+    bif_st_entry *entries;
+    size_t count;
+    const bif_st_entry **by_name; /* sorted */
+    json_t *metadata;             /* of the first file; owned; may be NULL */
+};
+
+/* The header of the mapped file `file` of the set: appends its tensors (train/safetensors_header.c). */
+bif_status bif_st_parse(bif_safetensors *set, size_t file);
+/* A tensor's name in messages and terminals: BIF_ERR_DATA when it is too long or holds a control character. */
+bif_status bif_st_check_name(const char *path, const char *name);
+/* "F32", "BF16", ...; a dtype the format has no name for is a bug. */
+const char *bif_st_dtype_text(bif_dtype dtype);
