@@ -73,7 +73,8 @@ extern "C" cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-extern "C" cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t attribute, const void *value, size_t bytes)
+extern "C" cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t attribute,
+                                                         const void *value, size_t bytes)
 {
     int32_t mode = 0;
     switch (attribute) {
@@ -91,7 +92,8 @@ extern "C" cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d,
     }
 }
 
-extern "C" cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows, uint64_t cols, int64_t ld)
+extern "C" cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows, uint64_t cols,
+                                                     int64_t ld)
 {
     *out = NULL;
     if (type != CUDA_R_32F && type != CUDA_R_16BF) {
@@ -106,8 +108,8 @@ extern "C" cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t lay
     return CUBLAS_STATUS_SUCCESS;
 }
 
-extern "C" cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublasLtMatrixLayoutAttribute_t attribute, const void *value,
-                                                           size_t bytes)
+extern "C" cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublasLtMatrixLayoutAttribute_t attribute,
+                                                           const void *value, size_t bytes)
 {
     int32_t order = 0;
     switch (attribute) {
@@ -147,8 +149,8 @@ typedef struct {
     int64_t m, n, k;
 } sizes;
 
-static cublasStatus_t sizes_of(const emu_matmul_desc *desc, const emu_matrix_layout *a, const emu_matrix_layout *b, const emu_matrix_layout *c,
-                               const emu_matrix_layout *d, sizes *out)
+static cublasStatus_t sizes_of(const emu_matmul_desc *desc, const emu_matrix_layout *a, const emu_matrix_layout *b,
+                               const emu_matrix_layout *c, const emu_matrix_layout *d, sizes *out)
 {
     const bool ta = desc->trans_a != CUBLAS_OP_N, tb = desc->trans_b != CUBLAS_OP_N;
     const uint64_t m = ta ? a->cols : a->rows, k = ta ? a->rows : a->cols, kb = tb ? b->cols : b->rows, n = tb ? b->rows : b->cols;
@@ -160,14 +162,16 @@ static cublasStatus_t sizes_of(const emu_matmul_desc *desc, const emu_matrix_lay
         return CUBLAS_STATUS_INVALID_VALUE;
     }
     /* As the library's table of types: A and B alike; C as D; bf16 inputs may give float. */
-    const bool types = a->type == b->type && c->type == d->type && (a->type == d->type || (a->type == CUDA_R_16BF && d->type == CUDA_R_32F));
+    const bool types =
+        a->type == b->type && c->type == d->type && (a->type == d->type || (a->type == CUDA_R_16BF && d->type == CUDA_R_32F));
     const bool epilogue = desc->epilogue == CUBLASLT_EPILOGUE_DEFAULT || desc->epilogue == CUBLASLT_EPILOGUE_BIAS;
     return types && epilogue ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
-extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-                                                         cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t, int wanted,
-                                                         cublasLtMatmulHeuristicResult_t *results, int *count)
+extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
+                                                         cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                                         cublasLtMatmulPreference_t, int wanted, cublasLtMatmulHeuristicResult_t *results,
+                                                         int *count)
 {
     sizes s;
     *count = 0;
@@ -189,8 +193,9 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cubla
     return CUBLAS_STATUS_SUCCESS;
 }
 
-extern "C" cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo, cublasLtMatmulAlgoConfigAttributes_t attribute,
-                                                               void *value, size_t bytes, size_t *written)
+extern "C" cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo,
+                                                               cublasLtMatmulAlgoConfigAttributes_t attribute, void *value, size_t bytes,
+                                                               size_t *written)
 {
     const int32_t number = attribute == CUBLASLT_ALGO_CONFIG_ID             ? (int32_t)(algo->data[0] & 255u)
                            : attribute == CUBLASLT_ALGO_CONFIG_SPLITK_NUM ? 1
@@ -249,7 +254,8 @@ static void check(const void *at, const emu_matrix_layout *l, bool write, const 
 #define FAST __attribute__((optimize("O3")))
 #endif
 
-/* d += op(A) op(B), rows [m, k] and [k, n]: four rows of D at a time along pieces of rows of B, which vectorises; a piece of B stays in cache. */
+/* d += op(A) op(B), rows [m, k] and [k, n]: four rows of D at a time along pieces of rows of B, which vectorises; a piece of B stays in
+ * cache. */
 FAST static void product(const float *a, const float *b, float *d, sizes s)
 {
     const int64_t wide = 512, deep = 64;
@@ -345,10 +351,10 @@ static void run(const job *w, const char *a, const char *b, const char *c, char 
     emu_memory_close();
 }
 
-extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha, const void *a, cublasLtMatrixLayout_t al,
-                                         const void *b, cublasLtMatrixLayout_t bl, const void *beta, const void *c, cublasLtMatrixLayout_t cl, void *d,
-                                         cublasLtMatrixLayout_t dl, const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_bytes,
-                                         cudaStream_t stream)
+extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
+                                         cublasLtMatrixLayout_t al, const void *b, cublasLtMatrixLayout_t bl, const void *beta,
+                                         const void *c, cublasLtMatrixLayout_t cl, void *d, cublasLtMatrixLayout_t dl,
+                                         const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_bytes, cudaStream_t stream)
 {
     sizes s;
     if (handle == NULL) {

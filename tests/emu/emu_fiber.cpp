@@ -114,11 +114,6 @@ bool emu_inside_kernel(void)
     return emu_current != NULL;
 }
 
-int emu_thread(void)
-{
-    return emu_current->thread;
-}
-
 static const char *kernel_name(void)
 {
     return launch->kernel;
@@ -186,8 +181,8 @@ static void stuck(const char *what, int first, int last)
         left = emu_fibers[i].state == EMU_DONE ? i : -1;
     }
     if (left >= 0) {
-        emu_fault(NULL, "%s: thread %d of block (%u,%u,%u) of kernel %s left while others wait: %s", what, left, b.x, b.y, b.z, kernel_name(),
-                  places);
+        emu_fault(NULL, "%s: thread %d of block (%u,%u,%u) of kernel %s left while others wait: %s", what, left, b.x, b.y, b.z,
+                  kernel_name(), places);
     }
     emu_fault(NULL, "%s: the threads of block (%u,%u,%u) of kernel %s wait for each other in different places: %s", what, b.x, b.y, b.z,
               kernel_name(), places);
@@ -316,8 +311,8 @@ void emu_run(const emu_launch_info *info)
         emu_fibers[i].index = {t % x, t / x % y, t / x / y};
     }
     if (trace) {
-        fprintf(stderr, "emu: launch %s grid (%u,%u,%u) block (%u,%u,%u) shared %zu\n", info->kernel, info->grid.x, info->grid.y, info->grid.z,
-                info->block.x, info->block.y, info->block.z, info->shared);
+        fprintf(stderr, "emu: launch %s grid (%u,%u,%u) block (%u,%u,%u) shared %zu\n", info->kernel, info->grid.x, info->grid.y,
+                info->grid.z, info->block.x, info->block.y, info->block.z, info->shared);
     }
     emu_memory_open();
     emu_memory_launch(info, stacks, STACK_BYTES * EMU_MAX_THREADS);

@@ -42,8 +42,6 @@ struct emu_launch_info {
 };
 void emu_run(const emu_launch_info *launch);
 bool emu_inside_kernel(void);
-/* Linear number of the running thread in its block. */
-int emu_thread(void);
 
 /* ---- memory, one implementation a flavour ---- */
 
@@ -52,7 +50,8 @@ typedef enum { EMU_HOST = 0, EMU_DEVICE = 1, EMU_PINNED = 2 } emu_space;
 /* Unwritten memory for device or pinned host use (NULL: none left), and its end. */
 void *emu_memory_take(size_t bytes, int number, emu_space space);
 void emu_memory_give(void *memory, size_t bytes);
-/* The host (copies, memset, cuBLASLt, NCCL) is about to read or write device memory: checks bounds and unwritten bytes, marks as written. */
+/* The host (copies, memset, cuBLASLt, NCCL) is about to read or write device memory: checks bounds and unwritten bytes, marks as
+ * written. */
 void emu_memory_read(const void *from, size_t bytes, const char *what);
 void emu_memory_write(void *to, size_t bytes, const char *what);
 /* Copies device memory, unwritten bytes staying unwritten. */

@@ -46,8 +46,8 @@ static void copy_rows(void *to, size_t to_pitch, const void *from, size_t from_p
     emu_memory_close();
 }
 
-static cudaError_t copy(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows, cudaMemcpyKind kind, cudaStream_t stream,
-                        bool wait)
+static cudaError_t copy(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows, cudaMemcpyKind kind,
+                        cudaStream_t stream, bool wait)
 {
     if (width == 0 || rows == 0) {
         return cudaSuccess;
@@ -81,7 +81,8 @@ extern "C" cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes,
     return copy(to, 0, from, 0, bytes, 1, kind, stream, false);
 }
 
-extern "C" cudaError_t cudaMemcpy2D(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows, cudaMemcpyKind kind)
+extern "C" cudaError_t cudaMemcpy2D(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
+                                    cudaMemcpyKind kind)
 {
     return copy(to, to_pitch, from, from_pitch, width, rows, kind, NULL, true);
 }

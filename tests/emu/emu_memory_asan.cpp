@@ -1,5 +1,6 @@
 /* Flavour "asan": device memory is malloc's, kernels are compiled with -fsanitize=address,undefined. Sees accesses out of bounds (also of
- * local arrays), use after free, and undefined behaviour; not races and not unwritten memory. That is filled with 0xff, which is NaN in float and bf16. */
+ * local arrays), use after free, and undefined behaviour; not races and not unwritten memory. That is filled with 0xff, which is NaN in
+ * float and bf16. */
 #include <sanitizer/asan_interface.h>
 #include <stdlib.h>
 #include <string.h>

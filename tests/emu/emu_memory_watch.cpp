@@ -4,11 +4,13 @@
  *   - addresses outside of any allocation or of the block's shared memory, freed memory, host memory, misaligned accesses;
  *   - reads of bytes nobody has written (shared memory: in this block);
  *   - races: two threads touch the same two bytes, one of them writes, and nothing orders them. Ordered are: what a block barrier
- *     or a warp function of all lanes separates, launches, and atomics among themselves. Threads of different blocks are never ordered within a launch.
+ *     or a warp function of all lanes separates, launches, and atomics among themselves. Threads of different blocks are never ordered
+ *     within a launch.
  *
- * A tick counts barriers. A shadow cell (for two bytes) holds the last write and the last read as tick, thread and flags; a record older than
- * the block's last barrier (shared) or of an earlier launch (device memory) orders itself. Not seen: races of two threads on two neighbouring
- * single bytes are reported as if they were one (nothing smaller than bf16 is written by kernels); bytes moved by a call of memcpy.
+ * A tick counts barriers. A shadow cell (for two bytes) holds the last write and the last read as tick, thread and flags; a record older
+ * than the block's last barrier (shared) or of an earlier launch (device memory) orders itself. Not seen: races of two threads on two
+ * neighbouring single bytes are reported as if they were one (nothing smaller than bf16 is written by kernels); bytes moved by a call of
+ * memcpy.
  *
  * Between launches and copies device memory is closed to the process, so host code that touches it ends with a fault too
  * (BIFOCAL_EMU_GUARD=0 leaves it open, which saves two calls of mprotect a launch). */
@@ -335,7 +337,8 @@ void emu_bad_address(uintptr_t at, size_t bytes, emu_access access, const void *
 void emu_bad_alignment(uintptr_t at, size_t bytes, emu_access access, const void *pc)
 {
     emu_watched = false;
-    emu_fault(pc, "address: %s %s %zu bytes at %s, which is not aligned", emu_who(), access_name(access), bytes, emu_place((const void *)at));
+    emu_fault(pc, "address: %s %s %zu bytes at %s, which is not aligned", emu_who(), access_name(access), bytes,
+              emu_place((const void *)at));
 }
 
 void emu_unwritten(uintptr_t at, size_t bytes, const void *pc)

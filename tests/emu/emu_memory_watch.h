@@ -39,4 +39,5 @@ const char *emu_place(const void *at);
 void emu_bad_address(uintptr_t at, size_t bytes, emu_access access, const void *pc) __attribute__((noreturn, cold));
 void emu_bad_alignment(uintptr_t at, size_t bytes, emu_access access, const void *pc) __attribute__((noreturn, cold));
 void emu_unwritten(uintptr_t at, size_t bytes, const void *pc) __attribute__((noreturn, cold));
-void emu_race(uintptr_t at, size_t bytes, emu_access access, uint64_t record, bool was_write, const void *pc) __attribute__((noreturn, cold));
+void emu_race(uintptr_t at, size_t bytes, emu_access access, uint64_t record, bool was_write, const void *pc)
+    __attribute__((noreturn, cold));

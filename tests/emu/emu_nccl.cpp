@@ -218,7 +218,8 @@ static ncclResult_t check(emu_nccl *comm, const void *send, const void *receive,
     return ncclSuccess;
 }
 
-extern "C" ncclResult_t ncclAllReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream)
+extern "C" ncclResult_t ncclAllReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
+                                      cudaStream_t stream)
 {
     const ncclResult_t bad = check(comm, send, receive, type, -1);
     if (bad != ncclSuccess || count == 0) {
@@ -228,8 +229,8 @@ extern "C" ncclResult_t ncclAllReduce(const void *send, void *receive, size_t co
     return ncclSuccess;
 }
 
-extern "C" ncclResult_t ncclReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, int root, ncclComm_t comm,
-                                   cudaStream_t stream)
+extern "C" ncclResult_t ncclReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, int root,
+                                   ncclComm_t comm, cudaStream_t stream)
 {
     /* Only the root needs a place for the result. */
     const ncclResult_t bad = check(comm, send, comm != NULL && comm->rank != root ? send : receive, type, root);
@@ -240,8 +241,8 @@ extern "C" ncclResult_t ncclReduce(const void *send, void *receive, size_t count
     return ncclSuccess;
 }
 
-extern "C" ncclResult_t ncclReduceScatter(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
-                                          cudaStream_t stream)
+extern "C" ncclResult_t ncclReduceScatter(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op,
+                                          ncclComm_t comm, cudaStream_t stream)
 {
     const ncclResult_t bad = check(comm, send, receive, type, -1);
     if (bad != ncclSuccess || count == 0) {
@@ -260,7 +261,8 @@ extern "C" ncclResult_t ncclReduceScatter(const void *send, void *receive, size_
     return ncclSuccess;
 }
 
-extern "C" ncclResult_t ncclAllGather(const void *send, void *receive, size_t count, ncclDataType_t type, ncclComm_t comm, cudaStream_t stream)
+extern "C" ncclResult_t ncclAllGather(const void *send, void *receive, size_t count, ncclDataType_t type, ncclComm_t comm,
+                                      cudaStream_t stream)
 {
     const ncclResult_t bad = check(comm, send, receive, type == ncclFloat16 || type == ncclInt8 ? ncclInt32 : type, -1);
     if (bad != ncclSuccess || count == 0) {
@@ -287,7 +289,8 @@ extern "C" ncclResult_t ncclAllGather(const void *send, void *receive, size_t co
     return ncclSuccess;
 }
 
-extern "C" ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count, ncclDataType_t type, int root, ncclComm_t comm, cudaStream_t stream)
+extern "C" ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count, ncclDataType_t type, int root, ncclComm_t comm,
+                                      cudaStream_t stream)
 {
     /* Only the root sends. */
     const ncclResult_t bad = check(comm, comm != NULL && comm->rank != root ? receive : send, receive, ncclInt32, root);

@@ -1,6 +1,6 @@
 /* The CUDA runtime's functions on the host. Work runs when it is submitted, unless its stream is being captured: then it is kept in
- * the graph and runs at each cudaGraphLaunch. A wrong argument gives the error that CUDA gives; use of memory that a GPU would answer with a
- * lost context is a fault (emu_fault). */
+ * the graph and runs at each cudaGraphLaunch. A wrong argument gives the error that CUDA gives; use of memory that a GPU would answer with
+ * a lost context is a fault (emu_fault). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,7 +75,8 @@ void emu_fault(const void *pc, const char *format, ...)
     const uintptr_t at = (uintptr_t)pc - (uintptr_t)&__executable_start;
     if (pc != NULL && at < (uintptr_t)&etext - (uintptr_t)&__executable_start) {
         char command[200];
-        snprintf(command, sizeof command, "addr2line -Cfpise /proc/%d/exe 0x%zx | sed 's/^/emu:   in /' >&2", (int)getpid(), (size_t)at - 1);
+        snprintf(command, sizeof command, "addr2line -Cfpise /proc/%d/exe 0x%zx | sed 's/^/emu:   in /' >&2", (int)getpid(),
+                 (size_t)at - 1);
         fflush(stderr);
         if (system(command) != 0) {
             fprintf(stderr, "emu:   at 0x%zx of the program\n", (size_t)at);

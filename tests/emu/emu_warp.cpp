@@ -144,7 +144,9 @@ static void together(emu_fiber *self, emu_op op, unsigned mask, const char *file
     for (int l = 0; l < 32; l++) {
         const emu_fiber *f = &lanes[l];
         if ((mask >> l & 1u) && (f->op != op || f->mask != mask || f->line != line || (f->file != file && strcmp(f->file, file) != 0))) {
-            emu_fault(NULL, "warp: the lanes of a warp diverge: thread %d waits in %s at %s:%d with the mask 0x%08x, %s comes to %s at %s:%d with 0x%08x",
+            emu_fault(NULL,
+                      "warp: the lanes of a warp diverge: thread %d waits in %s at %s:%d with the mask 0x%08x, %s comes to %s at %s:%d "
+                      "with 0x%08x",
                       f->thread, emu_op_name(f->op), f->file, f->line, f->mask, emu_who(), emu_op_name(op), file, line, mask);
         }
     }
@@ -178,7 +180,8 @@ extern "C" uint64_t emu_shuffle(unsigned mask, uint64_t value, int from, const c
 {
     emu_fiber *self = in_kernel("a shuffle");
     if (from < 0 || from > 31 || (mask >> from & 1u) == 0) {
-        emu_fault(NULL, "warp: %s reads lane %d in a shuffle at %s:%d, which its mask 0x%08x does not name", emu_who(), from, file, line, mask);
+        emu_fault(NULL, "warp: %s reads lane %d in a shuffle at %s:%d, which its mask 0x%08x does not name", emu_who(), from, file, line,
+                  mask);
     }
     memcpy(self->in, &value, sizeof value);
     self->parameter = from;
@@ -240,8 +243,8 @@ extern "C" void emu_copy_begin(void *shared, const void *from, int bytes)
         emu_fault(pc, "address: %s: bif_copy_16 writes %p, which is not shared memory", emu_who(), shared);
     }
     if (bytes < 0 || bytes > 16 || (uintptr_t)from % 16 != 0 || (uintptr_t)shared % 16 != 0) {
-        emu_fault(pc, "address: %s: bif_copy_16 of %d bytes from %p to shared + %td; at most 16, both addresses multiples of 16", emu_who(), bytes,
-                  from, to - base);
+        emu_fault(pc, "address: %s: bif_copy_16 of %d bytes from %p to shared + %td; at most 16, both addresses multiples of 16", emu_who(),
+                  bytes, from, to - base);
     }
     if (self->copy_count == self->copy_room) {
         self->copy_room = self->copy_room == 0 ? 64 : 2 * self->copy_room;

@@ -7,7 +7,8 @@
 static float *device_floats(int n, bool written)
 {
     float *x = NULL;
-    if (cudaMalloc(&x, sizeof(float) * (size_t)n) != cudaSuccess || (written && cudaMemset(x, 0, sizeof(float) * (size_t)n) != cudaSuccess)) {
+    if (cudaMalloc(&x, sizeof(float) * (size_t)n) != cudaSuccess ||
+        (written && cudaMemset(x, 0, sizeof(float) * (size_t)n) != cudaSuccess)) {
         abort();
     }
     return x;
@@ -453,7 +454,8 @@ int main(int argc, char **argv)
         {"host_pointer", host_pointer, "", true},
 #else
         {"global_bounds", global_bounds, "writes 4 bytes at allocation 1 + 400, which has 400 bytes, out of bounds", false},
-        {"shared_bounds", shared_bounds, "thread 1 of block (0,0,0) of kernel fill_shared writes 4 bytes at shared + 132 of 132 bytes", false},
+        {"shared_bounds", shared_bounds, "thread 1 of block (0,0,0) of kernel fill_shared writes 4 bytes at shared + 132 of 132 bytes",
+         false},
         {"freed", freed, "out of bounds", false},
         {"misaligned", misaligned, "which is not aligned", false},
         {"host_pointer", host_pointer, "host memory, out of bounds", true},

@@ -1,5 +1,5 @@
-/* The pieces a kernel is made of, against their definitions: fragments of mma and ldmatrix, bf16 rounding, shuffles, votes, atomics; and streams,
- * graphs, counters and cuBLASLt. */
+/* The pieces a kernel is made of, against their definitions: fragments of mma and ldmatrix, bf16 rounding, shuffles, votes, atomics; and
+ * streams, graphs, counters and cuBLASLt. */
 #include "kernels/cuda.cuh"
 #include "kernels/mma.cuh"
 
@@ -160,8 +160,9 @@ static bool bf16_rounding(void)
                 wanted = upper; /* infinity */
             } else {
                 /* The upper neighbour of the largest finite number counts as 2^128. */
-                const double down = __uint_as_float(upper << 16), up = (upper & 0x7fffu) == 0x7f7fu ? (down > 0 ? 0x1p128 : -0x1p128)
-                                                                                                      : (double)__uint_as_float((upper + 1) << 16);
+                const double down = __uint_as_float(upper << 16), up = (upper & 0x7fffu) == 0x7f7fu
+                                                                           ? (down > 0 ? 0x1p128 : -0x1p128)
+                                                                           : (double)__uint_as_float((upper + 1) << 16);
                 const double to_down = fabs((double)x - down), to_up = fabs((double)x - up);
                 wanted = to_down < to_up || (to_down == to_up && upper % 2 == 0) ? upper : upper + 1;
             }
@@ -240,7 +241,8 @@ static bool graphs(void)
     cudaStreamWaitEvent(other, event);
     cudaMemcpyAsync(copy, x, sizeof host, cudaMemcpyDeviceToDevice, other);
     void *refused = NULL;
-    good = good && cudaMalloc(&refused, 16) == cudaErrorStreamCaptureUnsupported && cudaStreamSynchronize(stream) == cudaErrorStreamCaptureUnsupported;
+    good = good && cudaMalloc(&refused, 16) == cudaErrorStreamCaptureUnsupported &&
+           cudaStreamSynchronize(stream) == cudaErrorStreamCaptureUnsupported;
     good = good && cudaStreamEndCapture(stream, &graph) == cudaSuccess && cudaGetLastError() == cudaErrorStreamCaptureUnsupported;
     to_host(host, copy, 32);
     good = good && host[3] == 0.0f; /* nothing ran yet */
@@ -251,7 +253,8 @@ static bool graphs(void)
     }
     good = good && emu_allocations() == allocations && emu_launches() == launches + 3 && emu_syncs() == syncs;
     to_host(host, copy, 32);
-    return good && host[3] == 3.0f && emu_syncs() == syncs + 1 && cudaGraphExecDestroy(ready) == cudaSuccess && cudaStreamDestroy(other) == cudaSuccess;
+    return good && host[3] == 3.0f && emu_syncs() == syncs + 1 && cudaGraphExecDestroy(ready) == cudaSuccess &&
+           cudaStreamDestroy(other) == cudaSuccess;
 }
 
 static bool memory(void)
@@ -297,7 +300,8 @@ template <class T> static bool product_of(bool ta, bool tb, bool bias)
     int count = 0;
     const int32_t op = CUBLAS_OP_T;
     const int32_t epilogue = CUBLASLT_EPILOGUE_BIAS, bias_type = type;
-    bool good = cublasLtCreate(&handle) == CUBLAS_STATUS_SUCCESS && cublasLtMatmulDescCreate(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS;
+    bool good = cublasLtCreate(&handle) == CUBLAS_STATUS_SUCCESS &&
+                cublasLtMatmulDescCreate(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS;
     good = good && (!ta || cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_TRANSA, &op, 4) == CUBLAS_STATUS_SUCCESS);
     good = good && (!tb || cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_TRANSB, &op, 4) == CUBLAS_STATUS_SUCCESS);
     if (bias) {
@@ -309,9 +313,11 @@ template <class T> static bool product_of(bool ta, bool tb, bool bias)
     good = good && cublasLtMatrixLayoutCreate(&lb, type, (uint64_t)(tb ? n : k), (uint64_t)(tb ? k : n), ldb) == CUBLAS_STATUS_SUCCESS;
     good = good && cublasLtMatrixLayoutCreate(&ldd, CUDA_R_32F, m, n, ld) == CUBLAS_STATUS_SUCCESS;
     good = good && cublasLtMatmulPreferenceCreate(&preference) == CUBLAS_STATUS_SUCCESS;
-    good = good && cublasLtMatmulAlgoGetHeuristic(handle, desc, la, lb, ldd, ldd, preference, 4, found, &count) == CUBLAS_STATUS_SUCCESS && count == 2;
+    good = good && cublasLtMatmulAlgoGetHeuristic(handle, desc, la, lb, ldd, ldd, preference, 4, found, &count) == CUBLAS_STATUS_SUCCESS &&
+           count == 2;
     const float alpha = 0.5f, beta = 2.0f;
-    good = good && cublasLtMatmul(handle, desc, &alpha, da, la, db, lb, &beta, dd, ldd, dd, ldd, &found[0].algo, NULL, 0, 0) == CUBLAS_STATUS_SUCCESS;
+    good = good && cublasLtMatmul(handle, desc, &alpha, da, la, db, lb, &beta, dd, ldd, dd, ldd, &found[0].algo, NULL, 0, 0) ==
+                       CUBLAS_STATUS_SUCCESS;
     if (!good) {
         return false;
     }
@@ -335,7 +341,8 @@ static bool products(void)
 {
     bool good = true;
     for (int i = 0; i < 8; i++) {
-        good = good && product_of<float>((i & 1) != 0, (i & 2) != 0, (i & 4) != 0) && product_of<bif_bf16>((i & 1) != 0, (i & 2) != 0, (i & 4) != 0);
+        good = good && product_of<float>((i & 1) != 0, (i & 2) != 0, (i & 4) != 0) &&
+               product_of<bif_bf16>((i & 1) != 0, (i & 2) != 0, (i & 4) != 0);
     }
     return good;
 }

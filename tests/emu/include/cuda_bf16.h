@@ -1,5 +1,5 @@
-/* Host emulation of __nv_bfloat16: storage, conversions (to nearest even; NaN becomes 0x7fff, as on the GPU), and arithmetic done in float and
- * rounded once. Not emulated: the functions with saturation, integer conversions, transcendental functions of bf16, half. */
+/* Host emulation of __nv_bfloat16: storage, conversions (to nearest even; NaN becomes 0x7fff, as on the GPU), and arithmetic done in float
+ * and rounded once. Not emulated: the functions with saturation, integer conversions, transcendental functions of bf16, half. */
 #pragma once
 #include "cuda_runtime.h"
 
@@ -54,7 +54,10 @@ static inline __nv_bfloat16 __double2bfloat16(double x)
     }
     return __nv_bfloat16(f);
 }
-static inline __nv_bfloat162 __floats2bfloat162_rn(float low, float high) { return __nv_bfloat162(__nv_bfloat16(low), __nv_bfloat16(high)); }
+static inline __nv_bfloat162 __floats2bfloat162_rn(float low, float high)
+{
+    return __nv_bfloat162(__nv_bfloat16(low), __nv_bfloat16(high));
+}
 static inline __nv_bfloat162 __float22bfloat162_rn(float2 v) { return __floats2bfloat162_rn(v.x, v.y); }
 static inline __nv_bfloat162 __float2bfloat162_rn(float x) { return __floats2bfloat162_rn(x, x); }
 static inline __nv_bfloat162 __halves2bfloat162(__nv_bfloat16 low, __nv_bfloat16 high) { return __nv_bfloat162(low, high); }

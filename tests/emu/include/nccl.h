@@ -1,6 +1,7 @@
-/* Host emulation of the part of NCCL that train/comm_nccl.c uses, over MPI: device memory is host memory here. A communicator spans all ranks of
- * MPI_COMM_WORLD. Collectives run when they are called (a group changes nothing), or when their graph is launched. Sums are taken in the order of the
- * ranks, in float for bf16 and rounded once. Not emulated: send and receive, several devices a process, failures of a rank. */
+/* Host emulation of the part of NCCL that train/comm_nccl.c uses, over MPI: device memory is host memory here. A communicator spans all
+ * ranks of MPI_COMM_WORLD. Collectives run when they are called (a group changes nothing), or when their graph is launched. Sums are taken
+ * in the order of the ranks, in float for bf16 and rounded once. Not emulated: send and receive, several devices a process, failures of a
+ * rank. */
 #pragma once
 #include <stddef.h>
 
@@ -69,13 +70,17 @@ const char *ncclGetErrorString(ncclResult_t result);
 const char *ncclGetLastError(ncclComm_t comm);
 ncclResult_t ncclGroupStart(void);
 ncclResult_t ncclGroupEnd(void);
-ncclResult_t ncclAllReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream);
-ncclResult_t ncclReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, int root, ncclComm_t comm, cudaStream_t stream);
+ncclResult_t ncclAllReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
+                           cudaStream_t stream);
+ncclResult_t ncclReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, int root, ncclComm_t comm,
+                        cudaStream_t stream);
 /* count: elements that each rank receives. */
-ncclResult_t ncclReduceScatter(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream);
+ncclResult_t ncclReduceScatter(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
+                               cudaStream_t stream);
 /* count: elements that each rank sends. */
 ncclResult_t ncclAllGather(const void *send, void *receive, size_t count, ncclDataType_t type, ncclComm_t comm, cudaStream_t stream);
-ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count, ncclDataType_t type, int root, ncclComm_t comm, cudaStream_t stream);
+ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count, ncclDataType_t type, int root, ncclComm_t comm,
+                           cudaStream_t stream);
 
 #ifdef __cplusplus
 }

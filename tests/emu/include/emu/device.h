@@ -1,8 +1,8 @@
 /* Device code on the host: qualifiers, launches, indices, barriers, shuffles, votes, atomics, intrinsics.
  *
  * A kernel's threads are fibers (emu_fiber.cpp); what they call here that has to see other threads lives there. Arithmetic is the host's:
- * correctly rounded where the GPU is, and never worse than the GPU's approximations (__expf is expf). Every barrier and warp function carries
- * its file and line, so that a report can say where threads wait. */
+ * correctly rounded where the GPU is, and never worse than the GPU's approximations (__expf is expf). Every barrier and warp function
+ * carries its file and line, so that a report can say where threads wait. */
 #pragma once
 #include <math.h>
 #include <stdio.h>
@@ -43,11 +43,12 @@ uint64_t emu_shuffle(unsigned mask, uint64_t value, int from, const char *file, 
 unsigned emu_ballot(unsigned mask, int predicate, const char *file, int line);
 /* op: '+' '<' (minimum) '>' (maximum) '&' '|' '^'. */
 uint32_t emu_reduce(unsigned mask, uint32_t value, int op, bool is_signed, const char *file, int line);
-/* type: 'i' int, 'u' unsigned, 'l' unsigned long long, 'f' float, 'd' double. op: as above, '=' exchange, '?' compare and swap. Returns the old bits. */
+/* type: 'i' int, 'u' unsigned, 'l' unsigned long long, 'f' float, 'd' double. op: as above, '=' exchange, '?' compare and swap. Returns the
+ * old bits. */
 uint64_t emu_atomic(void *at, int type, int op, uint64_t value, uint64_t compare);
 void emu_trap(const char *file, int line) __attribute__((noreturn));
-void emu_launch(const char *kernel, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream, const void *arguments, size_t bytes,
-                void (*run)(const void *arguments));
+void emu_launch(const char *kernel, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream, const void *arguments,
+                size_t bytes, void (*run)(const void *arguments));
 cudaError_t emu_func_set(const void *function, cudaFuncAttribute attribute, int value);
 cudaError_t emu_func_get(const void *function, cudaFuncAttributes *out);
 }

@@ -1,7 +1,7 @@
 /* What a test can ask the emulation. Faults of a kernel (barriers, races, bad addresses, unwritten memory) print one line that begins with
  * "emu: " on standard error and abort the process.
- * Environment: BIFOCAL_EMU_ORDER=reverse|shuffle changes the order in which blocks, warps and lanes run (BIFOCAL_EMU_SEED=n another shuffle);
- * BIFOCAL_EMU_TRACE=1 prints each launch; BIFOCAL_EMU_BLAS=none leaves cuBLASLt without an algorithm for anything. */
+ * Environment: BIFOCAL_EMU_ORDER=reverse|shuffle changes the order in which blocks, warps and lanes run (BIFOCAL_EMU_SEED=n another
+ * shuffle); BIFOCAL_EMU_TRACE=1 prints each launch; BIFOCAL_EMU_BLAS=none leaves cuBLASLt without an algorithm for anything. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -21,7 +21,8 @@ int64_t emu_syncs(void);
 int64_t emu_copies_in(void);
 int64_t emu_copies_out(void);
 int64_t emu_launches(void);
-/* These bytes of device memory count as never written again: a kernel that reads them, or a copy to the host, is a fault (flavour "watch"). */
+/* These bytes of device memory count as never written again: a kernel that reads them, or a copy to the host, is a fault (flavour
+ * "watch"). */
 void emu_forget(void *memory, size_t bytes);
 /* The next device allocation that would bring the memory held above this many bytes fails; 0 = the whole device (8 GiB). */
 void emu_limit_memory(int64_t bytes);
