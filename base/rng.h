@@ -12,7 +12,7 @@ extern "C" {
 typedef enum {
     BIF_RNG_INIT = 1,     /* index = hash of the parameter's name, sub = element */
     BIF_RNG_ORDER = 2,    /* sample order: index = epoch */
-    BIF_RNG_AUGMENT = 3,  /* index = global sample number */
+    BIF_RNG_AUGMENT = 3,  /* index = epoch * number of samples + global sample number */
     BIF_RNG_SAMPLING = 4, /* generation: index = question number, sub = step */
     BIF_RNG_TEST = 5,
 } bif_rng_purpose;

@@ -128,6 +128,9 @@ static bif_status check_options(const bif_loader_options *o)
         const int64_t together = o->micro_batch_samples > 0 ? o->micro_batch_samples : o->samples_per_step / o->world;
         BIF_TRY(in_range("pairs per micro-batch times the longest caption", together * o->chat.max_tokens, 1, most));
     }
+    if (!pairs && bif_augments(&o->augment)) {
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "loader: random views of pictures are made for contrastive pairs only"));
+    }
     if (pairs && (o->samples_per_step % o->world != 0 || o->end_sample % o->samples_per_step != 0)) {
         st = bif_fail(BIF_ERR_CONFIG,
                       "loader: %" PRId64 " pairs a step cannot be split evenly over %d ranks (or the end %" PRId64

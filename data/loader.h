@@ -27,6 +27,7 @@
  * The result is the same for any number of threads. */
 #pragma once
 #include "base/status.h"
+#include "data/augment.h"
 #include "data/batch.h"
 #include "data/chat.h"
 #include "data/image.h"
@@ -44,6 +45,7 @@ typedef struct {
     bif_loader_mode mode;
     bif_chat chat; /* tokenizer, template, limits; max_tokens must fit a micro-batch */
     bif_preprocess preprocess;
+    bif_augment augment; /* CAPTION: random views, drawn from (seed, epoch, sample) alone */
     bif_image_limits image_limits;
     uint64_t seed;
     bool shuffle;
@@ -58,8 +60,9 @@ typedef struct {
     int64_t end_step;   /* -1 = endless; else bif_loader_next returns a NULL step instead of this one */
     int64_t end_sample; /* 0 = none; else positions of the endless order from this one on are left out, so that an
                            evaluation sees exactly so many; CAPTION: a multiple of B */
-    bool cache_pixels;  /* keep preprocessed u8 pictures, so that a small data set is decoded once: 3*S*S bytes each up
-                           to cache_bytes in all, first come first kept, plus 8 bytes for every picture of the shards */
+    bool cache_pixels;  /* keep pictures, so that a small data set is decoded once: preprocessed, 3*S*S bytes each, or with
+                           `augment` decoded, at their full size; up to cache_bytes in all, first come first kept, plus 8
+                           bytes for every picture of the shards */
     int64_t cache_bytes;
 } bif_loader_options;
 

@@ -48,6 +48,12 @@ typedef struct {
     size_t capacity;
 } bif_loader_worker;
 
+/* A decoded picture in the cache. */
+typedef struct {
+    int64_t width, height;
+    uint8_t rgb[];
+} bif_kept_picture;
+
 struct bif_loader {
     bif_loader_options options; /* `shards` is not used after open */
     bif_shard **shard;
@@ -60,7 +66,7 @@ struct bif_loader {
 
     _Atomic(uint64_t) *length;  /* [samples] 0 unknown, UINT64_MAX unusable, else tokens and above bit 32 pictures */
     _Atomic(uint8_t) *warned;   /* [samples] logged already */
-    _Atomic(uint8_t *) *pixels; /* [images] cached [S, S, 3], or NULL without a cache */
+    _Atomic(uint8_t *) *pixels; /* [images] cached [S, S, 3], augmenting a bif_kept_picture; NULL without a cache */
     _Atomic(int64_t) cached;    /* bytes */
 
     pthread_mutex_t mutex;
@@ -87,8 +93,9 @@ void bif_loader_where(const bif_loader *loader, uint64_t sample, char *text, siz
 void bif_loader_warn(bif_loader *loader, uint64_t sample);
 
 /* ---- loader_image.c ---- */
-/* The first `images` pictures of a sample to out [images, S, S, 3]; all blank after a failure. */
-bif_status bif_loader_pictures(bif_loader_worker *worker, uint64_t sample, int64_t images, uint8_t *out);
+/* The first `images` pictures of a sample to out [images, S, S, 3]; all blank after a failure. `epoch` decides, with the sample, how they are
+ * augmented. */
+bif_status bif_loader_pictures(bif_loader_worker *worker, uint64_t epoch, uint64_t sample, int64_t images, uint8_t *out);
 
 /* ---- loader_work.c ---- */
 bif_status bif_loader_start(bif_loader *loader); /* threads */

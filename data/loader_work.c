@@ -62,7 +62,7 @@ static bif_status fill_chat(bif_loader_worker *worker, bif_loader_slot *slot, bi
     if (st != BIF_OK || item->images == 0) {
         return st;
     }
-    st = bif_loader_pictures(worker, item->sample, item->images, pixels_of(loader, slot, item));
+    st = bif_loader_pictures(worker, 0, item->sample, item->images, pixels_of(loader, slot, item));
     if (st != BIF_ERR_DATA) {
         return st;
     }
@@ -84,7 +84,8 @@ static bif_status fill_pair(bif_loader_worker *worker, bif_loader_slot *slot, in
         item->sample = sample_at(loader, position, attempt);
         bif_status st = bif_loader_encode(loader, item->sample, &item->encoded);
         if (st == BIF_OK) {
-            st = bif_loader_pictures(worker, item->sample, 1, pixels_of(loader, slot, item));
+            const uint64_t epoch = (uint64_t)position / (uint64_t)loader->samples;
+            st = bif_loader_pictures(worker, epoch, item->sample, 1, pixels_of(loader, slot, item));
         }
         if (st != BIF_ERR_DATA) {
             item->tokens = (int64_t)item->encoded.ids.count;

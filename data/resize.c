@@ -358,7 +358,7 @@ void bif_resize_window(const bif_resize_job *job, uint8_t *out)
     axis ax = { 0 }, ay = { 0 };
     axis_make(&ax, job->canvas_width, job->off_x, job->width, job->out_width, job->x, job->w);
     axis_make(&ay, job->canvas_height, job->off_y, job->height, job->out_height, job->y, job->h);
-    int64_t stride = job->width * 3, rows = ay.end - ay.begin, columns = ax.end - ax.begin;
+    int64_t stride = job->stride > 0 ? job->stride : job->width * 3, rows = ay.end - ay.begin, columns = ax.end - ax.begin;
     const uint8_t *pixels = job->rgb + ay.begin * stride + ax.begin * 3;
     uint8_t *between = NULL, *edge1 = NULL, *edge2 = NULL;
 

@@ -10,6 +10,7 @@
 
 typedef struct {
     const uint8_t *rgb; /* [height, width, 3] */
+    int64_t stride;     /* bytes from row to row; 0 = 3 * width */
     int64_t width, height;
     int64_t canvas_width, canvas_height; /* = width, height without padding */
     int64_t off_x, off_y;

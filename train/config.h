@@ -60,6 +60,10 @@ typedef struct {
         int64_t max_image_pixels;
     } data;
 
+    struct { /* random views of the training pictures, stage clip */
+        double scale, ratio, flip; /* data/augment.h */
+    } augment;
+
     struct {
         int64_t samples;       /* of an optimiser step, over all ranks and micro-batches */
         int64_t micro_tokens;  /* token budget of a micro-batch */

@@ -158,6 +158,9 @@ void bif_config_finish(bif_config *config, const bool *given, const char *where,
     if (config->stage == BIF_STAGE_CLIP && config->batch.samples < 2) {
         complain(&c, "batch.samples must be at least 2 in stage clip: a pair is told from the other pairs of its batch");
     }
+    if (config->stage != BIF_STAGE_CLIP && (config->augment.scale > 0.0 || config->augment.flip > 0.0)) {
+        complain(&c, "augment.scale and augment.flip are for stage clip only; remove them");
+    }
     if (config->train.validate_every > 0 && config->data.validation.count == 0) {
         complain(&c, "train.validate_every is given, but data.validation names no shards");
     }

@@ -88,6 +88,11 @@ const bif_key bif_keys[] = {
     I64("data.validation_samples", data.validation_samples, 0, STEPS_MAX, "0", false, "at most so many; 0 = all"),
     I64("data.max_image_pixels", data.max_image_pixels, 0, 1e12, "0", true, "larger pictures are bad samples; 0 = 178,956,970"),
 
+    F64("augment.scale", augment.scale, 0, 1, "0",
+        "stage clip: train on random crops of at least this share of a picture's area, resized to the square (open_clip: 0.9); 0 = data.image_fit"),
+    F64("augment.ratio", augment.ratio, 1, 100, "1.3333333333333333", "the crops' largest width / height, and largest height / width"),
+    F64("augment.flip", augment.flip, 0, 1, "0", "stage clip: share of the training pictures that are mirrored"),
+
     MUST("batch.samples", BIF_KEY_I64, batch.samples, 1, 1073741824, NULL, true, "of an optimiser step, over all ranks and micro-batches"),
     I64("batch.micro_tokens", batch.micro_tokens, 1, 1073741824, "", false, "tokens of a micro-batch; sets the memory; default the larger of 4096 and data.max_tokens"),
     I64("batch.micro_samples", batch.micro_samples, 0, 1073741824, "0", false, "at most so many sequences a micro-batch; 0 = no limit"),
@@ -125,7 +130,7 @@ const bif_key bif_keys[] = {
 const size_t bif_key_count = sizeof bif_keys / sizeof bif_keys[0];
 _Static_assert(sizeof bif_keys / sizeof bif_keys[0] <= BIF_KEY_CAP, "raise BIF_KEY_CAP");
 
-const char *const bif_key_sections[] = {"model", "model.vit", "model.text", "model.llama", "data", "batch", "train", "optimizer", "clip", NULL};
+const char *const bif_key_sections[] = {"model", "model.vit", "model.text", "model.llama", "data", "augment", "batch", "train", "optimizer", "clip", NULL};
 
 int bif_key_find(const char *key)
 {

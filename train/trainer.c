@@ -101,6 +101,7 @@ static bif_loader_options loader_options(const trainer *t, const bif_strings *sh
         .mode = c->stage == BIF_STAGE_CLIP ? BIF_LOADER_CAPTION : c->stage == BIF_STAGE_LM ? BIF_LOADER_TEXT : BIF_LOADER_CHAT,
         .chat = t->chat,
         .preprocess = t->preprocess,
+        .augment = {c->augment.scale, c->augment.ratio, c->augment.flip},
         .image_limits = {.max_pixels = c->data.max_image_pixels},
         .seed = (uint64_t)c->seed,
         .shuffle = c->data.shuffle,
@@ -131,6 +132,7 @@ static bif_loader_options validation_options(const trainer *t)
     bif_loader_options options = loader_options(t, &t->config->data.validation);
     options.shuffle = false;
     options.cache_pixels = false;
+    options.augment = (bif_augment){0};
     options.prefetch = 1;
     options.end_sample = t->validation_samples;
     return options;

@@ -215,6 +215,50 @@ Test(loader, cached_pictures_are_not_read_again)
     fix_free(&f);
 }
 
+/* What the pixels of every pair of 15 steps must be: made here from its place in the order alone. */
+Test(loader, augmented_pairs_depend_on_seed_epoch_and_sample_alone)
+{
+    fixture f = fix_make(true, 4, 9);
+    int different = 0;
+    uint8_t before[FIX_SAMPLES][3 * FIX_SIZE * FIX_SIZE] = {0};
+    for (int setting = 0; setting < 6; setting++) { /* threads, cache, ranks, resume */
+        bif_loader_options o = fix_options(&f, BIF_LOADER_CAPTION);
+        o.augment = (bif_augment){.scale = 0.5, .ratio = 4.0 / 3.0, .flip = 0.5};
+        o.threads = setting % 2 ? 3 : 1;
+        o.cache_pixels = setting >= 1;
+        o.cache_bytes = setting == 1 ? 2000 : 1 << 20;
+        o.world = setting >= 3 ? 4 : 1;
+        o.rank = setting >= 3 ? setting - 3 : 0;
+        o.start_step = setting == 5 ? 7 : 0;
+        bif_loader *loader = fix_open(&o);
+        for (int64_t s = o.start_step; s < 15; s++) {
+            const bif_step *step = fix_next(loader);
+            const bif_batch *b = step->batch[0];
+            cr_assert(step->batches == 1 && b->images == 8 / o.world);
+            for (int64_t i = 0; i < b->images; i++) {
+                const uint64_t epoch = (uint64_t)(s * 8 + o.rank * b->images + i) / FIX_SAMPLES;
+                const int number = (int)b->sample[i];
+                size_t size = 0;
+                void *png = fix_png(number, &size);
+                bif_image image = {0};
+                uint8_t expected[3 * FIX_SIZE * FIX_SIZE];
+                cr_assert(bif_image_decode("test", png, size, &o.image_limits, &image) == BIF_OK);
+                cr_assert(bif_augment_run(&o.augment, o.seed, epoch * FIX_SAMPLES + b->sample[i], &o.preprocess, &image, expected) == BIF_OK);
+                cr_assert(memcmp(b->pixels + i * (int64_t)sizeof expected, expected, sizeof expected) == 0, "setting %d, step %lld", setting,
+                          (long long)s);
+                different += setting == 0 && epoch > 0 && memcmp(expected, before[number], sizeof expected) != 0;
+                memcpy(before[number], expected, sizeof expected);
+                bif_image_free(&image);
+                free(png);
+            }
+            bif_loader_done(loader, step);
+        }
+        bif_loader_close(loader);
+    }
+    cr_assert(different > 70, "only %d of 83 later views differ from the one before", different);
+    fix_free(&f);
+}
+
 /* Steps of both loaders: the same but for the picture's own sequence, which keeps its place. */
 Test(loader, a_broken_picture_keeps_its_place_blank_and_without_labels)
 {
@@ -440,8 +484,8 @@ Test(loader, options_out_of_range_are_refused_by_name)
     struct {
         bif_loader_options o;
         const char *says;
-    } cases[7];
-    for (int i = 0; i < 7; i++) {
+    } cases[8];
+    for (int i = 0; i < 8; i++) {
         cases[i].o = fix_options(&f, BIF_LOADER_CHAT);
     }
     cases[0].o.samples_per_step = 0, cases[0].says = "samples per step";
@@ -451,7 +495,8 @@ Test(loader, options_out_of_range_are_refused_by_name)
     cases[4].o.prefetch = 0, cases[4].says = "ahead";
     cases[5].o.mode = BIF_LOADER_CAPTION, cases[5].o.world = 3, cases[5].says = "evenly";
     cases[6].o.chat.image_tokens = 0, cases[6].says = "picture takes 0";
-    for (int i = 0; i < 7; i++) {
+    cases[7].o.augment.flip = 0.5, cases[7].says = "contrastive pairs only";
+    for (int i = 0; i < 8; i++) {
         cr_assert(bif_loader_open(&cases[i].o, &loader) == BIF_ERR_CONFIG && loader == NULL, "case %d", i);
         cr_assert(strstr(bif_error_message(), cases[i].says) != NULL, "case %d: %s", i, bif_error_message());
     }

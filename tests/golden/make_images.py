@@ -3,6 +3,7 @@
 
   decode.txt      file width height crc          crc: zlib CRC-32 of the RGB bytes after exif_transpose and convert("RGB")
   resize.txt      w h out_w out_h crc            Image.resize(BICUBIC) of pattern(w, h)
+  crops.txt       w h x y box_w box_h size crc   crop(box) and resize((size, size), BICUBIC) of pattern(w, h)
   preprocess.txt  fit w h size crc_u8 crc_f32    fit crop|pad|squash; u8 [S, S, 3] and f32 [3, S, S] of pattern(w, h)
 
 Run with Pillow and transformers (PIL backend) installed; made with Pillow 13.0.0. The pictures come from fixed seeds.
@@ -210,4 +211,12 @@ with open(OUT / "preprocess.txt", "w") as f:
             f32 = CLIPImageProcessorPil(**options)(ready, return_tensors="np")["pixel_values"][0]
             bytes_u8 = np.ascontiguousarray(u8.transpose(1, 2, 0)).astype(np.uint8).tobytes()
             f.write(f"{fit} {w} {h} {s} {zlib.crc32(bytes_u8):08x} {zlib.crc32(f32.astype('<f4').tobytes()):08x}\n")
+boxes = random.Random(11)
+with open(OUT / "crops.txt", "w") as f:
+    for _ in range(60):
+        w, h = (int(2 ** boxes.uniform(2, 8)) for _ in range(2))
+        box_w, box_h, s = boxes.randint(1, w), boxes.randint(1, h), boxes.choice((7, 32, 33, 64))
+        x, y = boxes.randint(0, w - box_w), boxes.randint(0, h - box_h)
+        e = Image.fromarray(pattern(w, h)).crop((x, y, x + box_w, y + box_h)).resize((s, s), Image.BICUBIC)
+        f.write(f"{w} {h} {x} {y} {box_w} {box_h} {s} {zlib.crc32(np.asarray(e).tobytes()):08x}\n")
 print(len(files), "files,", sum(p.stat().st_size for p in OUT.iterdir()), "bytes")

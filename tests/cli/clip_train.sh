@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# What only stage clip has: random crops that depend neither on ranks, threads, cache nor resume.
+. "$(dirname "$0")/common.inc"
+make_data 60
+crops="--set augment.scale=0.5 --set augment.flip=0.5"
+again() { # again NAME LAUNCH... -- SETTINGS...: 20 steps into out/NAME
+  local name=$1 launch=()
+  shift
+  while [ "$1" != -- ]; do launch+=("$1"); shift; done
+  "${launch[@]}" "$program" train clip.yaml --set output="out/$name" "${@:2}" >"$name.log" 2>&1 || { cat "$name.log"; fail "$name: exit $?"; finish; }
+}
+same() { cmp -s "$(weights "out/$1")" "$(weights "out/$2")" || fail "$2: other weights than $1"; }
+again fitted --
+again crops -- $crops
+cmp -s "$(weights out/fitted)" "$(weights out/crops)" && fail "crops change nothing"
+again cached -- $crops --set data.cache_mib=64 --set data.threads=4 --set data.prefetch=5
+same crops cached
+again squeezed -- $crops --set data.cache_mib=1
+same crops squeezed
+status=0
+run train clip.yaml --set output=out/resumed $crops --set train.stop_after=9 >resumed.log 2>&1 || status=$?
+[ $status -eq 75 ] || { cat resumed.log; fail "stopped with $status, not 75"; }
+again resumed -- $crops
+same crops resumed
+again two mpirun -n 2 --oversubscribe --bind-to none -- $crops
+"$tools/tool_st_diff" "$(weights out/crops)" "$(weights out/two)" 1e-5 || fail "two ranks see other crops"
+# Validation looks at whole pictures.
+again validated -- $crops --set data.validation='[shards/captions]' --set train.validate_every=20
+sed -i '/^  [a-z]*: /d; s|^model:|model: {init: out/validated}|' clip.yaml
+again plain -- --set data.validation='[shards/captions]' --set train.validate_every=20 --set optimizer.lr=1e-15 --set optimizer.weight_decay=0
+loss() { jq -r '.validation_loss | numbers' "out/$1/metrics.jsonl" | tail -n 1; }
+[ -n "$(loss plain)" ] && [ "$(loss plain)" = "$(loss validated)" ] || fail "validation loss $(loss validated), of the same weights $(loss plain)"
+refused 78 'augment.scale is 1.5; it must be from 0 to 1' train clip.yaml --set augment.scale=1.5
+refused 78 'augment.scale and augment.flip are for stage clip only' train lm.yaml --set augment.flip=0.5
+finish
