@@ -338,6 +338,11 @@ bif_status bif_build_clip(const bif_config *config, const bif_model_paths *paths
     for (int group = 0; group < BIF_GROUPS; group++) {
         bif_params_train_group(&out->params, (bif_group)group, group != BIF_GROUP_ENCODER || config->model.train_encoder);
     }
+    if (config->clip.lock != BIF_LOCK_NONE) { /* as open_clip locks a tower: with its projection */
+        const bool image = config->clip.lock == BIF_LOCK_IMAGE;
+        bif_params_train_group(&out->params, image ? BIF_GROUP_ENCODER : BIF_GROUP_TEXT, false);
+        (image ? out->visual_projection : out->text_projection)->trainable = false;
+    }
     set_rates(config, &out->params);
     out->logit_scale->max = (float)config->clip.logit_scale_max; /* open_clip: 0 <= log scale <= ln 100 */
     out->logit_scale->min = fminf(0.0f, out->logit_scale->max);

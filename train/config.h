@@ -14,6 +14,7 @@ typedef enum { BIF_PRECISION_AUTO = 0, BIF_PRECISION_FP32 = 1, BIF_PRECISION_BF1
 typedef enum { BIF_SCHEDULE_COSINE = 0, BIF_SCHEDULE_CONSTANT = 1 } bif_schedule_kind;
 typedef enum { BIF_LOSS_GLOBAL_TOKENS = 0, BIF_LOSS_MICRO_MEAN = 1 } bif_loss_norm;
 typedef enum { BIF_RECOMPUTE_AUTO = 0, BIF_RECOMPUTE_NO = 1, BIF_RECOMPUTE_YES = 2 } bif_recompute;
+typedef enum { BIF_LOCK_NONE = 0, BIF_LOCK_IMAGE = 1, BIF_LOCK_TEXT = 2 } bif_lock;
 typedef enum { BIF_CONTRASTIVE_INFONCE = 0, BIF_CONTRASTIVE_SIGMOID = 1 } bif_contrastive;
 
 typedef struct {
@@ -91,6 +92,7 @@ typedef struct {
 
     struct { /* stage clip */
         bif_contrastive loss;
+        bif_lock lock;           /* a tower that stays as it is, its projection with it */
         double logit_scale_init; /* log scale; default ln(1/0.07), sigmoid: ln(10) */
         double logit_bias_init;  /* sigmoid: -10 */
         double logit_scale_max;  /* ln(100) */

@@ -123,6 +123,7 @@ const bif_key bif_keys[] = {
     F64("optimizer.decoder_lr", optimizer.decoder_lr, 0, 100, "0", "0 = optimizer.lr"),
 
     PICK("clip.loss", clip.loss, "infonce|sigmoid", "infonce", "CLIP's softmax loss or SigLIP's"),
+    PICK("clip.lock", clip.lock, "none|image|text", "none", "a tower that does not train, nor its projection (LiT: image, with model.encoder)"),
     F64("clip.logit_scale_init", clip.logit_scale_init, -20, 20, "", "logarithm of the scale; default ln(1/0.07), sigmoid ln(10)"),
     F64("clip.logit_bias_init", clip.logit_bias_init, -1000, 1000, "-10", "of the sigmoid loss"),
     F64("clip.logit_scale_max", clip.logit_scale_max, -20, 20, "4.605170185988092", "ceiling of the logarithm; default ln(100)"),

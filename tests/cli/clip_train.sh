@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What only stage clip has: random crops that depend neither on ranks, threads, cache nor resume.
+# What only stage clip has: random crops that depend neither on ranks, threads, cache nor resume; a locked tower.
 . "$(dirname "$0")/common.inc"
 make_data 60
 crops="--set augment.scale=0.5 --set augment.flip=0.5"
@@ -24,6 +24,15 @@ again resumed -- $crops
 same crops resumed
 again two mpirun -n 2 --oversubscribe --bind-to none -- $crops
 "$tools/tool_st_diff" "$(weights out/crops)" "$(weights out/two)" 1e-5 || fail "two ranks see other crops"
+# Between two checkpoints of a run only the tower that is not locked has changed, and the scale.
+for lock in image text; do
+  again $lock -- --set clip.lock=$lock
+  run checkpoint diff out/$lock/step_00000016 out/$lock/step_00000020 >changed.txt 2>/dev/null
+  [ "$(grep -c "^differs  *\($([ $lock = image ] && echo vis || echo text)\)" changed.txt)" -eq 0 ] || fail "$lock is locked and changes: $(head -n 3 changed.txt)"
+  [ "$(wc -l <changed.txt)" -gt 30 ] && grep -q 'logit_scale' changed.txt || fail "$lock is locked, and the rest does not train: $(cat changed.txt)"
+  again $lock-two mpirun -n 2 --oversubscribe --bind-to none -- --set clip.lock=$lock --set batch.micro_samples=2
+  "$tools/tool_st_diff" "$(weights out/$lock)" "$(weights out/$lock-two)" 1e-5 || fail "$lock locked: two ranks differ"
+done
 # Validation looks at whole pictures.
 again validated -- $crops --set data.validation='[shards/captions]' --set train.validate_every=20
 sed -i '/^  [a-z]*: /d; s|^model:|model: {init: out/validated}|' clip.yaml

@@ -53,6 +53,31 @@ Test(build, unused_parts_of_a_trained_encoder_stay_frozen)
     bif_device_close(device);
 }
 
+/* A locked tower keeps its projection; the other side and the scale train. */
+Test(build, a_locked_tower_of_a_pair)
+{
+    const bif_model_config model = {.kind = BIF_MODEL_CLIP, .projection = 8,
+                                    .vit = {.hidden = 16, .layers = 1, .heads = 2, .inner = 16, .image = 16, .patch = 8, .eps = 1e-5f},
+                                    .text = {.vocab = 20, .hidden = 16, .layers = 1, .heads = 2, .inner = 16, .positions = 8, .eps = 1e-5f}};
+    bif_device *device = NULL;
+    cr_assert_eq(bif_device_open("cpu", 1, &device), BIF_OK);
+    for (int lock = BIF_LOCK_NONE; lock <= BIF_LOCK_TEXT; lock++) {
+        bif_config config = {.seed = 1, .clip.lock = (bif_lock)lock, .optimizer.lr = 1e-3, .model.train_encoder = true};
+        bif_clip clip;
+        int frozen = 0;
+        cr_assert_eq(bif_build_clip(&config, &(bif_model_paths){0}, &model, 1, device, &clip), BIF_OK, "%s", bif_error_message());
+        for (int64_t i = 0; i < clip.params.count; i++) {
+            const bif_param *p = &clip.params.items[i];
+            const bool image = strncmp(p->name, "vis", 3) == 0, text = strncmp(p->name, "text", 4) == 0;
+            cr_expect_eq(p->trainable, !(lock == BIF_LOCK_IMAGE ? image : lock == BIF_LOCK_TEXT && text), "lock %d: %s", lock, p->name);
+            frozen += !p->trainable;
+        }
+        cr_expect_eq(frozen > 15, lock != BIF_LOCK_NONE, "lock %d: %d rows are frozen", lock, frozen);
+        bif_clip_free(&clip);
+    }
+    bif_device_close(device);
+}
+
 /* A LLaVA whose tower is elsewhere, and the projector of its first stage alone: parts replace what the whole lacks or has. */
 Test(build, a_whole_and_its_parts)
 {
