@@ -58,6 +58,7 @@ typedef struct {
     char *text;               /* text since the last cut */
     size_t used, text_capacity;
     bif_ids scratch;
+    bif_text_place place; /* of the text that comes next */
 } builder;
 
 static bool full(const builder *b)
@@ -98,7 +99,8 @@ static bif_status cut(builder *b, bool supervised)
 {
     b->scratch.count = 0;
     bif_status st =
-        b->used == 0 ? BIF_OK : bif_tokenizer_encode(b->chat->tokenizer, b->text, b->used, false, &b->scratch);
+        b->used == 0 ? BIF_OK : bif_tokenizer_encode_at(b->chat->tokenizer, b->text, b->used, false, b->place, &b->scratch);
+    b->place = b->used > 0 ? BIF_TEXT_CONTINUES : b->place;
     b->used = 0;
     for (size_t i = 0; st == BIF_OK && i < b->scratch.count; i++) {
         put_id(b, b->scratch.ids[i], supervised);
@@ -111,6 +113,7 @@ static bif_status put_special(builder *b, int32_t id, bool supervised)
     bif_status st = cut(b, false);
     if (st == BIF_OK) {
         put_id(b, id, supervised);
+        b->place = id == b->chat->bos ? BIF_TEXT_START : BIF_TEXT_AFTER_SPECIAL;
     }
     return st;
 }
@@ -122,6 +125,7 @@ static bif_status put_image(builder *b)
         return st;
     }
     b->images++;
+    b->place = BIF_TEXT_START; /* LLaVA tokenizes what follows a picture on its own */
     if (!full(b)) { /* a picture that begins beyond the limit is dropped with its rows */
         if (b->out->images == b->capacity) {
             b->capacity = b->capacity ? b->capacity * 2 : 4;

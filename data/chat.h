@@ -18,8 +18,9 @@
  * and where an answer starts; all text between two cuts is encoded as a whole. For vicuna_v1 the cut is before the
  * space: a prompt ends with "ASSISTANT:" and the answer is encoded as " " + answer, supervised from its first token
  * (byte-level BPE puts the space into the first word). So a prompt for generation is exactly the prefix of what
- * training saw, and a label can not slip. A SentencePiece tokenizer of the original LLaVA gives other ids for the same
- * text.
+ * training saw, and a label can not slip. A tokenizer with a prefix space (SentencePiece) puts it at the start of a text
+ * and behind an image, which is where LLaVA begins to tokenize anew, behind other special tokens if it is a legacy one,
+ * and never before an answer, which continues its prompt.
  *
  * Own texts of the templates: vicuna_v1 LLaVA's "A chat between a curious user ..."; chatml "You are a helpful
  * assistant."; plain has none. */

@@ -1,17 +1,29 @@
-/* Byte-level BPE, as in GPT-2 and Hugging Face tokenizers: train one, and read and write it as tokenizer.json.
+/* Tokenizers: train a byte-level BPE, and read those that checkpoints come with.
  *
- * Text is first cut at added (special) tokens, then by the pre-tokenizer's patterns (PCRE2; GPT-2's for trained ones),
- * then bytes are merged by rank. Bytes that are not UTF-8 are words of their own, so any byte sequence survives encode
- * -> decode (unless a foreign vocabulary lacks bytes; those become its unknown token, or an error without one). Ids are
- * dense 0..vocab-1, at most 1,000,000. Encoding is const and thread-safe, iterative, and n log n in the length of a
- * word.
+ * Text is first cut at added (special) tokens, then normalized, then cut by the pre-tokenizer's patterns (PCRE2), then
+ * merged by rank. Ids are dense 0..vocab-1, at most 1,000,000. Encoding is const and thread-safe, iterative, and n log n
+ * in the length of a word. What is read:
  *
- * What a file may hold: model BPE (merges as "a b" or ["a", "b"]; ignore_merges; no dropout, prefix, suffix, fuse_unk,
- * byte_fallback); pre_tokenizer ByteLevel, or a Sequence of Split (Regex, Isolated) and Digits that ends with
- * ByteLevel; normalizer null or NFC; decoder ByteLevel; post_processor ByteLevel or TemplateProcessing, which is kept
- * but not applied: BOS and EOS are the chat template's work (data/chat.h); truncation and padding are ignored; added
- * tokens with lstrip, rstrip, normalized (not single_word). All else is refused by name: a tokenizer that is nearly
- * right gives ids that are silently wrong. */
+ * tokenizer.json   model BPE (merges as "a b" or ["a", "b"]; ignore_merges, byte_fallback, fuse_unk, unk_token;
+ *                  end_of_word_suffix with ByteLevel; no dropout, no prefix); normalizers NFC, NFD, NFKC, NFKD,
+ *                  Lowercase, Replace, Prepend; pre_tokenizers ByteLevel (last), Split (Regex or String, every
+ *                  behavior, invert), Digits, Metaspace; decoders ByteLevel, Metaspace, or Replace, ByteFallback, Fuse
+ *                  and Strip; added tokens with all their flags. The post_processor is kept but not applied: BOS and EOS
+ *                  are the chat template's work (data/chat.h); truncation and padding are ignored.
+ * tokenizer.model  SentencePiece, BPE or unigram, with any normalizer (its charsmap is applied), byte fallback,
+ *                  user-defined, control and unused pieces; not treat_whitespace_as_suffix. tokenizer_config.json,
+ *                  added_tokens.json and special_tokens_map.json beside it bring added tokens and `legacy`: true (also
+ *                  when it is missing) puts the prefix space before each piece between special tokens, false only at
+ *                  the start of a text, as transformers' LlamaTokenizer does.
+ * vocab.json + merges.txt   CLIP (tokens end with </w>), GPT-2 and Qwen2, as transformers sets them up: for CLIP NFC,
+ *                  runs of white space become one space, lower case. OpenAI's own code also runs ftfy and unescapes HTML
+ *                  first; that is not done.
+ *
+ * All else is refused by name: a tokenizer that is nearly right gives ids that are silently wrong.
+ *
+ * Bytes that are not UTF-8: a byte-level tokenizer without a normalizer but NFC takes each run of them as a word, so any
+ * bytes survive encode -> decode (unless its vocabulary lacks bytes; those become its unknown token, or an error without
+ * one). All others read each such byte as U+FFFD, as SentencePiece does. */
 #pragma once
 #include "base/status.h"
 
@@ -24,11 +36,20 @@ typedef struct {
 void bif_ids_free(bif_ids *ids);
 void bif_ids_push(bif_ids *ids, int32_t id);
 
-/* Reads tokenizer.json (model type BPE with byte-level pre-tokenizer and decoder; what it does not understand it
- * refuses by name). `path` may also be a folder that holds tokenizer.json. */
+/* Where a text stands decides about the prefix space of tokenizers that have one: at the start of what was tokenized in
+ * one go (also behind BOS or an image), right behind a special token, or in the middle of a text. */
+typedef enum { BIF_TEXT_START = 0, BIF_TEXT_AFTER_SPECIAL = 1, BIF_TEXT_CONTINUES = 2 } bif_text_place;
+
+/* The content of the file decides what it is. Of a folder: tokenizer.json, else tokenizer.model, else vocab.json with
+ * merges.txt. */
 bif_status bif_tokenizer_load(const char *path, bif_tokenizer **out);
 bif_status bif_tokenizer_parse(const char *where, const char *json, size_t size, bif_tokenizer **out);
-bif_status bif_tokenizer_save(const bif_tokenizer *tokenizer, const char *path); /* atomic; transformers opens it */
+/* The file of a folder that bif_tokenizer_load takes, malloc'ed; NULL if there is none. */
+char *bif_tokenizer_in(const char *folder);
+/* What lies under the path's folder that belongs to the tokenizer: file names, ended by NULL. */
+extern const char *const bif_tokenizer_files[];
+/* As tokenizer.json, atomic; transformers opens it. BIF_ERR_USAGE for one from tokenizer.model: copy that file. */
+bif_status bif_tokenizer_save(const bif_tokenizer *tokenizer, const char *path);
 void bif_tokenizer_free(bif_tokenizer *tokenizer);
 
 /* Trains on texts (UTF-8 or any bytes). vocab_size includes the 256 bytes and the specials; specials get the LAST ids
@@ -44,12 +65,16 @@ int64_t bif_tokenizer_vocab(const bif_tokenizer *tokenizer);
 int32_t bif_tokenizer_special(const bif_tokenizer *tokenizer, const char *text);
 /* The token of an id as bytes (specials: their text); NULL if out of range. Owned by the tokenizer. */
 const char *bif_tokenizer_token(const bif_tokenizer *tokenizer, int32_t id, size_t *size);
+/* The token of an id as the file writes it ("\u0120the", "\u2581the", "<0x0A>"), malloc'ed; NULL if out of range. */
+char *bif_tokenizer_piece(const bif_tokenizer *tokenizer, int32_t id);
 
 /* Appends the ids of text. parse_special = false treats the text of special tokens as plain text (user input must not
  * forge them); added tokens that are not special are found in both cases, as in HF. On failure `out` may hold some of
  * the ids. */
 bif_status bif_tokenizer_encode(const bif_tokenizer *tokenizer, const char *text, size_t size, bool parse_special,
                                 bif_ids *out);
+bif_status bif_tokenizer_encode_at(const bif_tokenizer *tokenizer, const char *text, size_t size, bool parse_special,
+                                   bif_text_place place, bif_ids *out);
 /* malloc'ed bytes with a '\0' behind; skip_special leaves specials out. */
 bif_status bif_tokenizer_decode(const bif_tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special,
                                 char **out, size_t *size);

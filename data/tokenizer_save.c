@@ -7,48 +7,6 @@
 #include "base/utf8.h"
 #include "data/tokenizer_internal.h"
 
-/* The key of a token in model.vocab; malloc'ed. */
-static char *token_key(const bif_tokenizer *t, int32_t id)
-{
-    const bif_token *token = &t->token[id];
-    const char *bytes = t->pool + token->offset;
-    if (token->raw) {
-        return bif_strdup(bytes);
-    }
-    char *key = bif_malloc(token->size * 2 + 1); /* characters below U+0144: two bytes at most */
-    size_t used = 0;
-    for (size_t i = 0; i < token->size; i++) {
-        used += bif_utf8_encode(bif_byte_to_char((uint8_t)bytes[i]), key + used);
-    }
-    key[used] = '\0';
-    return key;
-}
-
-static json_t *step_json(const bif_split_step *step)
-{
-    if (step->kind == BIF_STEP_SPLIT) {
-        return json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", step->pattern, "behavior",
-                         "Isolated", "invert", 0);
-    }
-    if (step->kind == BIF_STEP_DIGITS) {
-        return json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", step->individual);
-    }
-    return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", step->prefix_space,
-                     "trim_offsets", 1, "use_regex", step->code != NULL);
-}
-
-static json_t *pre_tokenizer_json(const bif_tokenizer *t)
-{
-    if (t->steps == 1) {
-        return step_json(&t->step[0]);
-    }
-    json_t *list = json_array();
-    for (size_t i = 0; i < t->steps; i++) {
-        json_array_append_new(list, step_json(&t->step[i]));
-    }
-    return json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", list);
-}
-
 static json_t *added_json(const bif_tokenizer *t)
 {
     json_t *list = json_array();
@@ -56,7 +14,7 @@ static json_t *added_json(const bif_tokenizer *t)
         const bif_added *added = &t->added[i];
         json_array_append_new(list,
                               json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", added->id, "content",
-                                        added->content, "single_word", 0, "lstrip", added->lstrip, "rstrip",
+                                        added->content, "single_word", added->single_word, "lstrip", added->lstrip, "rstrip",
                                         added->rstrip, "normalized", added->normalized, "special", added->special));
     }
     return list;
@@ -67,7 +25,7 @@ static json_t *model_json(const bif_tokenizer *t)
     json_t *vocab = json_object(), *merges = json_array();
     char **key = bif_calloc((size_t)t->vocab, sizeof *key);
     for (int32_t id = 0; id < t->vocab; id++) {
-        key[id] = token_key(t, id);
+        key[id] = bif_tokenizer_piece(t, id);
         if (t->token[id].model) {
             json_object_set_new(vocab, key[id], json_integer(id));
         }
@@ -81,21 +39,36 @@ static json_t *model_json(const bif_tokenizer *t)
         free(key[id]);
     }
     free(key);
-    return json_pack("{s:s, s:n, s:s?, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout", "unk_token",
-                     t->unk, "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0,
-                     "ignore_merges", t->ignore_merges, "vocab", vocab, "merges", merges);
+    return json_pack("{s:s, s:n, s:s?, s:n, s:s?, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout", "unk_token",
+                     t->unk, "continuing_subword_prefix", "end_of_word_suffix", t->suffix, "fuse_unk", t->fuse_unk,
+                     "byte_fallback", t->byte_fallback, "ignore_merges", t->ignore_merges, "vocab", vocab, "merges",
+                     merges);
+}
+
+/* As it was read; without that, as training makes it. */
+static json_t *section_json(const bif_tokenizer *t, size_t i)
+{
+    if (t->section[i] != NULL) {
+        return json_loads(t->section[i], 0, NULL);
+    }
+    const bool made_here = t->section[2] == NULL; /* what is read has a decoder */
+    return !made_here || i == 0 || i == 3
+               ? json_null()
+               : json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", i == 2, "trim_offsets", 1,
+                           "use_regex", 1);
 }
 
 bif_status bif_tokenizer_save(const bif_tokenizer *t, const char *path)
 {
-    json_t *normalizer = t->nfc ? json_pack("{s:s}", "type", "NFC") : json_null();
-    json_t *post = t->post_processor != NULL ? json_loads(t->post_processor, 0, NULL) : json_null();
-    json_t *root =
-        json_pack("{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:{s:s, s:b, s:b, s:b}, s:o}", "version", "1.0", "truncation",
-                  "padding", "added_tokens", added_json(t), "normalizer", normalizer, "pre_tokenizer",
-                  pre_tokenizer_json(t), "post_processor", post, "decoder", "type", "ByteLevel", "add_prefix_space", 1,
-                  "trim_offsets", 1, "use_regex", 1, "model", model_json(t));
-    BIF_BUG_IF(root == NULL, "tokenizer.json could not be put together");
+    if (t->spm != NULL) {
+        return bif_fail(BIF_ERR_USAGE, "%s: a tokenizer.model is not written as tokenizer.json; copy it", path);
+    }
+    json_t *root = json_pack("{s:s, s:n, s:n, s:o}", "version", "1.0", "truncation", "padding", "added_tokens", added_json(t));
+    for (size_t i = 0; i < sizeof t->section / sizeof t->section[0]; i++) {
+        const size_t order[] = {0, 1, 3, 2}; /* HF writes the decoder last */
+        json_object_set_new(root, BIF_SECTIONS[order[i]], section_json(t, order[i]));
+    }
+    json_object_set_new(root, "model", model_json(t));
     bif_status st = bif_json_save_file(path, root);
     json_decref(root);
     return st;

@@ -112,7 +112,7 @@ static bif_status translate(const char *where, const char *pattern, buffer *out)
     return BIF_OK;
 }
 
-static bif_status compile(const char *where, const char *pattern, pcre2_code **out)
+bif_status bif_pattern_compile(const char *where, const char *pattern, bool literal, pcre2_code **out)
 {
     bif_status st = BIF_OK;
     buffer text = {0};
@@ -126,12 +126,16 @@ static bif_status compile(const char *where, const char *pattern, pcre2_code **o
         return bif_fail(BIF_ERR_DATA, "%s: a pattern of %zu bytes (1 to %d are allowed)", where, length,
                         BIF_TOKENIZER_MAX_PATTERN);
     }
-    BIF_TRY(translate(where, pattern, &text));
+    if (literal) {
+        append(&text, pattern, length);
+    } else {
+        BIF_TRY(translate(where, pattern, &text));
+    }
     context = pcre2_compile_context_create(NULL);
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     pcre2_set_parens_nest_limit(context, 50);
-    code = pcre2_compile((PCRE2_SPTR)text.text, text.size, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &at,
-                         context);
+    code = pcre2_compile((PCRE2_SPTR)text.text, text.size,
+                         PCRE2_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C), &error, &at, context);
     if (code == NULL) {
         PCRE2_UCHAR message[256];
         pcre2_get_error_message(error, message, sizeof message);
@@ -154,56 +158,59 @@ done:
     return st;
 }
 
-bif_status bif_step_add(bif_tokenizer *t, const char *where, bif_step_kind kind, const char *pattern, bool individual,
-                        bool prefix_space, bool use_regex)
+bif_status bif_step_add(bif_tokenizer *t, const char *where, bif_split_step step, const char *pattern, bool literal)
 {
+    bif_status st = BIF_OK;
     if (t->steps == BIF_TOKENIZER_MAX_STEPS) {
-        return bif_fail(BIF_ERR_DATA, "%s: more than %d steps in the pre_tokenizer", where, BIF_TOKENIZER_MAX_STEPS);
+        st = bif_fail(BIF_ERR_DATA, "%s: more than %d steps in the pre_tokenizer", where, BIF_TOKENIZER_MAX_STEPS);
+        goto done;
     }
-    const char *source = pattern;
-    if (kind == BIF_STEP_DIGITS) {
-        source = individual ? "\\p{N}" : "\\p{N}+";
-    } else if (kind == BIF_STEP_BYTE_LEVEL) {
-        source = use_regex ? gpt2_pattern : NULL;
+    if (pattern != NULL) {
+        const bool gpt2 = step.kind == BIF_STEP_BYTE_LEVEL && *pattern == '\0';
+        BIF_TRY(bif_pattern_compile(where, gpt2 ? gpt2_pattern : pattern, literal, &step.code));
     }
-    bif_split_step step = {.kind = kind, .individual = individual, .prefix_space = prefix_space};
-    if (source != NULL) {
-        bif_status st = compile(where, source, &step.code);
-        if (st != BIF_OK) {
-            return st;
-        }
-    }
-    step.pattern = kind == BIF_STEP_SPLIT ? bif_strdup(pattern) : NULL;
     t->step[t->steps++] = step;
-    return BIF_OK;
+    step.mark = NULL;
+done:
+    free(step.mark);
+    return st;
 }
 
 /* ---- cutting ---- */
 
+void bif_finder_init(bif_finder *f)
+{
+    f->match = pcre2_match_data_create(1, NULL);
+    f->context = pcre2_match_context_create(NULL);
+    BIF_BUG_IF(f->match == NULL || f->context == NULL, "out of memory for PCRE2");
+    /* A pattern from a file may backtrack exponentially; these stop it within about a second. */
+    pcre2_set_match_limit(f->context, 10000000);
+    pcre2_set_heap_limit(f->context, 64 * 1024);
+}
+
+void bif_finder_free(bif_finder *f)
+{
+    pcre2_match_data_free(f->match);
+    pcre2_match_context_free(f->context);
+}
+
 void bif_splitter_init(bif_splitter *s, const bif_tokenizer *tokenizer, bif_word_fn word, void *user)
 {
     *s = (bif_splitter){.tokenizer = tokenizer, .word = word, .user = user};
-    s->match = pcre2_match_data_create(1, NULL);
-    s->context = pcre2_match_context_create(NULL);
-    BIF_BUG_IF(s->match == NULL || s->context == NULL, "out of memory for PCRE2");
-    /* A pattern from a file may backtrack exponentially; these stop it within about a second. */
-    pcre2_set_match_limit(s->context, 10000000);
-    pcre2_set_heap_limit(s->context, 64 * 1024);
+    bif_finder_init(&s->finder);
 }
 
 void bif_splitter_free(bif_splitter *s)
 {
-    pcre2_match_data_free(s->match);
-    pcre2_match_context_free(s->context);
+    bif_finder_free(&s->finder);
 }
 
-/* Finds the next match at or after `from`; *start = size when there is none. */
-static bif_status find(bif_splitter *s, const pcre2_code *code, const char *text, size_t size, size_t from,
-                       size_t *start, size_t *end)
+bif_status bif_pattern_find(bif_finder *f, const pcre2_code *code, const char *text, size_t size, size_t from,
+                            size_t *start, size_t *end)
 {
-    int rc = pcre2_match(code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK, s->match, s->context);
+    int rc = pcre2_match(code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK, f->match, f->context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {
-        rc = pcre2_match(code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->match, s->context);
+        rc = pcre2_match(code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, f->match, f->context);
     }
     if (rc == PCRE2_ERROR_NOMATCH) {
         *start = *end = size;
@@ -215,16 +222,141 @@ static bif_status find(bif_splitter *s, const pcre2_code *code, const char *text
         return bif_fail(BIF_ERR_DATA, "the tokenizer's pattern gave up at byte %zu of a text of %zu: %s", from, size,
                         (const char *)message);
     }
-    const size_t *range = pcre2_get_ovector_pointer(s->match);
+    const size_t *range = pcre2_get_ovector_pointer(f->match);
     *start = range[0];
     *end = range[1];
     BIF_BUG_IF(*end <= *start || *start < from, "an empty match at %zu", *start);
     return BIF_OK;
 }
 
-/* Valid UTF-8 through step `k` and those after it (at most BIF_TOKENIZER_MAX_STEPS deep). Matches and what lies between
- * them are pieces alike (behavior "Isolated"). */
-static bif_status run_steps(bif_splitter *s, size_t k, const char *text, size_t size)
+typedef struct {
+    size_t start, end;
+    bool match;
+} range;
+
+typedef struct {
+    range *item;
+    size_t count, capacity;
+} ranges;
+
+static void push_range(ranges *r, size_t start, size_t end, bool match)
+{
+    if (start == end) {
+        return;
+    }
+    if (r->count == r->capacity) {
+        r->capacity = r->capacity ? r->capacity * 2 : 64;
+        r->item = bif_realloc(r->item, r->capacity, sizeof *r->item);
+    }
+    r->item[r->count++] = (range){.start = start, .end = end, .match = match};
+}
+
+/* Joins matches and gaps as a behavior wants it: a match goes to its neighbour unless that is a match too. */
+static void join_ranges(ranges *r, bif_split_behavior behavior)
+{
+    const size_t n = r->count;
+    range *item = r->item;
+    size_t out = 0;
+    if (behavior == BIF_SPLIT_WITH_NEXT) { /* the same from behind */
+        size_t back = n;
+        for (size_t i = n; i-- > 0;) {
+            const bool join = item[i].match && i + 1 < n && !item[i + 1].match;
+            const range next = join ? (range){.start = item[i].start, .end = item[back].end, .match = true} : item[i];
+            back -= !join;
+            item[back] = next;
+        }
+        memmove(item, item + back, (n - back) * sizeof *item);
+        r->count = n - back;
+        return;
+    }
+    bool previous = false;
+    for (size_t i = 0; i < n; i++) {
+        const range now = item[i];
+        const bool join = out > 0 && (behavior == BIF_SPLIT_WITH_PREVIOUS ? now.match && !previous : now.match == previous);
+        if (join) {
+            item[out - 1].end = now.end;
+        } else {
+            item[out++] = now;
+        }
+        previous = now.match;
+    }
+    r->count = out;
+}
+
+static bif_status run_steps(bif_splitter *s, size_t k, const char *text, size_t size, bif_text_place place);
+
+/* The part of a piece from `at` on: only the first can be at the start of something. */
+static bif_text_place place_at(bif_text_place place, size_t at)
+{
+    return at == 0 ? place : BIF_TEXT_AFTER_SPECIAL;
+}
+
+static bif_status run_ranges(bif_splitter *s, size_t k, const char *text, size_t size, bif_text_place place)
+{
+    const bif_split_step *step = &s->tokenizer->step[k];
+    bif_status st = BIF_OK;
+    ranges r = {0};
+    for (size_t at = 0; at < size;) {
+        size_t start = 0, end = 0;
+        BIF_TRY(bif_pattern_find(&s->finder, step->code, text, size, at, &start, &end));
+        push_range(&r, at, start, step->invert);
+        push_range(&r, start, end, !step->invert);
+        at = end;
+    }
+    if (step->behavior != BIF_SPLIT_REMOVED && step->behavior != BIF_SPLIT_ISOLATED) {
+        join_ranges(&r, step->behavior);
+    }
+    for (size_t i = 0; i < r.count; i++) {
+        const range *part = &r.item[i];
+        if (step->behavior != BIF_SPLIT_REMOVED || !part->match) {
+            BIF_TRY(run_steps(s, k + 1, text + part->start, part->end - part->start, place_at(place, part->start)));
+        }
+    }
+done:
+    free(r.item);
+    return st;
+}
+
+/* Whether a step puts its mark before a piece that stands there. */
+static bool wants_prefix(const bif_split_step *step, bif_text_place place)
+{
+    return step->prefix == BIF_PREFIX_ALWAYS ? place != BIF_TEXT_CONTINUES
+                                             : step->prefix == BIF_PREFIX_FIRST && place == BIF_TEXT_START;
+}
+
+static bif_status run_metaspace(bif_splitter *s, size_t k, const char *text, size_t size, bif_text_place place)
+{
+    const bif_split_step *step = &s->tokenizer->step[k];
+    const size_t mark = strlen(step->mark);
+    bif_status st = BIF_OK;
+    size_t used = 0, from = 0;
+    char *out = bif_malloc((size + 1) * mark);
+    if (wants_prefix(step, place) && text[0] != ' ' && (size < mark || memcmp(text, step->mark, mark) != 0)) {
+        memcpy(out, step->mark, mark);
+        used = mark;
+    }
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == ' ') {
+            memcpy(out + used, step->mark, mark);
+            used += mark;
+        } else {
+            out[used++] = text[i];
+        }
+    }
+    for (size_t at = 1; step->cut && at + mark <= used; at++) {
+        if (memcmp(out + at, step->mark, mark) == 0) {
+            BIF_TRY(run_steps(s, k + 1, out + from, at - from, place_at(place, from)));
+            from = at;
+        }
+    }
+    BIF_TRY(run_steps(s, k + 1, out + from, used - from, place_at(place, from)));
+done:
+    free(out);
+    return st;
+}
+
+/* Valid UTF-8 through step `k` and those after it (at most BIF_TOKENIZER_MAX_STEPS deep). */
+static bif_status run_steps(bif_splitter *s, size_t k, const char *text, size_t size, bif_text_place place)
 {
     bif_status st = BIF_OK;
     char *prefixed = NULL;
@@ -235,7 +367,13 @@ static bif_status run_steps(bif_splitter *s, size_t k, const char *text, size_t 
         return s->word(s->user, text, size);
     }
     const bif_split_step *step = &s->tokenizer->step[k];
-    if (step->prefix_space && text[0] != ' ') {
+    if (step->kind == BIF_STEP_METASPACE) {
+        return run_metaspace(s, k, text, size, place);
+    }
+    if (step->code != NULL && (step->behavior != BIF_SPLIT_ISOLATED)) {
+        return run_ranges(s, k, text, size, place);
+    }
+    if (wants_prefix(step, place) && text[0] != ' ') {
         prefixed = bif_malloc(size + 1);
         prefixed[0] = ' ';
         memcpy(prefixed + 1, text, size);
@@ -243,14 +381,14 @@ static bif_status run_steps(bif_splitter *s, size_t k, const char *text, size_t 
         size++;
     }
     if (step->code == NULL) {
-        BIF_TRY(run_steps(s, k + 1, text, size));
+        BIF_TRY(run_steps(s, k + 1, text, size, place));
         goto done;
     }
-    for (size_t at = 0; at < size;) {
+    for (size_t at = 0; at < size;) { /* matches and what lies between them are pieces alike */
         size_t start = 0, end = 0;
-        BIF_TRY(find(s, step->code, text, size, at, &start, &end));
-        BIF_TRY(run_steps(s, k + 1, text + at, start - at));
-        BIF_TRY(run_steps(s, k + 1, text + start, end - start));
+        BIF_TRY(bif_pattern_find(&s->finder, step->code, text, size, at, &start, &end));
+        BIF_TRY(run_steps(s, k + 1, text + at, start - at, place_at(place, at)));
+        BIF_TRY(run_steps(s, k + 1, text + start, end - start, place_at(place, start)));
         at = end;
     }
 done:
@@ -259,11 +397,11 @@ done:
 }
 
 /* Bytes that are not UTF-8 are words of their own: patterns speak about characters. */
-bif_status bif_splitter_run(bif_splitter *s, const char *text, size_t size)
+bif_status bif_splitter_run(bif_splitter *s, const char *text, size_t size, bif_text_place place)
 {
     for (size_t at = 0; at < size;) {
         size_t valid = bif_utf8_check(text + at, size - at);
-        bif_status st = run_steps(s, 0, text + at, valid);
+        bif_status st = run_steps(s, 0, text + at, valid, place_at(place, at));
         if (st != BIF_OK) {
             return st;
         }

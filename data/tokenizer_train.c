@@ -250,7 +250,8 @@ static void learn(trainer *t, size_t target, const bif_intern *forbidden)
             t->merge_capacity = t->merge_capacity ? t->merge_capacity * 2 : 1024;
             t->merge = bif_realloc(t->merge, t->merge_capacity, sizeof *t->merge);
         }
-        t->merge[t->merges++] = (bif_merge){.left = left, .right = right, .id = id};
+        t->merge[t->merges] = (bif_merge){.left = left, .right = right, .id = id, .rank = (int32_t)t->merges};
+        t->merges++;
         for (uint32_t i = 0; i < top.n; i++) {
             merge_word(t, top.words[i], left, right, id);
         }
@@ -349,19 +350,19 @@ bif_status bif_tokenizer_train(const char *const *texts, const size_t *sizes, si
         goto done;
     }
     BIF_TRY(forbid(specials, special_count, &forbidden));
-    BIF_TRY(bif_step_add(cutter, "trainer", BIF_STEP_BYTE_LEVEL, NULL, false, false, true));
+    BIF_TRY(bif_step_add(cutter, "trainer", (bif_split_step){.kind = BIF_STEP_BYTE_LEVEL}, "", false));
     for (size_t i = 0; i < count; i++) {
         if (sizes[i] > BIF_TOKENIZER_MAX_TEXT) {
             st = bif_fail(BIF_ERR_DATA, "text %zu has %zu bytes; one text may have %zu", i, sizes[i],
                           BIF_TOKENIZER_MAX_TEXT);
             goto done;
         }
-        BIF_TRY(bif_splitter_run(&splitter, texts[i], sizes[i]));
+        BIF_TRY(bif_splitter_run(&splitter, texts[i], sizes[i], BIF_TEXT_START));
     }
     start_words(&t);
     learn(&t, (size_t)vocab_size - special_count, &forbidden);
     result = assemble(&t, specials, special_count);
-    BIF_TRY(bif_step_add(result, "trainer", BIF_STEP_BYTE_LEVEL, NULL, false, false, true));
+    BIF_TRY(bif_step_add(result, "trainer", (bif_split_step){.kind = BIF_STEP_BYTE_LEVEL}, "", false));
     BIF_TRY(bif_tokenizer_finish(result, "trainer"));
     *out = result;
     result = NULL;

@@ -16,7 +16,7 @@ static const char import_help[] =
     "layout that bifocal reads. Tensors are copied to the bit. OUT must not exist.\n\n"
     "  --tower FOLDER       the vision tower, where SOURCE only names it (or to replace it): a CLIP folder\n"
     "  --projector PATH     the projector of another folder or file\n"
-    "  --tokenizer PATH     tokenizer.json or its folder (SOURCE's)\n"
+    "  --tokenizer PATH     a tokenizer's file or its folder (SOURCE's)\n"
     "  --image-token ID     the token that stands for a picture (as SOURCE says, else <image> of the tokenizer)\n";
 
 static const char export_help[] =

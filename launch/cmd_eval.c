@@ -48,7 +48,7 @@ static const struct {
     {{"template", required_argument, NULL, OPT_TEMPLATE}, "eval generate probe", "NAME", "plain, vicuna_v1 or chatml (default: as trained)"},
     {{"system", required_argument, NULL, OPT_SYSTEM}, "eval generate probe", "TEXT", "system text (default: as trained)"},
     {{"image-fit", required_argument, NULL, OPT_FIT}, "eval generate probe", "NAME", "crop, pad or squash (default: as trained)"},
-    {{"tokenizer", required_argument, NULL, OPT_TOKENIZER}, "eval generate probe", "PATH", "tokenizer.json (default: the checkpoint's)"},
+    {{"tokenizer", required_argument, NULL, OPT_TOKENIZER}, "eval generate probe", "PATH", "tokenizer file or folder (default: the checkpoint's)"},
     {{"device", required_argument, NULL, OPT_DEVICE}, "eval generate probe", "NAME", "cpu, cuda, cuda:N or auto (cpu)"},
     {{"precision", required_argument, NULL, OPT_PRECISION}, "eval generate probe", "NAME",
      "auto, fp32 or bf16 (auto: bf16 on CUDA, fp32 on the CPU)"},

@@ -16,7 +16,7 @@ static const char help[] =
     "usage: bifocal data show --tokenizer PATH [OPTION]... SHARD...\n\n"
     "Prints one sample: its pictures, then every token with its row, id and mask (+ supervised), the text with the\n"
     "supervised parts in [brackets], and totals. A SHARD is a file (*.h5) or a folder of them.\n\n"
-    "  --tokenizer PATH   tokenizer.json or the folder that holds it\n"
+    "  --tokenizer PATH   tokenizer.json, tokenizer.model, vocab.json with merges.txt, or their folder\n"
     "  --index N          which sample, counted from 0 through all shards (0)\n"
     "  --template NAME    plain, vicuna_v1 or chatml (vicuna_v1)\n"
     "  --system TEXT      system text (the template's own; \"\" = none)\n"
@@ -127,41 +127,29 @@ static void print_tokens(const show *s, bool colour)
     }
 }
 
-/* The sequence as text; a picture is written once. */
-static bif_status text_of(const show *s, bool brackets, char **out, size_t *size)
+/* The sequence as text, token by token (decoding a part would take its first space off); a picture is written once. */
+static char *text_of(const show *s, bool brackets, size_t *size)
 {
-    bif_ids part = {0};
-    bif_status st = BIF_OK;
     char *text = bif_strdup("");
     size_t used = 0;
     const bif_encoded *e = &s->encoded;
-    for (size_t row = 0; row < e->ids.count && st == BIF_OK;) {
-        bool now = supervised(s, row);
-        part.count = 0;
-        while (row < e->ids.count && supervised(s, row) == now) {
-            size_t end = image_run(s, row);
-            bif_ids_push(&part, e->ids.ids[row]);
-            row = end > row ? end : row + 1;
-        }
-        char *piece = NULL;
+    for (size_t row = 0; row < e->ids.count;) {
+        const size_t end = image_run(s, row), next = end > row ? end : row + 1;
         size_t length = 0;
-        st = bif_tokenizer_decode(s->tokenizer, part.ids, part.count, false, &piece, &length);
-        if (st == BIF_OK) {
-            text = bif_realloc(text, used + length + 3, 1);
-            text[used] = '[';
-            used += now && brackets;
-            memcpy(text + used, piece, length);
-            used += length;
-            text[used] = ']';
-            used += now && brackets;
-            text[used] = '\0';
-        }
-        free(piece);
+        const char *bytes = bif_tokenizer_token(s->tokenizer, e->ids.ids[row], &length);
+        const bool now = supervised(s, row) && brackets;
+        text = bif_realloc(text, used + length + 3, 1);
+        text[used] = '[';
+        used += now && (row == 0 || !supervised(s, row - 1));
+        memcpy(text + used, bytes, length);
+        used += length;
+        text[used] = ']';
+        used += now && (next >= e->ids.count || !supervised(s, next));
+        text[used] = '\0';
+        row = next;
     }
-    bif_ids_free(&part);
-    *out = text;
     *size = used;
-    return st;
+    return text;
 }
 
 static bif_status print_text(const show *s)
@@ -171,7 +159,7 @@ static bif_status print_text(const show *s)
     size_t size = 0;
     BIF_TRY(print_pictures(s));
     print_tokens(s, isatty(STDOUT_FILENO) && (getenv("NO_COLOR") == NULL || *getenv("NO_COLOR") == '\0'));
-    BIF_TRY(text_of(s, true, &text, &size));
+    text = text_of(s, true, &size);
     line = printable(text, size, true);
     printf("text:\n%s\n", line);
     printf("tokens %zu, supervised %lld, pictures %lld\n", s->encoded.ids.count, (long long)s->encoded.supervised,
@@ -203,7 +191,7 @@ static bif_status print_json(const show *s)
                                                   (json_int_t)image.height, "format", format_name(image.format),
                                                   "bytes", (json_int_t)image.size));
     }
-    BIF_TRY(text_of(s, false, &text, &size));
+    text = text_of(s, false, &size);
     if (bif_utf8_check(text, size) < size) { /* a character cut by the length limit */
         line = printable(text, size, true);
     }

@@ -23,3 +23,4 @@ bif_status bif_cmd_checkpoint_diff(int argc, char **argv);
 bif_status bif_cmd_checkpoint_verify(int argc, char **argv);
 bif_status bif_cmd_import(int argc, char **argv);
 bif_status bif_cmd_export(int argc, char **argv);
+bif_status bif_cmd_tokenize(int argc, char **argv);

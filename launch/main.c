@@ -24,6 +24,7 @@ static const verb verbs[] = {
     {NULL, "probe", bif_cmd_probe, "write logits, loss and gradients for comparison with another implementation"},
     {NULL, "import", bif_cmd_import, "weights in others' layouts into a folder that recipes open"},
     {NULL, "export", bif_cmd_export, "a folder of weights into others' layouts"},
+    {NULL, "tokenize", bif_cmd_tokenize, "lines of text to token ids, and back"},
     {"data", "pack", bif_cmd_data_pack, "images and conversations or captions into HDF5 shards"},
     {"data", "verify", bif_cmd_data_verify, "read shards back and check every byte"},
     {"data", "stats", bif_cmd_data_stats, "what is in shards"},

@@ -95,6 +95,28 @@ static bif_status scratch_vit(const bif_config *config, bif_vit_config *vit)
     return act_by_name(config->model.vit.act, &vit->act);
 }
 
+/* The usual names of the tokens that begin and end a text; -1 if the tokenizer has none of them. */
+static int32_t first_special(const bif_tokenizer *tokenizer, const char *const *names, size_t count)
+{
+    int32_t id = -1;
+    for (size_t i = 0; i < count && id < 0; i++) {
+        id = bif_tokenizer_special(tokenizer, names[i]);
+    }
+    return id;
+}
+
+static int32_t bos_of(const bif_tokenizer *tokenizer)
+{
+    static const char *const names[] = {"<s>", "<|startoftext|>", "<|begin_of_text|>"};
+    return first_special(tokenizer, names, sizeof names / sizeof names[0]);
+}
+
+static int32_t eos_of(const bif_tokenizer *tokenizer)
+{
+    static const char *const names[] = {"</s>", "<|endoftext|>", "<|end_of_text|>"};
+    return first_special(tokenizer, names, sizeof names / sizeof names[0]);
+}
+
 static void scratch_decoder(const bif_config *config, const bif_tokenizer *tokenizer, bif_decoder_config *decoder)
 {
     *decoder = (bif_decoder_config){.hidden = config->model.llama.hidden,
@@ -110,8 +132,8 @@ static void scratch_decoder(const bif_config *config, const bif_tokenizer *token
                                     .qkv_bias = config->model.llama.qkv_bias,
                                     .qk_norm = config->model.llama.qk_norm,
                                     .tied = config->model.llama.tied,
-                                    .bos = bif_tokenizer_special(tokenizer, "<s>"),
-                                    .eos = bif_tokenizer_special(tokenizer, "</s>")};
+                                    .bos = bos_of(tokenizer),
+                                    .eos = eos_of(tokenizer)};
 }
 
 static bif_status projector_by_name(const char *name, bif_projector_config *projector)
@@ -158,8 +180,8 @@ static bif_status clip_config(const bif_config *config, const bif_model_paths *p
                                       .vocab = bif_tokenizer_vocab(tokenizer),
                                       .positions = config->model.text.positions,
                                       .eps = (float)config->model.text.eps,
-                                      .bos = bif_tokenizer_special(tokenizer, "<s>"),
-                                      .eos = bif_tokenizer_special(tokenizer, "</s>")};
+                                      .bos = bos_of(tokenizer),
+                                      .eos = eos_of(tokenizer)};
         BIF_TRY(act_by_name(config->model.text.act, &out->text.act));
         out->projection = config->model.projection;
         out->logit_scale_init = (float)config->clip.logit_scale_init;

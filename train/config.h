@@ -49,7 +49,7 @@ typedef struct {
 
     struct {
         bif_strings shards, validation;
-        char *tokenizer; /* tokenizer.json or a folder with it */
+        char *tokenizer; /* tokenizer.json, tokenizer.model, vocab.json, or their folder */
         char *template_; /* key "template": plain, vicuna_v1, chatml */
         char *system;    /* NULL = the template's own */
         char *image_fit; /* crop, pad, squash */

@@ -74,7 +74,7 @@ const bif_key bif_keys[] = {
 
     MUST("data.shards", BIF_KEY_STRINGS, data.shards, 0, 0, NULL, false, "shard files, or folders of them"),
     {"data.validation", BIF_KEY_STRINGS, AT(data.validation), 0, 0, NULL, NULL, false, false, "shards of the validation loss"},
-    MUST("data.tokenizer", BIF_KEY_STRING, data.tokenizer, 0, 0, NULL, true, "tokenizer.json, or a folder with it"),
+    MUST("data.tokenizer", BIF_KEY_STRING, data.tokenizer, 0, 0, NULL, true, "tokenizer.json, tokenizer.model, vocab.json with merges.txt, or their folder"),
     TEXT("data.template", data.template_, "plain|vicuna_v1|chatml", "", true, "how turns become text; default vicuna_v1 in stage finetune, else plain"),
     TEXT("data.system", data.system, NULL, NULL, true, "system text of the template; null = the template's own"),
     TEXT("data.image_fit", data.image_fit, "crop|pad|squash", "crop", true, "how a picture becomes a square"),

@@ -13,7 +13,6 @@
 #include "train/hf_names.h"
 
 #define TOWER "vision_tower"
-#define MODEL_CAP ((size_t)64 << 20) /* of tokenizer.model */
 
 typedef struct {
     const char *source;
@@ -31,10 +30,7 @@ static bif_status find_tokenizer(job *j, const bif_convert_options *o)
 {
     bif_status st = BIF_OK;
     bif_tokenizer *tokenizer = NULL;
-    char *own = bif_path_join(j->source, "tokenizer.json");
-    if (o->tokenizer != NULL || bif_exists(own)) {
-        j->tokenizer = bif_strdup(o->tokenizer != NULL ? o->tokenizer : own);
-    }
+    j->tokenizer = o->tokenizer != NULL ? bif_strdup(o->tokenizer) : bif_tokenizer_in(j->source);
     if (j->config.kind != BIF_MODEL_LLAVA) {
         goto done;
     }
@@ -54,7 +50,6 @@ static bif_status find_tokenizer(job *j, const bif_convert_options *o)
     }
 done:
     bif_tokenizer_free(tokenizer);
-    free(own);
     return st;
 }
 
@@ -179,23 +174,6 @@ done:
     return st;
 }
 
-/* tokenizer.model of the source, which transformers and others read. */
-static bif_status copy_sentencepiece(const job *j)
-{
-    bif_status st = BIF_OK;
-    char *text = NULL, *from = bif_path_join(j->source, "tokenizer.model"), *to = bif_path_join(j->temporary, "tokenizer.model");
-    size_t size = 0;
-    if (bif_exists(from)) {
-        BIF_TRY(bif_file_read(from, MODEL_CAP, &text, &size));
-        BIF_TRY(bif_file_write(to, text, size));
-    }
-done:
-    free(text);
-    free(from);
-    free(to);
-    return st;
-}
-
 /* The dtype that config.json names: the one most elements have. */
 static bif_dtype main_dtype(const bif_safetensors *set)
 {
@@ -250,7 +228,6 @@ bif_status bif_convert_folder(const char *source, const char *out, bif_folder_la
         BIF_TRY(write_weights(&j, j.temporary, renamed ? &names : NULL, NULL));
     }
     BIF_TRY(bif_hf_side_files(j.temporary, &j.config, j.tokenizer));
-    BIF_TRY(copy_sentencepiece(&j));
     BIF_TRY(bif_rename(j.temporary, out));
     report_unused(&j);
 done:

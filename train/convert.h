@@ -11,7 +11,7 @@ typedef enum {
 typedef struct {
     const char *tower;     /* folder or file that brings the vision tower; NULL = the source */
     const char *projector; /* likewise the projector */
-    const char *tokenizer; /* tokenizer.json or its folder; NULL = the source's, where it has one */
+    const char *tokenizer; /* a tokenizer's file or folder; NULL = the source's, where it has one */
     int64_t image_token;   /* -1 = as the source says, else as the tokenizer says of <image> */
 } bif_convert_options;
 

@@ -19,12 +19,12 @@ bif_status bif_hf_replace_projector(bif_safetensors *set, const char *path);
  * not know are reported with bif_warn once as a count and the first three names (position_ids and rotary inv_freq are silently dropped). Files
  * of F32, F16 or BF16 go into a table of either dtype; into bf16 they are rounded to nearest, ties to even. */
 bif_status bif_hf_load(const char *folder, bif_params *params, unsigned only);
-/* Writes config.json, model.safetensors (in the table's dtype) and, when tokenizer != NULL, copies tokenizer.json from there, plus
+/* Writes config.json, model.safetensors (in the table's dtype) and, when tokenizer != NULL, copies the tokenizer's files from there, plus
  * generation_config.json, preprocessor_config.json and tokenizer_config.json where transformers needs them, into an existing folder. digests of the files are the caller's business. */
 bif_status bif_hf_save(const char *folder, const bif_model_config *config, const bif_params *params, const char *tokenizer_path);
 /* The parts of bif_hf_save: model.safetensors, with its digest (33 bytes) and length computed while writing (either may be NULL) ... */
 bif_status bif_hf_save_weights(const char *folder, const bif_params *params, char digest[33], uint64_t *bytes);
 /* ... and the small files beside config.json and the weights (train/hf_side.c): generation_config.json, preprocessor_config.json (fit "crop"),
- * processor_config.json and the tokenizer's files. tokenizer_path: tokenizer.json or a folder with it; a tokenizer_config.json beside it is
+ * processor_config.json and the tokenizer's files. tokenizer_path: a tokenizer's file or folder; a tokenizer_config.json beside it is
  * copied, else one is made. */
 bif_status bif_hf_side_files(const char *folder, const bif_model_config *config, const char *tokenizer_path);

@@ -5,10 +5,10 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "data/tokenizer.h"
 #include "train/hf_folder.h"
 
 #define TOKENIZER_CAP ((size_t)256 << 20)
-#define SIDE_CAP ((size_t)16 << 20)
 
 static bif_status save(const char *folder, const char *name, json_t *value)
 {
@@ -89,29 +89,41 @@ static const char *token_text(const json_t *root, int32_t id)
     return NULL;
 }
 
-static void put_text(json_t *o, const char *key, const char *text)
+/* Takes over `text`, which may be NULL. */
+static void put_text(json_t *o, const char *key, char *text)
 {
     if (text != NULL) {
         json_object_set_new(o, key, json_string(text));
     }
+    free(text);
 }
 
-/* The generic class reads tokenizer.json as it is. (transformers 5 overrides it for model_type qwen2 alone: there a tokenizer that is not Qwen's must
- * be opened with PreTrainedTokenizerFast.) */
-static bif_status make_tokenizer_config(const char *folder, const bif_model_config *c, const json_t *root)
+/* What transformers must know when no tokenizer_config.json came with the tokenizer. For tokenizer.json the generic class, which reads it as
+ * it is. (transformers 5 overrides it for model_type qwen2 alone: there a tokenizer that is not Qwen's must be opened with
+ * PreTrainedTokenizerFast.) */
+static bif_status make_tokenizer_config(const char *folder, const bif_model_config *c, const bif_tokenizer *t, const char *name)
 {
     const bool clip = c->kind == BIF_MODEL_CLIP;
+    const int32_t pad = clip ? c->text.eos : c->pad_token >= 0 ? c->pad_token : c->decoder.eos;
     json_t *o = json_object();
-    json_object_set_new(o, "tokenizer_class", json_string("PreTrainedTokenizerFast"));
+    const char *class_name = "PreTrainedTokenizerFast";
+    if (strcmp(name, "tokenizer.model") == 0) {
+        class_name = "LlamaTokenizer";
+        json_object_set_new(o, "legacy", json_true()); /* as bif_tokenizer_load reads it without this file */
+    } else if (strcmp(name, "tokenizer.json") != 0) {
+        class_name = bif_tokenizer_special(t, "<|startoftext|>") >= 0 ? "CLIPTokenizer" : "GPT2Tokenizer";
+    }
+    json_object_set_new(o, "tokenizer_class", json_string(class_name));
     json_object_set_new(o, "model_max_length", json_integer(clip ? c->text.positions : c->decoder.positions));
     json_object_set_new(o, "clean_up_tokenization_spaces", json_false());
-    put_text(o, "bos_token", token_text(root, clip ? c->text.bos : c->decoder.bos));
-    put_text(o, "eos_token", token_text(root, clip ? c->text.eos : c->decoder.eos));
-    put_text(o, "pad_token", token_text(root, clip ? c->text.eos : c->pad_token >= 0 ? c->pad_token : c->decoder.eos));
-    const char *image = c->kind == BIF_MODEL_LLAVA ? token_text(root, c->image_token) : NULL;
+    put_text(o, "bos_token", bif_tokenizer_piece(t, clip ? c->text.bos : c->decoder.bos));
+    put_text(o, "eos_token", bif_tokenizer_piece(t, clip ? c->text.eos : c->decoder.eos));
+    put_text(o, "pad_token", bif_tokenizer_piece(t, pad));
+    char *image = c->kind == BIF_MODEL_LLAVA ? bif_tokenizer_piece(t, c->image_token) : NULL;
     if (image != NULL) {
         json_object_set_new(o, "extra_special_tokens", json_pack("{s:s}", "image_token", image));
     }
+    free(image);
     return save(folder, "tokenizer_config.json", o);
 }
 
@@ -153,24 +165,40 @@ static bif_status copy_file(const char *from, const char *to, size_t cap)
     return st;
 }
 
-/* tokenizer.json and, where the tokenizer came with them, the files that belong to it (a chat template lives there). */
+/* Under which name transformers looks for the file. */
+static const char *standard_name(const char *file, const char *data)
+{
+    const char *name = bif_path_base(file);
+    if (strcmp(name, "vocab.json") == 0 || strcmp(name, "merges.txt") == 0) {
+        return "vocab.json";
+    }
+    return data[strspn(data, " \t\r\n")] == '{' ? "tokenizer.json" : "tokenizer.model";
+}
+
+/* The tokenizer and the files that belong to it (a chat template lives there). A tokenizer.json beside a tokenizer.model or vocab.json that
+ * was named stays behind: transformers would prefer it. */
 static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, const char *tokenizer_path)
 {
-    static const char *const names[] = {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
     bif_status st = BIF_OK;
     struct stat info;
     json_t *root = NULL;
+    bif_tokenizer *t = NULL;
     const bool is_folder = stat(tokenizer_path, &info) == 0 && S_ISDIR(info.st_mode);
     char *source = is_folder ? bif_strdup(tokenizer_path) : bif_path_parent(tokenizer_path);
-    char *file = is_folder ? bif_path_join(source, "tokenizer.json") : bif_strdup(tokenizer_path);
-    char *to = bif_path_join(folder, "tokenizer.json");
+    char *file = is_folder ? bif_tokenizer_in(source) : bif_strdup(tokenizer_path), *to = NULL, *data = NULL;
+    size_t size = 0;
     bool has_config = false;
-    BIF_TRY(copy_file(file, to, TOKENIZER_CAP));
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        char *side = bif_path_join(source, names[i]), *target = bif_path_join(folder, names[i]);
-        if (bif_exists(side)) {
-            has_config = has_config || i == 0;
-            st = copy_file(side, target, SIDE_CAP);
+    if (file == NULL) {
+        BIF_TRY(bif_fail(BIF_ERR_IO, "%s: no tokenizer.json, tokenizer.model or vocab.json in this folder", source));
+    }
+    BIF_TRY(bif_file_read(file, TOKENIZER_CAP, &data, &size));
+    const char *name = standard_name(file, data);
+    for (size_t i = 0; bif_tokenizer_files[i] != NULL; i++) {
+        const char *other = bif_tokenizer_files[i];
+        char *side = bif_path_join(source, other), *target = bif_path_join(folder, other);
+        if (strcmp(other, "tokenizer.json") != 0 && bif_exists(side)) {
+            has_config = has_config || strcmp(other, "tokenizer_config.json") == 0;
+            st = copy_file(side, target, TOKENIZER_CAP);
         }
         free(side);
         free(target);
@@ -178,16 +206,25 @@ static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, 
             goto done;
         }
     }
+    to = bif_path_join(folder, name);
+    if (strcmp(bif_path_base(file), "merges.txt") != 0) {
+        BIF_TRY(bif_file_write(to, data, size));
+    }
     if (!has_config) {
-        BIF_TRY(bif_json_load_file(file, TOKENIZER_CAP, &root));
-        BIF_TRY(make_tokenizer_config(folder, c, root));
+        BIF_TRY(bif_tokenizer_load(file, &t));
+        BIF_TRY(make_tokenizer_config(folder, c, t, name));
+    }
+    if (!has_config && strcmp(name, "tokenizer.json") == 0) {
+        BIF_TRY(bif_json_parse(file, data, size, &root));
         add_post_processor(c, root);
         BIF_TRY(bif_json_save_file(to, root));
     }
 done:
+    bif_tokenizer_free(t);
     json_decref(root);
     free(source);
     free(file);
+    free(data);
     free(to);
     return st;
 }

@@ -91,6 +91,27 @@ mkdir 'odd [1]*' # no pattern, a name
 cp shards/*.h5 'odd [1]*'
 expect 0 'sample 1 of 2' data show --tokenizer bytes.json --template plain --image-tokens 2 --index 1 'odd [1]*'
 
+# Ids of lines, their pieces, and back; a last line without an end, bytes that are not UTF-8, NUL.
+printf 'a b\n\n<s>\xff\x00' >lines.txt
+printf '[64,220,65]\n[]\n[256,187,188]\n' >want
+run tokenize --tokenizer bytes.json lines.txt >got && diff want got || fail "tokenize"
+run tokenize --tokenizer bytes.json <lines.txt | diff want - || fail "tokenize of standard input"
+run tokenize --tokenizer bytes.json --no-special lines.txt | grep -qx '\[27,82,29,187,188\]' || fail "tokenize --no-special"
+printf '["a","Ġ","b"]\n[]\n["<s>","ÿ","Ā"]\n' >want
+run tokenize --tokenizer bytes.json --pieces lines.txt | diff want - || fail "tokenize --pieces"
+printf '"a b"\n""\n"<s>\xef\xbf\xbd\\u0000"\n' >want
+run tokenize --tokenizer bytes.json --decode got | diff want - || fail "tokenize --decode"
+expect 64 'is needed' tokenize lines.txt
+expect 64 'is needed' tokenize --tokenizer bytes.json --pieces --decode
+expect 64 'wrong option' tokenize --no-such-option
+printf '[1]\n1\n' >odd.txt
+expect 65 'odd.txt:2: not' tokenize --tokenizer bytes.json --decode odd.txt
+echo '[1,261]' >odd.txt
+expect 65 'is not an id' tokenize --tokenizer bytes.json --decode odd.txt
+expect 74 'missing.txt' tokenize --tokenizer bytes.json missing.txt
+expect 74 'no tokenizer.json' tokenize --tokenizer img
+expect 65 'not a SentencePiece model either' tokenize --tokenizer lines.txt
+
 expect 64 'are needed' data tokenizer --vocab-size 300 text.txt
 expect 64 'not a number' data tokenizer --vocab-size 10 --out o.json text.txt
 expect 64 'wrong option' data tokenizer --no-such-option

@@ -210,7 +210,8 @@ Test(hf_folder, saving_and_the_small_files)
     char *tokenizer = bif_format("%s/source/tokenizer.json", folder);
     char *source = bif_path_parent(tokenizer);
     cr_assert_eq(bif_make_dirs(source), BIF_OK);
-    const char json[] = "{\"added_tokens\":[{\"id\":20,\"content\":\"<image>\"}],\"model\":{\"vocab\":{\"<s>\":1,\"</s>\":2}}}";
+    const char json[] = "{\"added_tokens\":[{\"id\":3,\"content\":\"<image>\"}],\"decoder\":{\"type\":\"Fuse\"},"
+                        "\"model\":{\"vocab\":{\"a\":0,\"<s>\":1,\"</s>\":2},\"merges\":[]}}";
     cr_assert_eq(bif_file_write(tokenizer, json, sizeof json - 1), BIF_OK);
     cr_assert_eq(bif_hf_save(folder, &vlm.config, &vlm.params, tokenizer), BIF_OK, "%s", bif_error_message());
     static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json",
@@ -232,6 +233,36 @@ Test(hf_folder, saving_and_the_small_files)
     free(own);
     free(source);
     free(tokenizer);
+}
+
+/* tokenizer.model and vocab.json with merges.txt go along under their own names, with a config that names their class. */
+Test(hf_folder, other_tokenizers_travel_too)
+{
+    static const struct {
+        const char *from, *file, *also, *class_name;
+    } cases[] = {{"llama", "tokenizer.model", "tokenizer.model", "LlamaTokenizer"}, {"clip", "vocab.json", "merges.txt", "CLIPTokenizer"}};
+    for (size_t i = 0; i < 2; i++) {
+        char *from = bif_format("%s/golden/tokens/%s", getenv("BIFOCAL_TESTS"), cases[i].from), *source = bif_format("%s/source-%zu", folder, i);
+        static const char *const names[] = {"tokenizer.model", "vocab.json", "merges.txt"};
+        cr_assert_eq(bif_make_dirs(source), BIF_OK);
+        for (size_t k = 0; k < 3; k++) { /* the files of the model alone */
+            char *path = bif_path_join(from, names[k]), *to = bif_path_join(source, names[k]), *data = NULL;
+            size_t size = 0;
+            if (bif_exists(path)) {
+                cr_assert_eq(bif_file_read(path, 1 << 20, &data, &size), BIF_OK);
+                cr_assert_eq(bif_file_write(to, data, size), BIF_OK);
+            }
+            free(path);
+            free(to);
+            free(data);
+        }
+        cr_assert_eq(bif_hf_save(folder, &vlm.config, &vlm.params, source), BIF_OK, "%s", bif_error_message());
+        cr_expect(in_folder(cases[i].file) && in_folder(cases[i].also) && !in_folder("tokenizer.json"));
+        cr_expect_str_eq(text_of("tokenizer_config.json", "tokenizer_class"), cases[i].class_name);
+        cr_assert_eq(bif_remove_tree(source), BIF_OK);
+        free(from);
+        free(source);
+    }
 }
 
 /* A folder of each dtype into a table of each dtype, longer than the pieces it is read in. */
