@@ -39,24 +39,26 @@ static json_t *describe(const bif_model_config *c)
         json_object_set_new(o, "encoder", describe_vit(&c->vit));
     }
     if (c->kind == BIF_MODEL_CLIP && c->text.hidden > 0) {
-        json_object_set_new(o, "text tower", json_sprintf("%lld layers of %lld, %lld heads, %lld tokens, %lld positions", (long long)c->text.layers,
-                                                          (long long)c->text.hidden, (long long)c->text.heads, (long long)c->text.vocab,
-                                                          (long long)c->text.positions));
+        json_object_set_new(o, "text tower",
+                            json_sprintf("%lld layers of %lld, %lld heads, %lld tokens, %lld positions", (long long)c->text.layers,
+                                         (long long)c->text.hidden, (long long)c->text.heads, (long long)c->text.vocab,
+                                         (long long)c->text.positions));
         json_object_set_new(o, "joint space", json_sprintf("%lld", (long long)c->projection));
     }
     if (c->kind == BIF_MODEL_LLAVA) {
         json_object_set_new(o, "projector",
                             c->projector.kind == BIF_PROJECTOR_LINEAR ? json_string("linear")
                                                                       : json_sprintf("mlp%lldx_gelu", (long long)c->projector.depth));
-        json_object_set_new(o, "feature layer", json_sprintf("%lld, %s", (long long)c->feature_layer, c->cls_patch ? "class token and patches" : "patches"));
+        json_object_set_new(o, "feature layer", json_sprintf("%lld, %s", (long long)c->feature_layer,
+                                                             c->cls_patch ? "class token and patches" : "patches"));
     }
     if (c->kind != BIF_MODEL_CLIP) {
         const bif_decoder_config *d = &c->decoder;
-        json_object_set_new(o, "decoder", json_sprintf("%lld layers of %lld, %lld heads, %lld of keys, MLP %lld, %lld tokens, %lld positions%s%s%s",
-                                                       (long long)d->layers, (long long)d->hidden, (long long)d->heads, (long long)d->kv_heads,
-                                                       (long long)d->inner, (long long)d->vocab, (long long)d->positions,
-                                                       d->tied ? ", tied head" : "", d->qkv_bias ? ", qkv biases" : "",
-                                                       d->qk_norm ? ", q and k norms" : ""));
+        json_object_set_new(o, "decoder",
+                            json_sprintf("%lld layers of %lld, %lld heads, %lld of keys, MLP %lld, %lld tokens, %lld positions%s%s%s",
+                                         (long long)d->layers, (long long)d->hidden, (long long)d->heads, (long long)d->kv_heads,
+                                         (long long)d->inner, (long long)d->vocab, (long long)d->positions, d->tied ? ", tied head" : "",
+                                         d->qkv_bias ? ", qkv biases" : "", d->qk_norm ? ", q and k norms" : ""));
     }
     return o;
 }
@@ -217,8 +219,9 @@ static void print_text(const json_t *root)
     printf("%s\n", json_string_value(json_object_get(root, "folder")));
     print_object("architecture", json_object_get(root, "architecture"));
     print_object("parameters", json_object_get(root, "groups"));
-    if (json_integer_value(json_object_get(root, "missing")) > 0) {
-        printf("  %lld tensors of this architecture are not in the folder\n", (long long)json_integer_value(json_object_get(root, "missing")));
+    const long long missing = (long long)json_integer_value(json_object_get(root, "missing"));
+    if (missing > 0) {
+        printf("  %lld tensors of this architecture are not in the folder\n", missing);
     }
     print_object("dtypes", json_object_get(root, "dtypes"));
     print_object("files, bytes", json_object_get(root, "files"));
@@ -269,8 +272,8 @@ done:
 
 static const char verify_help[] =
     "usage: bifocal checkpoint verify [--no-scan] FOLDER...\n\n"
-    "Checks folders of weights: lengths and offsets of every file, the digests of MANIFEST.json where there is one, that every tensor of the\n"
-    "architecture is there, and that no number is NaN or infinite. Prints one line a folder; the exit code is 65 when one is not good.\n"
+    "Checks folders of weights: lengths and offsets of every file, the digests of MANIFEST.json where there is one, that every tensor of\n"
+    "the architecture is there, and that no number is NaN or infinite. Prints one line a folder; the exit code is 65 when one is not good.\n"
     "Checkpoints of a run: name its step_* folders.\n\n"
     "  --no-scan   do not look for NaN and infinity\n";
 
@@ -303,8 +306,8 @@ static bif_status verify_one(const char *path, bool no_scan)
     }
     BIF_TRY(bif_folder_open(path, &folder));
     if (folder.known && folder.found < folder.rows.count) {
-        st = bif_fail(BIF_ERR_DATA, "%s: %" PRId64 " of the architecture's %" PRId64 " tensors are missing", path, folder.rows.count - folder.found,
-                      folder.rows.count);
+        st = bif_fail(BIF_ERR_DATA, "%s: %" PRId64 " of the architecture's %" PRId64 " tensors are missing", path,
+                      folder.rows.count - folder.found, folder.rows.count);
         goto done;
     }
     if (!no_scan) {

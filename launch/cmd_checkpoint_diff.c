@@ -16,8 +16,8 @@
 
 static const char help[] =
     "usage: bifocal checkpoint diff [--json] A B\n\n"
-    "What differs between two folders of weights: tensors that only one has, of another shape or dtype, or with other numbers (relative L2 and\n"
-    "largest difference, against A), settings of config.json, files of the tokenizer. Tensors are matched by what they are, whatever the\n"
+    "What differs between two folders of weights: tensors that only one has, of another shape or dtype, or with other numbers (relative L2\n"
+    "and largest difference, against A), settings of config.json, files of the tokenizer. Tensors are matched by what they are, whatever the\n"
     "layout. A and B are Hugging Face folders, checkpoints, runs' folders (their newest whole checkpoint) or files of weights.\n"
     "Exit code 0 when all is equal, 65 when something differs.\n\n"
     "  --json   as JSON\n";
@@ -162,7 +162,8 @@ done:
 static bif_status compare_files(const bif_folder *a, const bif_folder *b, json_t *out)
 {
     static const char *const names[] = {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-                                        "chat_template.jinja", "generation_config.json", "preprocessor_config.json", "processor_config.json"};
+                                        "chat_template.jinja", "generation_config.json", "preprocessor_config.json",
+                                        "processor_config.json"};
     bif_status st = BIF_OK;
     for (size_t i = 0; i < sizeof names / sizeof *names && st == BIF_OK; i++) {
         char *x = bif_path_join(a->path, names[i]), *y = bif_path_join(b->path, names[i]), p[33] = "", q[33] = "";
@@ -219,7 +220,8 @@ static void print_text(const json_t *root)
     for (size_t i = 0; i < json_array_size(changed); i++) {
         const json_t *o = json_array_get(changed, i);
         const char *x = json_string_value(json_object_get(o, "a")), *y = json_string_value(json_object_get(o, "b"));
-        printf("differs   %s  %s%s%s", json_string_value(json_object_get(o, "name")), x, strcmp(x, y) == 0 ? "" : ", ", strcmp(x, y) == 0 ? "" : y);
+        const bool same = strcmp(x, y) == 0;
+        printf("differs   %s  %s%s%s", json_string_value(json_object_get(o, "name")), x, same ? "" : ", ", same ? "" : y);
         print_number("relative", json_object_get(o, "relative_l2"));
         print_number("largest", json_object_get(o, "largest"));
         putchar('\n');

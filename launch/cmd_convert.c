@@ -12,8 +12,8 @@
 
 static const char import_help[] =
     "usage: bifocal import [OPTION]... SOURCE OUT\n\n"
-    "Makes a folder that recipes and transformers open, of a LLaVA in its authors' layout (whose vision tower is elsewhere) or of any other\n"
-    "layout that bifocal reads. Tensors are copied to the bit. OUT must not exist.\n\n"
+    "Makes a folder that recipes and transformers open, of a LLaVA in its authors' layout (whose vision tower is elsewhere) or of any\n"
+    "other layout that bifocal reads. Tensors are copied to the bit. OUT must not exist.\n\n"
     "  --tower FOLDER       the vision tower, where SOURCE only names it (or to replace it): a CLIP folder\n"
     "  --projector PATH     the projector of another folder or file\n"
     "  --tokenizer PATH     a tokenizer's file or its folder (SOURCE's)\n"
@@ -21,8 +21,8 @@ static const char import_help[] =
 
 static const char export_help[] =
     "usage: bifocal export --format NAME FOLDER OUT\n\n"
-    "Writes a folder of weights for others, tensors to the bit. FOLDER is a Hugging Face folder, a checkpoint or a run's folder. OUT must not\n"
-    "exist.\n\n"
+    "Writes a folder of weights for others, tensors to the bit. FOLDER is a Hugging Face folder, a checkpoint or a run's folder. OUT must\n"
+    "not exist.\n\n"
     "  --format NAME   hf-old: language_model.model.*, as bifocal writes; every transformers and most other programs read it\n"
     "                  hf: model.language_model.*, the names of transformers 4.52 and newer\n"
     "                  llava: the layout of LLaVA's authors, the tower in OUT/vision_tower. LLaVA's own program looks for mm_vision_tower\n"

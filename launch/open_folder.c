@@ -25,14 +25,16 @@ bif_status bif_folder_resolve(const char *path, char **out)
 bif_status bif_folder_open(const char *path, bif_folder *out)
 {
     bif_status st = BIF_OK;
+    struct stat info;
     *out = (bif_folder){0};
     BIF_TRY(bif_folder_resolve(path, &out->path));
     BIF_TRY(bif_hf_open(out->path, &out->set));
-    out->known = bif_hf_config_read(out->path, &out->config) == BIF_OK;
+    const bool is_folder = stat(out->path, &info) == 0 && S_ISDIR(info.st_mode);
+    out->known = is_folder && bif_hf_config_read(out->path, &out->config) == BIF_OK;
     if (out->known) {
         bif_model_rows(&out->config, &out->rows);
     } else {
-        out->why = bif_strdup(bif_error_message());
+        out->why = bif_strdup(is_folder ? bif_error_message() : "one file, without a config.json");
         bif_error_clear();
     }
     out->row_of = bif_match_rows(out->set, &out->rows, &out->found);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -39,6 +40,15 @@ done:
     return st;
 }
 
+/* A projector may be one file, as LLaVA's first stage leaves it. Rank 0 looks for all. */
+static bool is_file(bif_comm *comm, const char *path)
+{
+    struct stat info;
+    double file = bif_comm_rank(comm) == 0 && stat(path, &info) == 0 && S_ISREG(info.st_mode);
+    bif_comm_sum_f64(comm, &file, 1);
+    return file > 0.0;
+}
+
 bif_status bif_resolve_paths(const bif_config *config, bif_comm *comm, bif_model_paths *out)
 {
     bif_status st = BIF_OK;
@@ -51,7 +61,9 @@ bif_status bif_resolve_paths(const bif_config *config, bif_comm *comm, bif_model
                  {"model.decoder", config->model.decoder, &out->decoder},
                  {"model.projector", config->model.projector, &out->projector}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (parts[i].path != NULL) {
+        if (parts[i].path != NULL && parts[i].out == &out->projector && is_file(comm, parts[i].path)) {
+            out->projector = bif_strdup(parts[i].path);
+        } else if (parts[i].path != NULL) {
             BIF_TRY(bif_resolve_model(comm, parts[i].key, parts[i].path, parts[i].out));
         }
     }

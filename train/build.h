@@ -10,7 +10,8 @@
  * malloc'ed. BIF_ERR_CONFIG when it is neither; `key` names the setting in the message. */
 bif_status bif_resolve_model(bif_comm *comm, const char *key, const char *path, char **out);
 
-/* The folders of config.model, resolved (NULL where the recipe names none). Collective; everything below is not. */
+/* The folders of config.model, resolved (the projector may also be a file of weights; NULL where the recipe names none). Collective;
+ * everything below is not. */
 typedef struct {
     char *init, *encoder, *decoder, *projector;
 } bif_model_paths;

@@ -1,5 +1,5 @@
-/* Weights files looked at from outside: which row of the table each tensor is, what differs between two of them, what is not finite. Numbers are
- * streamed through a fixed buffer; nothing is allocated by the size of a tensor. */
+/* Weights files looked at from outside: which row of the table each tensor is, what differs between two of them, what is not finite.
+ * Numbers are streamed through a fixed buffer; nothing is allocated by the size of a tensor. */
 #pragma once
 #include "train/model.h"
 #include "train/params.h"
@@ -8,8 +8,8 @@
 /* The rows of a model's table, declared and not allocated. bif_params_free. A CLIP vision tower alone has its tower's rows. */
 void bif_model_rows(const bif_model_config *config, bif_params *out);
 
-/* For each tensor of the set (bif_safetensors_at) the table row it is read as, in whatever layout it is stored, or NULL. malloc'ed; it points into
- * `rows`. found: how many rows have a tensor; may be NULL. */
+/* For each tensor of the set (bif_safetensors_at) the table row it is read as, in whatever layout it is stored, or NULL. malloc'ed; it
+ * points into `rows`. found: how many rows have a tensor; may be NULL. */
 const bif_param **bif_match_rows(const bif_safetensors *set, const bif_params *rows, int64_t *found);
 
 typedef struct {

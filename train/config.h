@@ -35,7 +35,7 @@ typedef struct {
         char *init;      /* a whole model of this stage's kind */
         char *encoder;   /* a CLIP folder (or LLaVA): vision tower */
         char *decoder;   /* a decoder folder (or LLaVA) */
-        char *projector; /* a LLaVA folder: only its projector */
+        char *projector; /* a LLaVA folder or mm_projector.bin: only its projector */
         char *projector_type; /* "linear", "mlp2x_gelu", "mlpNx_gelu" */
         int64_t feature_layer;   /* default -2 */
         char *feature_select;    /* "patch" or "cls_patch" */

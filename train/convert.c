@@ -98,7 +98,8 @@ static bif_status open_source(job *j, const bif_convert_options *o)
         const bif_param *missing = &j->rows.items[first];
         st = bif_fail(BIF_ERR_DATA, "%s: %lld of %lld tensors are missing, the first is %s of the %s%s", j->source,
                       (long long)(j->rows.count - found), (long long)j->rows.count, missing->name, bif_group_name(missing->group),
-                      missing->group == BIF_GROUP_ENCODER && j->config.kind == BIF_MODEL_LLAVA ? "; --tower takes it from another folder" : "");
+                      missing->group == BIF_GROUP_ENCODER && j->config.kind == BIF_MODEL_LLAVA ? "; --tower takes it from another folder"
+                                                                                               : "");
         free(have);
     }
 done:

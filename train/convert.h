@@ -15,6 +15,6 @@ typedef struct {
     int64_t image_token;   /* -1 = as the source says, else as the tokenizer says of <image> */
 } bif_convert_options;
 
-/* source: a folder in any layout that bif_hf_load reads. out must not exist; it appears whole or not at all. BIF_ERR_DATA when a tensor is missing or
- * of a wrong shape, BIF_ERR_CONFIG when the layout cannot hold the model. */
+/* source: a folder in any layout that bif_hf_load reads. out must not exist; it appears whole or not at all. BIF_ERR_DATA when a tensor is
+ * missing or of a wrong shape, BIF_ERR_CONFIG when the layout cannot hold the model. */
 bif_status bif_convert_folder(const char *source, const char *out, bif_folder_layout layout, const bif_convert_options *options);

@@ -428,7 +428,7 @@ done:
     return st;
 }
 
-/* The authors' own layout: a Llama config with mm_* keys; the tower is only named, and lies in the folder `tower` or is one of those known. */
+/* The authors' own layout: a Llama config with mm_* keys; the tower is only named: it lies in the folder `tower` or is one of those known. */
 static bif_status read_llava_native(const char *where, const json_t *root, const char *tower, bif_model_config *out)
 {
     bif_status st = BIF_OK;
@@ -443,8 +443,8 @@ static bif_status read_llava_native(const char *where, const json_t *root, const
         out->vit.image = 224;
     } else if (strcmp(bif_path_base(name), "clip-vit-large-patch14-336") != 0) {
         st = refuse(where, "mm_vision_tower", name,
-                    "clip-vit-large-patch14 and clip-vit-large-patch14-336 are, and a tower's folder within this one; bifocal import --tower takes any "
-                    "folder");
+                    "clip-vit-large-patch14 and clip-vit-large-patch14-336 are, and a tower's folder within this one; bifocal import --tower "
+                    "takes any folder");
         goto done;
     }
     BIF_TRY(bif_json_string(where, root, "image_aspect_ratio", false, &aspect));

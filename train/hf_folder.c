@@ -108,7 +108,8 @@ static bif_status replace(bif_safetensors *set, const char *path, bif_part part)
     if (old.prefix[part] != NULL) {
         bif_safetensors_drop(set, old.prefix[part]);
     }
-    const char *name = part == BIF_PART_VISION ? bif_layout_native(0).prefix[part] : theirs.projector_step == 0 ? "multi_modal_projector." : "model.mm_projector.";
+    const bool native = part == BIF_PART_VISION || theirs.projector_step > 0;
+    const char *name = native ? bif_layout_native(0).prefix[part] : "multi_modal_projector.";
     st = bif_safetensors_merge(set, other, prefix, name);
     other = NULL;
 done:

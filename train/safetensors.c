@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "kernels/convert.h"
 #include "train/safetensors_parts.h"
+#include "train/torch_zip.h"
 
 #define INDEX_CAP ((size_t)64 << 20)
 
@@ -33,7 +34,14 @@ static bif_status open_file(bif_safetensors *set, const char *path)
     set->files = bif_realloc(set->files, set->file_count + 1, sizeof(*set->files));
     set->files[set->file_count] = (bif_st_file){bif_strdup(path), map, size};
     set->file_count++;
-    BIF_TRY(bif_st_parse(set, set->file_count - 1));
+    if (memcmp(map, "PK\3\4", 4) == 0) {
+        BIF_TRY(bif_torch_parse(set, set->file_count - 1));
+    } else if (memcmp(map, "\x80\x02\x8a\x0a", 4) == 0) {
+        st = bif_fail(BIF_ERR_DATA, "%s: the format of torch.save before version 1.6, which is not read; load it there and save it again",
+                      path);
+    } else {
+        BIF_TRY(bif_st_parse(set, set->file_count - 1));
+    }
 done:
     if (fd >= 0) {
         close(fd);
@@ -149,12 +157,15 @@ done:
 
 bif_status bif_safetensors_open(const char *path, bif_safetensors **out)
 {
+    /* What a folder may hold, in the order of preference. */
+    static const struct {
+        const char *name;
+        bool index;
+    } names[] = {{"model.safetensors", false}, {"model.safetensors.index.json", true}, {"pytorch_model.bin", false},
+                 {"pytorch_model.bin.index.json", true}, {"mm_projector.bin", false}};
     bif_status st = BIF_OK;
     bif_safetensors *set = bif_calloc(1, sizeof(*set));
     struct stat info;
-    char *whole = bif_path_join(path, "model.safetensors");
-    char *index = bif_path_join(path, "model.safetensors.index.json");
-    char *pickle = bif_path_join(path, "pytorch_model.bin");
     if (stat(path, &info) != 0) {
         st = bif_fail(BIF_ERR_IO, "cannot open '%s': %s", path, strerror(errno));
         goto done;
@@ -162,25 +173,24 @@ bif_status bif_safetensors_open(const char *path, bif_safetensors **out)
     if (!S_ISDIR(info.st_mode)) {
         BIF_TRY(open_file(set, path));
         BIF_TRY(build_lookup(set));
-    } else if (bif_exists(whole)) {
-        BIF_TRY(open_file(set, whole));
-        BIF_TRY(build_lookup(set));
-    } else if (bif_exists(index)) {
-        BIF_TRY(open_index(set, path, index));
-    } else {
-        st = bif_fail(BIF_ERR_DATA, "%s: no model.safetensors and no model.safetensors.index.json%s", path,
-                      bif_exists(pickle) ? "; pytorch_model.bin is a pickle, which can run code and is never read: load it in "
-                                           "transformers and call save_pretrained, which writes safetensors"
-                                         : "");
+    }
+    for (size_t i = 0; S_ISDIR(info.st_mode) && set->file_count == 0 && i < sizeof names / sizeof *names; i++) {
+        char *file = bif_path_join(path, names[i].name);
+        if (bif_exists(file)) {
+            st = names[i].index ? open_index(set, path, file) : open_file(set, file);
+            st = st == BIF_OK ? build_lookup(set) : st;
+        }
+        free(file);
+        BIF_TRY(st);
+    }
+    if (set->file_count == 0) {
+        st = bif_fail(BIF_ERR_DATA, "%s: no model.safetensors and no model.safetensors.index.json, nor what torch.save would write", path);
         goto done;
     }
     *out = set;
     set = NULL;
 done:
     bif_safetensors_close(set);
-    free(whole);
-    free(index);
-    free(pickle);
     return st;
 }
 

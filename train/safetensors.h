@@ -16,13 +16,14 @@ typedef struct {
 
 typedef struct bif_safetensors bif_safetensors;
 
-/* One file, or a folder with model.safetensors or model.safetensors.index.json (shard names must be base names; a tensor that the index puts into
- * another file than it is in, or that two files hold, is refused by name). Memory-mapped.
+/* One file, or a folder with model.safetensors or model.safetensors.index.json, else pytorch_model.bin or its index, else mm_projector.bin.
+ * Shard names must be base names; a tensor that the index puts into another file than it is in, or that two files hold, is refused by name.
+ * Memory-mapped. Files of torch.save are read without running anything in them (train/torch_zip.h).
  * BIF_ERR_DATA: not such a file; BIF_ERR_IO: cannot be read. */
 bif_status bif_safetensors_open(const char *path, bif_safetensors **out);
 void bif_safetensors_close(bif_safetensors *st); /* NULL is allowed */
-/* Takes over the tensors of another set whose names begin with old_prefix, under new_prefix instead, and closes it. Entries move: ask for them
- * anew. BIF_ERR_DATA when a name is there already. */
+/* Takes over the tensors of another set whose names begin with old_prefix, under new_prefix instead, and closes it. Entries move: ask for
+ * them anew. BIF_ERR_DATA when a name is there already. */
 bif_status bif_safetensors_merge(bif_safetensors *set, bif_safetensors *from, const char *old_prefix, const char *new_prefix);
 void bif_safetensors_drop(bif_safetensors *set, const char *prefix); /* forgets the tensors under a prefix */
 int64_t bif_safetensors_count(const bif_safetensors *st);

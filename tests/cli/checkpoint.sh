@@ -13,6 +13,7 @@ for text in "$b" 'kind                     decoder' 'vicuna_v1' 'tokenizer.json,
 run checkpoint show --json "$golden/hf/llava" >show.json || fail "show --json"
 [ "$(jq -r '[.architecture.kind, .groups.encoder.tensors, .groups.decoder.elements, .dtypes.f32.tensors, .missing, .tokenizer] | map(tostring) | join(" ")' show.json)" = "llava 39 2736 55 0 null" ] || { cat show.json; fail "show --json"; }
 run checkpoint show "$b/model.safetensors" >file.txt || fail "show of a file"
+says 'one file, without a config.json' file.txt
 refused 64 'name one folder' checkpoint show
 refused 64 'wrong option' checkpoint diff --quick a b
 refused 64 'name two folders' checkpoint diff a

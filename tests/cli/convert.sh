@@ -11,6 +11,14 @@ same() { run checkpoint diff --json "$1" "$2" >diff.json 2>/dev/null; [ "$(jq -r
 convert import "$layouts/hf_old" old; same "$layouts/hf_old" old
 convert import "$layouts/hf_new" new; same "$layouts/hf_old" new
 convert import --tower "$layouts/tower" --image-token 20 "$layouts/native" native; same "$layouts/hf_old" native
+convert import --tower "$layouts/tower" --image-token 20 "$layouts/native_bin" pickled; same "$layouts/hf_old" pickled
+cmp -s old/model.safetensors pickled/model.safetensors || fail "torch.save and safetensors give two files"
+convert import --projector "$layouts/stage1/mm_projector.bin" old mixed
+convert import --projector "$layouts/stage1" new mixed2
+cmp -s mixed/model.safetensors mixed2/model.safetensors || fail "a projector from a file and from its folder"
+run checkpoint diff --json old mixed >diff.json 2>/dev/null
+[ "$(jq -c '[.changed[] | .name, .b]' diff.json)" = '["multi_modal_projector.linear_1.bias","bf16 [16]","multi_modal_projector.linear_1.weight","bf16 [16, 16]","multi_modal_projector.linear_2.bias","bf16 [16]","multi_modal_projector.linear_2.weight","bf16 [16, 16]"]' ] || { cat diff.json; fail "another projector changes something else"; }
+jq -e '[.changed[] | .relative_l2 > 0 and .relative_l2 < 0.004] | all' diff.json >/dev/null || fail "bf16 of the same numbers is further away than it can be"
 cmp -s old/model.safetensors native/model.safetensors || fail "two sources of the same tensors give two files"
 cmp -s old/model.safetensors new/model.safetensors || fail "two sources of the same tensors give two files"
 [ "$(jq -r '[.image_token_index, .text_config.vocab_size, .vision_config.image_size, .torch_dtype, .bifocal_image_fit] | map(tostring) | join(" ")' native/config.json)" = "20 24 16 float16 pad" ] || { cat native/config.json; fail "config.json of an import"; }
@@ -42,6 +50,8 @@ refused 78 'the image token 24 is not in' import --image-token 24 "$layouts/hf_o
 refused 64 '--format must be' export old no
 refused 64 "is not a token's id" import --image-token x old no
 refused 64 'name a source' import old
+refused 65 'holds no projector' import --projector "$layouts/tower" old no
+refused 65 'holds no vision tower' import --tower "$layouts/clip_hf/../stage1" old no
 cp -r "$layouts/native" hurt; rm hurt/model-00002-of-00002.safetensors
 refused 74 'hurt/model.safetensors.index.json, which puts ' import hurt no
 cp "$layouts/native/model-00001-of-00002.safetensors" hurt/model-00002-of-00002.safetensors

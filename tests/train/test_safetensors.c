@@ -208,13 +208,3 @@ Test(safetensors, sharded_folder)
     cr_expect_eq(open_index("{\"weight_map\":{\"a\":\"one.safetensors\",\"b\":\"two.safetensors\"}}"), BIF_ERR_IO);
     cr_expect_not_null(strstr(bif_error_message(), "puts b into two.safetensors"), "%s", bif_error_message());
 }
-
-Test(safetensors, pickles_are_refused_with_advice)
-{
-    char name[96];
-    snprintf(name, sizeof name, "%s/pytorch_model.bin", folder);
-    cr_assert_eq(bif_file_write(name, "PK", 2), BIF_OK);
-    bif_safetensors *st = NULL;
-    cr_expect_eq(bif_safetensors_open(folder, &st), BIF_ERR_DATA);
-    cr_expect_not_null(strstr(bif_error_message(), "save_pretrained"));
-}
