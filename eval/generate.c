@@ -41,8 +41,8 @@ bif_status bif_generator_new(bif_session *session, int64_t batch, int64_t max_pr
     bif_arena measure = bif_arena_measure("generation");
     bif_kv_cache cache;
     bif_kv_cache_plan(&session->vlm.decoder, &measure, batch, g->cap, g->limits.tokens, &cache);
-    bif_decoder_plan(&session->vlm.decoder, &measure, g->limits.tokens, batch, false);
-    bif_decoder_plan(&session->vlm.decoder, &measure, batch, -1, false);
+    bif_decoder_plan(&session->vlm.decoder, &measure, g->limits.tokens, batch, BIF_KEEP_NOTHING);
+    bif_decoder_plan(&session->vlm.decoder, &measure, batch, -1, BIF_KEEP_NOTHING);
     bif_take2(&measure, session->vlm.params.dtype, batch, vocab);
     for (int i = 0; i < 4; i++) { /* positions, rows, ids, picks */
         bif_take1(&measure, BIF_DTYPE_I32, g->limits.tokens);
@@ -111,7 +111,7 @@ static void prefill(bif_generator *g, bif_kv_cache *cache)
     const bif_decoder *decoder = &g->session->vlm.decoder;
     const bif_batch *batch = g->packed;
     const size_t mark = bif_arena_mark(&g->arena);
-    bif_decoder_acts acts = bif_decoder_plan(decoder, &g->arena, batch->tokens, batch->sequences, false);
+    bif_decoder_acts acts = bif_decoder_plan(decoder, &g->arena, batch->tokens, batch->sequences, BIF_KEEP_NOTHING);
     bif_tensor input = bif_decoder_input(&acts), hidden;
     const bif_inputs *in = bif_vlm_embed(&g->session->vlm, device, &g->arena, batch, &input);
     bif_decoder_prefill(decoder, device, &acts, &in->pos, &in->bounds, &in->eot, cache, &hidden);
@@ -124,7 +124,7 @@ static void step(bif_generator *g, bif_kv_cache *cache, int64_t active)
     bif_device *device = g->session->device;
     const bif_decoder *decoder = &g->session->vlm.decoder;
     const size_t mark = bif_arena_mark(&g->arena);
-    bif_decoder_acts acts = bif_decoder_plan(decoder, &g->arena, active, -1, false);
+    bif_decoder_acts acts = bif_decoder_plan(decoder, &g->arena, active, -1, BIF_KEEP_NOTHING);
     bif_tensor ids = upload_i32(device, &g->arena, g->next, active);
     bif_tensor input = bif_decoder_input(&acts), hidden;
     bif_embedding(device, &(bif_embedding_args){.table = &decoder->embed->value, .ids = &ids, .y = &input});

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/log.h"
 #include "kernels/device_cuda.h"
 #include "kernels/ops.h"
 
@@ -249,6 +250,9 @@ static bif_status open_by_name(const char *name, int threads, bif_device **out)
     if (strcmp(name, "auto") == 0) {
         if (bif_device_open_cuda(-1, out) == BIF_OK) {
             return BIF_OK;
+        }
+        if (bif_cuda_count() > 0) { /* days on the CPU are no quiet substitute for a GPU that is full or too old */
+            bif_warn("device auto: %s; going on with the CPU", bif_error_message());
         }
         bif_error_clear();
         return open_cpu(threads, out);

@@ -329,8 +329,9 @@ static bif_status load_mine(bif_device *device, const char *path, bif_params *pa
     BIF_TRY(bif_run_state_read(path, state, &world));
     if (state->dtype != params->dtype) {
         const char *was = bif_precision_name(state->dtype), *is = bif_precision_name(params->dtype);
-        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "%s was trained in %s, this run would go on in %s; set precision: %s, or another output that starts "
-                         "with model.init: %s", path, was, is, was, path));
+        const bool gpu = state->dtype == BIF_DTYPE_BF16 && device->kind == BIF_DEVICE_CPU; /* where precision: bf16 is refused */
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "%s was trained in %s, this run would go on in %s; set precision: %s%s, or another output that "
+                         "starts with model.init: %s", path, was, is, was, gpu ? " and device: cuda" : "", path));
     }
     BIF_TRY(bif_hf_load(path, params, (1u << BIF_GROUPS) - 1));
     BIF_TRY(bif_moments_read(path, world, device, params, moments));

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/log.h"
+
 struct bif_comm {
     int rank, world;
     int local, local_rank;   /* ranks on this node, and this one among them */
@@ -103,6 +105,7 @@ bif_status bif_comm_open_device(const bif_comm *comm, const char *name, int thre
     snprintf(mine, sizeof mine, "cuda:%d", comm->local_rank % gpus);
     const bif_status st = bif_device_open(mine, threads, out);
     if (st != BIF_OK && automatic) {
+        bif_warn("device auto: %s; going on with the CPU", bif_error_message());
         bif_error_clear();
         return bif_device_open("cpu", threads, out);
     }

@@ -42,6 +42,17 @@ void bif_optimizer_free(bif_optimizer *optimizer)
     *optimizer = (bif_optimizer){0};
 }
 
+void bif_optimizer_warm_up(bif_optimizer *optimizer)
+{
+    bif_params *params = optimizer->params;
+    bif_tensor values = bif_tensor1(params->values, params->dtype, params->flat); /* the same on all ranks, before and after */
+    if (bif_comm_overlaps(optimizer->comm)) {
+        (void)bif_optimizer_reduce(optimizer, optimizer->comm);
+        bif_comm_allgather(optimizer->comm, params->device, &values);
+        bif_comm_wait(optimizer->comm);
+    }
+}
+
 void bif_optimizer_reached(void *context, int64_t offset)
 {
     bif_optimizer *optimizer = context;

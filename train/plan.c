@@ -36,6 +36,9 @@ void bif_print_manifest(const bif_params *params)
     }
 }
 
+/* Of what is free. The rest is for what comes later and no plan knows: kernels, which are loaded when first called, and recorded steps. */
+static const double USABLE = 0.95;
+
 static double mib(double bytes)
 {
     return bytes / (1024.0 * 1024.0);
@@ -61,7 +64,7 @@ static const char *choose_recompute(bif_stage_run *run, const bif_batch_limits *
     if (run->device->free_bytes == NULL) {
         return "all kept";
     }
-    const bool fits = (double)(bif_stage_measure(run, limits) + bif_stage_measure_inputs(run, limits)) <= 0.95 * room;
+    const bool fits = (double)(bif_stage_measure(run, limits) + bif_stage_measure_inputs(run, limits)) <= USABLE * room;
     bif_stage_set_recompute(run, !fits);
     return fits ? "all kept, they fit" : "blocks recomputed, else they do not fit";
 }
@@ -91,11 +94,12 @@ bif_status bif_plan_memory(bif_stage_run *run, const bif_batch_limits *limits)
     bif_info("of these on %s %.1f, %.1f of them yet to take, %.1f free; on the host loader %.1f, pinned %.1f", run->device->name, mib(here),
              mib(activations + inputs), mib(room), mib(loader), mib(inputs));
     const bool recomputed = run->vlm.recompute || run->clip.recompute;
-    return activations + inputs <= room
+    return activations + inputs <= USABLE * room
                ? BIF_OK
                : bif_fail(BIF_ERR_MEMORY, "the memory plan does not fit: activations take %.1f MiB and inputs %.1f MiB, and beside "
-                          "parameters, gradients and moments (%.1f MiB) %s has %.1f MiB free; lower batch.micro_tokens (%lld) or batch.micro_samples%s",
-                          mib(activations), mib(inputs), mib(values + grads + moments), run->device->name, mib(room),
+                          "parameters, gradients and moments (%.1f MiB) %s has %.1f MiB for them; lower batch.micro_tokens (%lld) or "
+                          "batch.micro_samples%s",
+                          mib(activations), mib(inputs), mib(values + grads + moments), run->device->name, mib(USABLE * room),
                           (long long)c->batch.micro_tokens, recomputed ? "" : ", or set train.recompute: yes");
 }
 

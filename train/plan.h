@@ -6,8 +6,8 @@
 void bif_print_manifest(const bif_params *params);
 /* The memory plan of this rank, part by part, with its sum; on a GPU beside its free memory. Decides train.recompute = auto, by this rank's
  * GPU: activations that do not fit into 95 % of what is free are made again in the backward. BIF_ERR_MEMORY, with the sizes and what to
- * lower, when they do not fit either way. Rank 0 prints. The loader's part is its buffers, if every micro-batch were full and a step took
- * no more of them than its number of samples needs; long samples may need more. */
+ * lower, when they do not fit into that either way. Rank 0 prints. The loader's part is its buffers, if every micro-batch were full and a
+ * step took no more of them than its number of samples needs; long samples may need more. */
 bif_status bif_plan_memory(bif_stage_run *run, const bif_batch_limits *limits);
 /* Best rate of this device's linear op on a square product of this dtype, in FLOP/s, measured for about 0.1 s: the "peak" of
  * share-of-peak. */

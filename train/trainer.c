@@ -512,6 +512,7 @@ bif_status bif_train(const bif_config *config, bif_comm *comm)
     BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? write_config(&t) : BIF_OK));
     BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? bif_metrics_open(config->output, t.state.metrics_bytes, &t.metrics) : BIF_OK));
     bif_print_manifest(t.run.params);
+    bif_optimizer_warm_up(&t.optimizer);
     BIF_TRY(bif_comm_agree(comm, bif_plan_memory(&t.run, &t.limits)));
     BIF_TRY(bif_comm_agree(comm, bif_stage_allocate(&t.run, &t.limits)));
     bif_params_digest(t.run.params, false, frozen);

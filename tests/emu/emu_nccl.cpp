@@ -6,12 +6,14 @@
 
 #include "emu_internal.h"
 
+#define BUFFERS ((size_t)4 << 20)
 #define PIECE ((size_t)16 << 20) /* bytes of a rank that travel at once: counts of MPI are ints */
 
 struct emu_nccl {
     MPI_Comm comm;
     int rank, ranks;
     bool dead;
+    void *buffers; /* device memory, taken by the first collective as NCCL does */
 };
 
 static char last_error[160];
@@ -60,7 +62,7 @@ extern "C" ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int ranks, ncclU
     if (ranks != world || rank != own) {
         return fail(ncclInvalidUsage, "the emulation knows communicators of all ranks in their order only");
     }
-    emu_nccl *comm = new emu_nccl{MPI_COMM_NULL, rank, ranks, false};
+    emu_nccl *comm = new emu_nccl{MPI_COMM_NULL, rank, ranks, false, NULL};
     MPI_Comm_dup(MPI_COMM_WORLD, &comm->comm);
     ncclUniqueId first = id; /* all must have come with the id of one rank */
     MPI_Bcast(first.internal, NCCL_UNIQUE_ID_BYTES, MPI_CHAR, 0, comm->comm);
@@ -86,6 +88,7 @@ extern "C" ncclResult_t ncclCommDestroy(ncclComm_t comm)
         if (!comm->dead) {
             MPI_Comm_free(&comm->comm);
         }
+        (void)cudaFree(comm->buffers);
         delete comm;
     }
     return ncclSuccess;
@@ -214,6 +217,9 @@ static ncclResult_t check(emu_nccl *comm, const void *send, const void *receive,
     }
     if (send == NULL || receive == NULL || root >= comm->ranks || !can_reduce(type)) {
         return fail(ncclInvalidArgument, "a buffer, a type or the root is not valid");
+    }
+    if (comm->buffers == NULL && cudaMalloc(&comm->buffers, BUFFERS) != cudaSuccess) {
+        return fail(ncclUnhandledCudaError, "out of device memory");
     }
     return ncclSuccess;
 }

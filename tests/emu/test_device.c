@@ -1,12 +1,15 @@
 /* The CUDA device on the emulation: memory, feeding, recordings; and a network's micro-step recorded. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/rng.h"
 #include "emu/emu.h"
 #include "kernels/ops.h"
 #include "train/networks.h"
+#include "train/plan.h"
 
 static bif_device *device;
 
@@ -54,6 +57,26 @@ Test(device, memory)
     void *none = host;
     cr_expect_eq(device->alloc(device, (size_t)1 << 50, &none), BIF_ERR_MEMORY);
     cr_expect_null(none);
+}
+
+Test(device, auto_says_why_a_gpu_is_not_used)
+{
+    char text[400] = "";
+    FILE *log = tmpfile();
+    bif_device *other = NULL;
+    cr_assert_not_null(log);
+    bif_log_set_copy(fileno(log));
+    emu_limit_memory(1);
+    cr_expect_eq(bif_device_open("auto", 1, &other), BIF_OK);
+    emu_limit_memory(0);
+    bif_log_set_copy(-1);
+    cr_expect_eq(other->kind, BIF_DEVICE_CPU);
+    rewind(log);
+    cr_expect_gt(fread(text, 1, sizeof text - 1, log), 0);
+    cr_expect_not_null(strstr(text, "no room for 96 MiB"), "%s", text);
+    cr_expect_not_null(strstr(text, "going on with the CPU"), "%s", text);
+    fclose(log);
+    bif_device_close(other);
 }
 
 enum { N = 64 };
@@ -292,4 +315,44 @@ Test(device, recorded_micro_steps_f32)
 Test(device, recorded_micro_steps_bf16)
 {
     compare(BIF_DTYPE_BF16);
+}
+
+/* The plan of a model with `available` bytes free. */
+static bif_status plan(bif_stage_run *run, size_t available)
+{
+    const bif_batch_limits large = {.tokens = 2048, .sequences = 16};
+    emu_limit_memory(emu_bytes_held() + (int64_t)available);
+    const bif_status st = bif_plan_memory(run, &large);
+    emu_limit_memory(0);
+    return st;
+}
+
+static size_t needs(bif_stage_run *run, bool recompute)
+{
+    const bif_batch_limits large = {.tokens = 2048, .sequences = 16};
+    bif_stage_set_recompute(run, recompute);
+    return bif_stage_measure(run, &large) + bif_stage_measure_inputs(run, &large);
+}
+
+Test(device, a_plan_leaves_some_memory)
+{
+    bif_config config = {.batch.samples = 16};
+    bif_stage_run run = {.config = &config, .device = device, .model = tiny};
+    cr_assert_eq(bif_comm_start(NULL, NULL, &run.comm), BIF_OK);
+    bif_vlm_declare(&run.vlm, &tiny);
+    cr_assert_eq(bif_vlm_allocate(&run.vlm, device, 1), BIF_OK);
+    run.params = &run.vlm.params;
+    const size_t all = needs(&run, false), inputs = needs(&run, true);
+    cr_assert_lt(inputs, all * 9 / 10);
+    cr_expect_eq(plan(&run, all * 106 / 100), BIF_OK, "%s", bif_error_message());
+    cr_expect_not(run.vlm.recompute);
+    cr_expect_eq(plan(&run, all), BIF_OK, "%s", bif_error_message());
+    cr_expect(run.vlm.recompute);
+    cr_expect_eq(plan(&run, inputs * 101 / 100), BIF_ERR_MEMORY, "nothing is left for the driver");
+    config.train.recompute = BIF_RECOMPUTE_NO;
+    cr_expect_eq(plan(&run, all * 106 / 100), BIF_OK, "%s", bif_error_message());
+    cr_expect_eq(plan(&run, all * 101 / 100), BIF_ERR_MEMORY);
+    cr_expect_not_null(strstr(bif_error_message(), "train.recompute: yes"), "%s", bif_error_message());
+    bif_vlm_free(&run.vlm);
+    bif_comm_finish(run.comm);
 }

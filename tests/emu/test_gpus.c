@@ -114,6 +114,8 @@ static float *train(bif_device *device, double *norm, int64_t *early, int64_t *f
     bif_params_init(params, 3, ~0u);
     cr_assert_eq(bif_optimizer_new(&optimizer, params, &config, comm), BIF_OK);
     optimizer.bucket = 1000; /* several, none of which ends where a parameter or a rank's part does */
+    bif_optimizer_warm_up(&optimizer);
+    const size_t available = device->free_bytes != NULL ? device->free_bytes(device) : 0;
     const size_t bytes = (size_t)params->flat * sizeof(float);
     float *host = bif_malloc(bytes), *unfinished = bif_malloc(bytes);
     *early = 0;
@@ -140,6 +142,7 @@ static float *train(bif_device *device, double *norm, int64_t *early, int64_t *f
         cr_assert_eq(optimizer.waiting, params->flat);
         bif_optimizer_step(&optimizer, comm, *norm, 1.0, step + 1);
     }
+    cr_expect_eq(device->free_bytes != NULL ? device->free_bytes(device) : 0, available, "the steps took memory that no plan knew of");
     device->copy_out(device, host, params->values, bytes);
     bif_optimizer_free(&optimizer);
     bif_vlm_free(&vlm);

@@ -64,7 +64,7 @@ ParameterizedTest(generate_case *param, networks, generate)
     const bif_tensor rows = bif_tensor1(last, BIF_DTYPE_I32, n);
     for (int picked = 0; picked < 2; picked++) { /* all rows, then only the last ones */
         bif_tensor hidden;
-        bif_decoder_acts acts = bif_decoder_plan(decoder, &arena, prompt.tokens, picked ? n : -1, false);
+        bif_decoder_acts acts = bif_decoder_plan(decoder, &arena, prompt.tokens, picked ? n : -1, BIF_KEEP_NOTHING);
         bif_tensor input = bif_decoder_input(&acts);
         bif_vlm_embed(&c.vlm, c.device, &arena, &prompt, &input);
         bif_decoder_prefill(decoder, c.device, &acts, &pos, &bounds, picked ? &rows : NULL, &cache, &hidden);
@@ -90,7 +90,7 @@ ParameterizedTest(generate_case *param, networks, generate)
             break;
         }
         const size_t mark = bif_arena_mark(&arena);
-        bif_decoder_acts acts = bif_decoder_plan(decoder, &arena, active, -1, false);
+        bif_decoder_acts acts = bif_decoder_plan(decoder, &arena, active, -1, BIF_KEEP_NOTHING);
         bif_tensor input = bif_decoder_input(&acts), hidden;
         const bif_tensor id = bif_tensor1(ids, BIF_DTYPE_I32, active);
         bif_embedding(c.device, &(bif_embedding_args){.table = &decoder->embed->value, .ids = &id, .y = &input});
