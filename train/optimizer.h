@@ -19,8 +19,8 @@ typedef struct {
 bif_status bif_optimizer_new(bif_optimizer *optimizer, bif_params *params, const bif_config *config, bif_comm *comm);
 void bif_optimizer_free(bif_optimizer *optimizer);
 
-/* Collective, while all gradients are zero: runs the collectives of a step once. NCCL connects the ranks and takes its buffers (hundreds of MiB
- * between 8 GPUs) when each is first called, so this comes before memory is planned. Nothing to do where bif_comm_overlaps is false. */
+/* Collective, while all gradients are zero: runs the collectives of a step once. NCCL connects the ranks and takes its buffers (hundreds of
+ * MiB between 8 GPUs) when each is first called, so this comes before memory is planned. Nothing to do where bif_comm_overlaps is false. */
 void bif_optimizer_warm_up(bif_optimizer *optimizer);
 /* The gradients from `offset` to the end of the flat space are final: sums of whole buckets behind it begin, from the end on, in an order
  * that is the same on all ranks whatever their data. A bif_params_hook: the context is the optimizer. For bif_comm_overlaps; elsewhere it
