@@ -51,6 +51,14 @@ void bif_clip_free(bif_clip *clip)
     *clip = (bif_clip){0};
 }
 
+void bif_clip_drop(bif_clip *clip, int64_t kept, uint64_t seed, uint64_t place)
+{
+    BIF_BUG_IF(kept < 0 || kept > clip->shape.patches, "%lld patches of %lld", (long long)kept, (long long)clip->shape.patches);
+    clip->vit.kept = clip->shape.kept = kept;
+    clip->shape.seed = seed;
+    clip->shape.place = place;
+}
+
 /* One side's way from a pooled row into the joint space. */
 typedef struct {
     bif_tensor pooled, joint; /* [n, C], [n, E] */

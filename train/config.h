@@ -92,6 +92,7 @@ typedef struct {
 
     struct { /* stage clip */
         bif_contrastive loss;
+        double patch_dropout;    /* share of a picture's patches left out in training */
         bif_lock lock;           /* a tower that stays as it is, its projection with it */
         double logit_scale_init; /* log scale; default ln(1/0.07), sigmoid: ln(10) */
         double logit_bias_init;  /* sigmoid: -10 */

@@ -124,6 +124,7 @@ const bif_key bif_keys[] = {
 
     PICK("clip.loss", clip.loss, "infonce|sigmoid", "infonce", "CLIP's softmax loss or SigLIP's"),
     PICK("clip.lock", clip.lock, "none|image|text", "none", "a tower that does not train, nor its projection (LiT: image, with model.encoder)"),
+    F64("clip.patch_dropout", clip.patch_dropout, 0, 0.999, "0", "share of each picture's patches that a training step leaves out (FLIP); at least one stays"),
     F64("clip.logit_scale_init", clip.logit_scale_init, -20, 20, "", "logarithm of the scale; default ln(1/0.07), sigmoid ln(10)"),
     F64("clip.logit_bias_init", clip.logit_bias_init, -1000, 1000, "-10", "of the sigmoid loss"),
     F64("clip.logit_scale_max", clip.logit_scale_max, -20, 20, "4.605170185988092", "ceiling of the logarithm; default ln(100)"),

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/rng.h"
+
 #define ALIGN ((size_t)64)
 
 /* The bytes of a slot, handed out piece by piece in the same order for the same sizes. */
@@ -48,11 +50,29 @@ static void bounds_piece(packer *p, int32_t *host, int64_t count, bif_bounds *ou
     }
 }
 
+/* The rows of one picture that go on: the class token's, and `kept` of its patches' in order, every choice equally likely. */
+static void draw_rows(const bif_inputs_shape *shape, int64_t image, int32_t *rows)
+{
+    const int64_t first = image * (shape->patches + 1);
+    uint32_t word[4];
+    int64_t chosen = 0;
+    rows[0] = (int32_t)first;
+    for (int64_t patch = 0; patch < shape->patches; patch++) {
+        if (patch % 4 == 0) {
+            bif_philox(shape->seed, BIF_RNG_PATCHES, shape->place + (uint64_t)image, (uint32_t)(patch / 4), word);
+        }
+        const uint64_t left = (uint64_t)(shape->patches - patch);
+        if ((int64_t)(left * word[patch % 4] >> 32) < shape->kept - chosen) {
+            rows[++chosen] = (int32_t)(first + 1 + patch);
+        }
+    }
+}
+
 /* Lays out a batch; with p->host it is filled in. */
 static void pack(packer *p, const bif_inputs_shape *shape, const bif_batch *b, float weight, bif_inputs *in)
 {
     const bool fill = p->host != NULL;
-    const int64_t images = shape->side > 0 ? b->images : 0, encoder_rows = shape->patches + 1;
+    const int64_t images = shape->side > 0 ? b->images : 0, encoder_rows = (shape->kept > 0 ? shape->kept : shape->patches) + 1;
     *in = (bif_inputs){.tokens = b->tokens, .sequences = b->sequences, .images = images, .rows = b->supervised};
     float *factor = claim(p, BIF_DTYPE_F32, 1, &in->weight);
     if (fill) {
@@ -88,6 +108,10 @@ static void pack(packer *p, const bif_inputs_shape *shape, const bif_batch *b, f
         in->class_rows = bif_rows(&in->image_bounds.device, 0, images);
         if (on_cpu(p->device)) {
             in->image_bounds.device.data = NULL;
+        }
+        int32_t *kept = claim(p, BIF_DTYPE_I32, shape->kept > 0 ? images * encoder_rows : 0, &in->kept_rows);
+        for (int64_t i = 0; fill && shape->kept > 0 && i < images; i++) {
+            draw_rows(shape, i, kept + i * encoder_rows);
         }
         piece(p, BIF_DTYPE_U8, b->pixels, images * shape->side * shape->side * 3, &in->pixels);
         in->pixels = bif_tensor4(in->pixels.data, BIF_DTYPE_U8, images, shape->side, shape->side, 3);

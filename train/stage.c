@@ -137,14 +137,23 @@ static void contrastive_loss(bif_stage_run *run, contrast *c, const scalars *sca
     }
 }
 
+/* Patches of a picture that go on in training, as many as in open_clip; 0 = all. */
+static int64_t kept_patches(const bif_stage_run *run)
+{
+    const double share = 1.0 - run->config->clip.patch_dropout;
+    const int64_t kept = (int64_t)((double)run->clip.shape.patches * share);
+    return share >= 1.0 ? 0 : kept > 1 ? kept : 1;
+}
+
 static void clip_step(bif_stage_run *run, const bif_step *step, bool backward, bif_step_result *result)
 {
     bif_device *device = run->device;
     const int world = bif_comm_world(run->comm);
+    const int64_t kept = backward ? kept_patches(run) : 0; /* a validation sees whole pictures */
     int64_t local = 0, tokens = 0;
     for (int64_t i = 0; i < step->batches; i++) {
         local += step->batch[i]->sequences;
-        tokens += step->batch[i]->tokens + step->batch[i]->images * (bif_tokens_per_image(&run->model) + 1);
+        tokens += step->batch[i]->tokens + step->batch[i]->images * ((kept > 0 ? kept : run->clip.shape.patches) + 1);
     }
     /* No collective of the host may come between the backward and the end of the gradients' sum, which `reached` begins. */
     double sums[2] = {(double)tokens, (double)local};
@@ -162,6 +171,7 @@ static void clip_step(bif_stage_run *run, const bif_step *step, bool backward, b
     for (int64_t i = 0, at = first; i < step->batches; i++) {
         const bif_batch *batch = step->batch[i];
         bif_tensor image, text;
+        bif_clip_drop(&run->clip, kept, (uint64_t)run->config->seed, (uint64_t)(step->step * global + at));
         acts = bif_clip_forward(&run->clip, device, &towers, batch, once && backward, &image, &text);
         bif_tensor image_rows = bif_rows(&c.image, at, batch->sequences), text_rows = bif_rows(&c.text, at, batch->sequences);
         device->copy(device, image_rows.data, image.data, bif_bytes(&image));
@@ -175,6 +185,7 @@ static void clip_step(bif_stage_run *run, const bif_step *step, bool backward, b
         const bif_batch *batch = step->batch[i];
         if (!once) {
             bif_tensor image, text;
+            bif_clip_drop(&run->clip, kept, (uint64_t)run->config->seed, (uint64_t)(step->step * global + at));
             acts = bif_clip_forward(&run->clip, device, &towers, batch, true, &image, &text);
         }
         bif_tensor dimage = bif_rows(&c.dimage, at, batch->sequences), dtext = bif_rows(&c.dtext, at, batch->sequences);
@@ -225,13 +236,19 @@ size_t bif_stage_measure(bif_stage_run *run, const bif_batch_limits *limits)
     }
     bif_arena measure = bif_arena_measure("contrast");
     take_contrast(&measure, run->config->batch.samples, run->config->batch.samples / bif_comm_world(run->comm), run->model.projection);
-    return measure.peak + bif_clip_measure(&run->clip, run->device, limits, true);
+    bif_clip_drop(&run->clip, 0, 0, 0);
+    const size_t whole = bif_clip_measure(&run->clip, run->device, limits, kept_patches(run) == 0);
+    bif_clip_drop(&run->clip, kept_patches(run), 0, 0); /* training, where less of each picture is kept for the backward */
+    const size_t training = bif_clip_measure(&run->clip, run->device, limits, true);
+    return measure.peak + (whole > training ? whole : training);
 }
 
 /* Of one slot. */
 static size_t slot_bytes(const bif_stage_run *run, const bif_batch_limits *limits)
 {
-    return bif_feeder_bytes(run->device, run->model.kind == BIF_MODEL_CLIP ? &run->clip.shape : &run->vlm.shape, limits);
+    bif_inputs_shape shape = run->model.kind == BIF_MODEL_CLIP ? run->clip.shape : run->vlm.shape;
+    shape.kept = run->model.kind == BIF_MODEL_CLIP ? kept_patches(run) : 0;
+    return bif_feeder_bytes(run->device, &shape, limits);
 }
 
 size_t bif_stage_measure_inputs(bif_stage_run *run, const bif_batch_limits *limits)
@@ -257,9 +274,11 @@ double bif_stage_flops(const bif_stage_run *run, const bif_step_result *step)
     const bif_model_config *model = &run->model;
     double flops = 0.0;
     const bif_params *params = run->params;
+    const int64_t kept = model->kind == BIF_MODEL_CLIP ? kept_patches(run) : 0;
+    const int64_t side = model->kind == BIF_MODEL_DECODER ? 0 : model->vit.image / model->vit.patch;
     const double image_rows = model->kind == BIF_MODEL_DECODER
                                   ? 0.0
-                                  : step->images * (double)((model->vit.image / model->vit.patch) * (model->vit.image / model->vit.patch) + 1);
+                                  : step->images * (double)((kept > 0 ? kept : side * side) + 1);
     bool below = false; /* a part nearer to the input trains, so its consumers hand a gradient down */
     for (int64_t i = 0; i < params->count; i++) {
         const bif_param *p = &params->items[i];

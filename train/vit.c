@@ -91,10 +91,12 @@ bool bif_vit_trains(const bif_vit *vit)
 bif_vit_acts bif_vit_plan(const bif_vit *vit, bif_arena *arena, int64_t images, bif_keep keep)
 {
     const bif_dtype dtype = vit->cls->value.dtype;
-    const int64_t c = vit->config.hidden, p = patches_of(&vit->config), tokens = images * (p + 1), n = vit->pooled ? images : 0;
+    const int64_t c = vit->config.hidden, p = patches_of(&vit->config), n = vit->pooled ? images : 0;
+    const int64_t tokens = images * ((vit->kept > 0 ? vit->kept : p) + 1);
     bif_vit_acts a = {.images = images, .keep = keep != BIF_KEEP_NOTHING};
     a.patches = bif_take2(arena, dtype, images * p, 3 * vit->config.patch * vit->config.patch);
     a.embedded = bif_take2(arena, dtype, images * p, c);
+    a.whole = bif_take2(arena, dtype, vit->kept > 0 ? images * (p + 1) : 0, c);
     a.x = bif_take2(arena, dtype, tokens, c);
     a.mean = bif_take1(arena, BIF_DTYPE_F32, a.keep ? tokens : 0);
     a.rstd = bif_take1(arena, BIF_DTYPE_F32, a.keep ? tokens : 0);
@@ -121,7 +123,10 @@ void bif_vit_forward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, co
                                                 .cls = &vit->cls->value,
                                                 .pos = &vit->pos->value,
                                                 .images = a->images,
-                                                .x = &a->x});
+                                                .x = vit->kept > 0 ? &a->whole : &a->x});
+    if (vit->kept > 0) {
+        bif_gather_rows(device, &(bif_gather_rows_args){.src = &a->whole, .index = &in->kept_rows, .dst = &a->x});
+    }
     bif_layernorm(device, &(bif_layernorm_args){.x = &a->x,
                                                 .weight = &vit->pre_w->value,
                                                 .bias = &vit->pre_b->value,
@@ -176,6 +181,11 @@ void bif_vit_backward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, c
                                                                   .dx = &dx,
                                                                   .dweight = bif_grad(vit->pre_w),
                                                                   .dbias = bif_grad(vit->pre_b)});
+    if (vit->kept > 0) { /* what was dropped has no gradient */
+        device->zero(device, a->whole.data, bif_bytes(&a->whole));
+        bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &dx, .index = &in->kept_rows, .dst = &a->whole});
+        dx = a->whole;
+    }
     bif_tensor dpatch = patch_matrix(&vit->patch->grad);
     bif_vit_embed_backward(device, &(bif_vit_embed_backward_args){.dx = &dx,
                                                                   .images = a->images,

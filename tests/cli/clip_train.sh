@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What only stage clip has: random crops that depend neither on ranks, threads, cache nor resume; a locked tower.
+# What only stage clip has: random crops that depend neither on ranks, threads, cache nor resume; patch dropout; a locked tower.
 . "$(dirname "$0")/common.inc"
 make_data 60
 crops="--set augment.scale=0.5 --set augment.flip=0.5"
@@ -24,6 +24,15 @@ again resumed -- $crops
 same crops resumed
 again two mpirun -n 2 --oversubscribe --bind-to none -- $crops
 "$tools/tool_st_diff" "$(weights out/crops)" "$(weights out/two)" 1e-5 || fail "two ranks see other crops"
+# Patches left out: the same ones on any number of ranks, with any accumulation, and after a resume.
+drop="--set clip.patch_dropout=0.5"
+again drop -- $drop
+cmp -s "$(weights out/fitted)" "$(weights out/drop)" && fail "patch dropout changes nothing"
+again drop-two mpirun -n 2 --oversubscribe --bind-to none -- $drop --set batch.micro_samples=3
+"$tools/tool_st_diff" "$(weights out/drop)" "$(weights out/drop-two)" 1e-5 || fail "two ranks drop other patches"
+run train clip.yaml --set output=out/drop-resumed $drop --set train.stop_after=9 >resumed.log 2>&1
+again drop-resumed -- $drop
+same drop drop-resumed
 # Between two checkpoints of a run only the tower that is not locked has changed, and the scale.
 for lock in image text; do
   again $lock -- --set clip.lock=$lock
@@ -33,8 +42,8 @@ for lock in image text; do
   again $lock-two mpirun -n 2 --oversubscribe --bind-to none -- --set clip.lock=$lock --set batch.micro_samples=2
   "$tools/tool_st_diff" "$(weights out/$lock)" "$(weights out/$lock-two)" 1e-5 || fail "$lock locked: two ranks differ"
 done
-# Validation looks at whole pictures.
-again validated -- $crops --set data.validation='[shards/captions]' --set train.validate_every=20
+# Validation looks at whole pictures, and at all of each.
+again validated -- $crops $drop --set data.validation='[shards/captions]' --set train.validate_every=20
 sed -i '/^  [a-z]*: /d; s|^model:|model: {init: out/validated}|' clip.yaml
 again plain -- --set data.validation='[shards/captions]' --set train.validate_every=20 --set optimizer.lr=1e-15 --set optimizer.weight_decay=0
 loss() { jq -r '.validation_loss | numbers' "out/$1/metrics.jsonl" | tail -n 1; }

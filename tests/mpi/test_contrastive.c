@@ -6,6 +6,10 @@
 // mpirun 2 contrastive/sigmoid
 // mpirun 3 contrastive/sigmoid
 // mpirun 4 contrastive/sigmoid
+// mpirun 1 contrastive/dropout
+// mpirun 2 contrastive/dropout
+// mpirun 3 contrastive/dropout
+// mpirun 4 contrastive/dropout
 // The gradient of every parameter of both towers, of the scale and of the bias, and the loss: those of PyTorch on one process, however the pairs
 // are shared over ranks and cut into micro-batches.
 #include "tests/train/network_case.h"
@@ -66,7 +70,7 @@ static double step_of(bif_stage_run *run, const bif_batch *all, int64_t cut)
     const int64_t local = PAIRS / world;
     int32_t bounds[PAIRS][PAIRS + 1], eot[PAIRS][PAIRS + 1];
     bif_batch part[PAIRS], *list[PAIRS];
-    bif_step step = {.batch = list};
+    bif_step step = {.step = 3, .batch = list};
     bif_step_result result;
     for (int64_t from = rank * local; from < (rank + 1) * local; from += cut, step.batches++) {
         const int64_t to = from + cut < (rank + 1) * local ? from + cut : (rank + 1) * local, n = step.batches;
@@ -83,20 +87,21 @@ static double step_of(bif_stage_run *run, const bif_batch *all, int64_t cut)
     return result.loss;
 }
 
-static void check(const char *name, bif_contrastive loss)
+static void check(const char *name, bif_contrastive loss, double patch_dropout)
 {
     static const int64_t cuts[CUTS] = {PAIRS, 1, 2, 5};
     bif_safetensors *file = golden_open(name);
     bif_batch all = golden_batch(file, 16);
-    bif_config config = {.batch.samples = PAIRS, .clip.loss = loss};
+    bif_config config = {.seed = 5, .batch.samples = PAIRS, .clip = {.loss = loss, .patch_dropout = patch_dropout}};
     bif_stage_run run = run_of(&config, file, &all, loss == BIF_CONTRASTIVE_SIGMOID);
     int64_t count = 0;
     float *wanted = golden_floats(file, "out.", "loss", &count);
     cr_assert_eq(all.sequences, PAIRS);
-    for (int k = 0; k < CUTS; k++) {
-        const double got = step_of(&run, &all, cuts[k]);
+    for (int k = 0; k < 2 * CUTS; k++) { /* the second time with blocks run again in the backward */
+        bif_stage_set_recompute(&run, k >= CUTS);
+        const double got = step_of(&run, &all, cuts[k % CUTS]);
         cr_expect(fabs(got - (double)wanted[0]) < 1e-6 * (double)wanted[0], "%d ranks, micro-batches of %d: loss %.9g, PyTorch has %.9g", world,
-                  (int)cuts[k], got, (double)wanted[0]);
+                  (int)cuts[k % CUTS], got, (double)wanted[0]);
         expect_gradients(run.params, file, 1e-5);
     }
     run.device->release(run.device, run.arena.base);
@@ -109,10 +114,16 @@ static void check(const char *name, bif_contrastive loss)
 
 Test(contrastive, infonce)
 {
-    check("infonce", BIF_CONTRASTIVE_INFONCE);
+    check("infonce", BIF_CONTRASTIVE_INFONCE, 0.0);
 }
 
 Test(contrastive, sigmoid)
 {
-    check("sigmoid", BIF_CONTRASTIVE_SIGMOID);
+    check("sigmoid", BIF_CONTRASTIVE_SIGMOID, 0.0);
+}
+
+/* Half of each picture's patches; the choice belongs to the pair, wherever it is computed. */
+Test(contrastive, dropout)
+{
+    check("dropout", BIF_CONTRASTIVE_INFONCE, 0.5);
 }
