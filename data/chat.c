@@ -283,7 +283,7 @@ static bif_status answer(builder *b, const char *value)
     put_text(b, chatml ? "" : " ");
     put_text(b, value);
     BIF_TRY(cut(b, true));
-    put_id(b, chatml ? b->im_end : b->chat->eos, true);
+    BIF_TRY(put_special(b, chatml ? b->im_end : b->chat->eos, true));
     put_text(b, chatml ? "\n" : "");
 done:
     return st;

@@ -8,6 +8,7 @@
 #include "data/tokenizer_internal.h"
 
 #define SIDE_CAP ((size_t)16 << 20)
+#define MAX_ADDED 10000
 
 const char *const bif_tokenizer_files[] = {"tokenizer.json",          "tokenizer.model",         "vocab.json",
                                            "merges.txt",              "tokenizer_config.json",   "added_tokens.json",
@@ -113,10 +114,17 @@ static bif_status side_tokens(const char *folder, const json_t *config, find_fn 
     json_t *added = NULL, *map = NULL, *list = json_array(), *specials = json_array();
     BIF_TRY(load_side(folder, "added_tokens.json", &added));
     BIF_TRY(load_side(folder, "special_tokens_map.json", &map));
+    if (json_object_size(added) > MAX_ADDED) { /* each is compared with all */
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s/added_tokens.json: more than %d tokens", folder, MAX_ADDED));
+    }
     BIF_TRY(from_config(folder, config, list));
     BIF_TRY(from_added(folder, added, list));
     from_names(config, specials);
     from_names(map, specials);
+    if (json_array_size(list) + json_array_size(specials) > MAX_ADDED) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %zu added and special tokens beside the model (%d are allowed)", folder,
+                         json_array_size(list) + json_array_size(specials), MAX_ADDED));
+    }
     int64_t next = vocab;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const int64_t id = json_integer_value(json_object_get(json_array_get(list, i), "id"));

@@ -281,7 +281,7 @@ static bif_status set_pieces(bif_tokenizer *t, const char *where, const model *m
         if (one && joins(p)) {
             bif_char_add(t, code, (int32_t)i);
         }
-        if (p->type == UNKNOWN_PIECE) {
+        if (p->type == UNKNOWN_PIECE && unknowns == 1) {
             t->unk = bif_format("%.*s", (int)p->size, p->text);
         }
         if (unknowns > 1) {

@@ -270,3 +270,37 @@ Test(chat, first_token_is_not_counted)
     cr_assert_eq(e.supervised, (int64_t)e.ids.count - 1);
     bif_encoded_free(&e);
 }
+
+/* SentencePiece: a prefix space at the start, behind a picture and, with a legacy tokenizer, behind EOS; none before an answer but
+ * its own. */
+Test(chat, prefix_space_of_sentencepiece)
+{
+    static const char json[] = "{\"conversations\":[{\"from\":\"human\",\"value\":\"<image>\\nthe\"},{\"from\":\"gpt\",\"value\":\"dogs\"},"
+                               "{\"from\":\"human\",\"value\":\"the\"},{\"from\":\"gpt\",\"value\":\"end\"}]}";
+    for (int legacy = 0; legacy < 2; legacy++) {
+        char *path = bif_format("%s/golden/tokens/%s", getenv("BIFOCAL_TESTS"), legacy ? "llama_legacy" : "llama");
+        bif_tokenizer *t = NULL;
+        cr_assert_eq(bif_tokenizer_load(path, &t), BIF_OK, "%s", bif_error_message());
+        const bif_chat chat = {.tokenizer = t, .kind = BIF_TEMPLATE_VICUNA_V1, .system = "", .image_tokens = 1,
+                               .bos = bif_tokenizer_special(t, "<s>"), .eos = bif_tokenizer_special(t, "</s>"),
+                               .image = bif_tokenizer_special(t, "<image>")};
+        bif_encoded e = {0};
+        cr_assert_eq(bif_chat_encode(&chat, "x", json, sizeof json - 1, 1, &e), BIF_OK, "%s", bif_error_message());
+        char *text = bif_strdup(""); /* the pieces end to end */
+        for (size_t i = 0; i < e.ids.count; i++) {
+            size_t size = 0;
+            char *piece = bif_tokenizer_piece(t, e.ids.ids[i]);
+            const char *byte = strncmp(piece, "<0x", 3) == 0 ? bif_tokenizer_token(t, e.ids.ids[i], &size) : piece;
+            char *longer = bif_format("%s%s", text, byte);
+            free(piece);
+            free(text);
+            text = longer;
+        }
+        cr_expect_str_eq(text, legacy ? "<s>▁USER:▁<image>▁\nthe▁ASSISTANT:▁dogs</s>▁USER:▁the▁ASSISTANT:▁end</s>"
+                                      : "<s>▁USER:▁<image>▁\nthe▁ASSISTANT:▁dogs</s>USER:▁the▁ASSISTANT:▁end</s>");
+        free(text);
+        free(path);
+        bif_encoded_free(&e);
+        bif_tokenizer_free(t);
+    }
+}

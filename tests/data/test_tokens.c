@@ -74,6 +74,37 @@ Test(tokens, ids_of_the_authorities)
     }
 }
 
+/* Every behavior of Split, with and without invert. */
+Test(tokens, behaviors_of_split)
+{
+    size_t size = 0;
+    char *text = read_golden("splits.json", "", &size);
+    json_t *root = NULL;
+    cr_assert_eq(bif_json_parse("splits", text, size, &root), BIF_OK, "%s", bif_error_message());
+    const json_t *rows = json_object_get(root, "rows"), *texts = json_object_get(root, "texts");
+    cr_assert_eq(json_array_size(rows), 10);
+    for (size_t r = 0; r < json_array_size(rows); r++) {
+        const json_t *file = json_object_get(json_array_get(rows, r), "file"), *ids = json_object_get(json_array_get(rows, r), "ids");
+        bif_tokenizer *t = NULL;
+        cr_assert_eq(bif_tokenizer_parse("split", json_string_value(file), json_string_length(file), &t), BIF_OK, "%s",
+                     bif_error_message());
+        for (size_t i = 0; i < json_array_size(texts); i++) {
+            const char *line = json_string_value(json_array_get(texts, i));
+            const json_t *want = json_array_get(ids, i);
+            bif_ids got = {0};
+            cr_assert_eq(bif_tokenizer_encode(t, line, strlen(line), true, &got), BIF_OK);
+            cr_expect_eq(got.count, json_array_size(want), "row %zu: '%s'", r, line);
+            for (size_t k = 0; k < got.count && k < json_array_size(want); k++) {
+                cr_expect_eq(got.ids[k], json_integer_value(json_array_get(want, k)), "row %zu: '%s'", r, line);
+            }
+            bif_ids_free(&got);
+        }
+        bif_tokenizer_free(t);
+    }
+    json_decref(root);
+    free(text);
+}
+
 /* What was read from JSON is written so that it reads back the same; a tokenizer.model is not written. */
 Test(tokens, written_and_read_again)
 {
@@ -115,7 +146,8 @@ Test(tokens, decoding)
         const char *name, *text, *want;
     } cases[] = {{"llama", "the dogs  뷁 \xf0\x9f\x98\x80", "the dogs  뷁 \xf0\x9f\x98\x80"},
                  {"llama", "<s>the</s>", "the"}, {"llama", "  a", "  a"},
-                 {"llama_prepend", "the 뷁 x", "the 뷁 x"}, {"llama_legacy", "\xff", "\xef\xbf\xbd"}, {"clip", "  The   DOGS, ", "the dogs ,"},
+                 {"llama_prepend", "the 뷁 x", "the 뷁 x"}, {"llama_legacy", "\xff", "\xef\xbf\xbd"},
+                 {"clip", "  The   DOGS, ", "the dogs ,"},
                  {"sp_bpe", "\xef\xac\x81  \xe2\x91\xa0 ", "fi 1"}, {"smollm2", "a\xff""b", "a\xff""b"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         bif_tokenizer *t = load(cases[i].name, "");
@@ -165,6 +197,27 @@ Test(tokens, pieces_and_names)
     bif_tokenizer_free(t);
     t = load("clip", "merges.txt"); /* either of the two files will do */
     cr_expect_eq(bif_tokenizer_special(t, "<|endoftext|>"), bif_tokenizer_vocab(t) - 1);
+    bif_tokenizer_free(t);
+}
+
+/* Of two pieces with the same score the left one is joined first, whichever comes first in the file. */
+Test(tokens, equal_scores_from_the_left)
+{
+    static const char model[] = "\n\x07\n\x03<u>\x18\x02\n\x03\n\x01" "a\n\x03\n\x01" "b\n\x03\n\x01" "c"
+                                "\n\x04\n\x02" "bc\n\x04\n\x02" "ab\n\x04\n\x02" "ca"
+                                "\x12\x02\x18\x02\x1a\x02\x18\x00";
+    char *path = bif_format("/tmp/bif-tokens-%d.model", (int)getpid());
+    bif_tokenizer *t = NULL;
+    bif_ids ids = {0};
+    cr_assert_eq(bif_file_write(path, model, sizeof model - 1), BIF_OK);
+    cr_assert_eq(bif_tokenizer_load(path, &t), BIF_OK, "%s", bif_error_message());
+    cr_assert_eq(bif_tokenizer_encode(t, "abcxyabcbca", 11, true, &ids), BIF_OK);
+    static const int32_t want[] = {5, 3, 0, 5, 3, 4, 1}; /* ab c <u> ab c bc a: x and y are one unknown token */
+    cr_assert_eq(ids.count, sizeof want / sizeof want[0]);
+    cr_expect_eq(memcmp(ids.ids, want, sizeof want), 0);
+    unlink(path);
+    free(path);
+    bif_ids_free(&ids);
     bif_tokenizer_free(t);
 }
 

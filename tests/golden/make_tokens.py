@@ -4,7 +4,8 @@
   make_tokens.py make FOLDER [--llama tokenizer.model] [--clip bpe_simple_vocab_16e6.txt.gz] [--lines 100000]
         writes FOLDER/corpus.txt and, for every tokenizer, its files in FOLDER/NAME/ and the ids of every line in NAME/ids.jsonl
   make_tokens.py check FOLDER PROGRAM [NAME]...     runs the program on the corpus with each tokenizer and compares the ids (and texts)
-  make_tokens.py golden FOLDER                      small tokenizers and 60 lines for tests/data/test_tokens.c, written to tokens/
+  make_tokens.py golden                             small tokenizers and 45 lines for tests/data/test_tokens.c, written to tokens/ (clip's
+        vocabulary differs from run to run: tokenizers' trainer breaks ties at random when there is a suffix)
 
 The last twentieth of the corpus is not UTF-8; only sentencepiece takes such lines.
 """
@@ -27,17 +28,23 @@ OUT = Path(__file__).parent / "tokens"
 QWEN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 TEKKEN = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+"
           r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
-EMOJI = ["👩‍👩‍👧‍👦", "👍🏽", "🇰🇷", "❤️", "🏳️‍🌈", "😀", "🧑🏿‍🚀", "©️", "1️⃣", "👨‍❤️‍💋‍👨", "🤷🏻‍♀️", "🇯", "\u200d", "\ufe0f"]
-CODE = ["for (int i = 0; i < n; ++i) {", "\treturn a[i] != b[i] ? -1 : 0;", "    def f(self, *args, **kw) -> None:  # no", "x = {'a': [1, 22, 333]}",
-        "<div class=\"a b\">&amp;&lt;</div>", "SELECT * FROM t WHERE x >= 10e-3;", "#include <stdio.h>", "\\begin{align} \\alpha_{i}^{2} &= 0 \\\\",
+EMOJI = ["👩‍👩‍👧‍👦", "👍🏽", "🇰🇷", "❤️", "🏳️‍🌈", "😀", "🧑🏿‍🚀", "©️", "1️⃣",
+         "👨‍❤️‍💋‍👨", "🤷🏻‍♀️", "🇯", "\u200d", "\ufe0f"]
+CODE = ["for (int i = 0; i < n; ++i) {", "\treturn a[i] != b[i] ? -1 : 0;", "    def f(self, *args, **kw) -> None:  # no",
+        "x = {'a': [1, 22, 333]}",
+        "<div class=\"a b\">&amp;&lt;</div>", "SELECT * FROM t WHERE x >= 10e-3;", "#include <stdio.h>",
+        "\\begin{align} \\alpha_{i}^{2} &= 0 \\\\",
         "https://example.org/a/b?c=d%20e&f=1#g", "0x7fff 1_000_000 3.14159 1e-10", "!!??...---___***===>>><<<", "a\r\rb"]
-SPECIAL = ["<s>", "</s>", "<unk>", "<image>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|startoftext|>", "<tool>", "<mask>", "<pad>", "▁", "</w>",
+SPECIAL = ["<s>", "</s>", "<unk>", "<image>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|startoftext|>", "<tool>", "<mask>",
+           "<pad>", "▁", "</w>",
            "<0x0A>", "word"]
-SPACES = [" ", "  ", "   ", " " * 7, " " * 16, " " * 33, "\t", "\t\t", "\u00a0", "\u2003", "\u3000", "\u2028", "\u200b", "\x0b", "\x0c", "\x85", "\r", ""]
+SPACES = [" ", "  ", "   ", " " * 7, " " * 16, " " * 33, "\t", "\t\t", "\u00a0", "\u2003", "\u3000", "\u2028", "\u200b", "\x0b", "\x0c",
+          "\x85", "\r", ""]
 
 
 # Changed by normal forms since Unicode 12: utf8proc 2.8 knows them, tokenizers 0.23 not yet.
-NEW = {0x1715, 0xc3c, 0x1dfa, 0x1734, 0x11070, 0x110c2, 0x1e2ae, *range(0x898, 0x8a0), *range(0x8c8, 0x8d3), *range(0x1ac1, 0x1acf), *range(0x10780, 0x107bb),
+NEW = {0x1715, 0xc3c, 0x1dfa, 0x1734, 0x11070, 0x110c2, 0x1e2ae, *range(0x898, 0x8a0), *range(0x8c8, 0x8d3), *range(0x1ac1, 0x1acf),
+       *range(0x10780, 0x107bb),
        *range(0x1df6, 0x1e00), *range(0x1fbf0, 0x1fbfa), *range(0x10f82, 0x10f86), *range(0x1cf00, 0x1cf47), *range(0xa7c0, 0xa7ff)}
 
 
@@ -55,13 +62,16 @@ def piece(rng, words):
     if kind == 8:
         return "".join(chr(rng.randint(0xac00, 0xd7a3)) for _ in range(rng.randint(1, 9)))
     if kind == 9:
-        return "".join(chr(rng.choice([rng.randint(0x3041, 0x3096), rng.randint(0x30a1, 0x30fa), rng.randint(0x4e00, 0x9fa5)])) for _ in range(rng.randint(1, 12)))
+        return "".join(chr(rng.choice([rng.randint(0x3041, 0x3096), rng.randint(0x30a1, 0x30fa),
+                                       rng.randint(0x4e00, 0x9fa5)])) for _ in range(rng.randint(1, 12)))
     if kind == 10:
-        return "".join(chr(rng.choice([rng.randint(0x621, 0x64a), rng.randint(0x64b, 0x652), rng.randint(0x5d0, 0x5ea)])) for _ in range(rng.randint(1, 9)))
+        return "".join(chr(rng.choice([rng.randint(0x621, 0x64a), rng.randint(0x64b, 0x652),
+                                       rng.randint(0x5d0, 0x5ea)])) for _ in range(rng.randint(1, 9)))
     if kind == 11:
         return "".join(rng.choice(EMOJI) for _ in range(rng.randint(1, 4)))
     if kind == 12:
-        return "".join(rng.choice("aeiouAEIOUncsxyzÅé각") + "".join(chr(rng.randint(0x300, 0x36f)) for _ in range(rng.randint(0, 3))) for _ in range(rng.randint(1, 6)))
+        return "".join(rng.choice("aeiouAEIOUncsxyzÅé각") + "".join(chr(rng.randint(0x300, 0x36f)) for _ in range(rng.randint(0,
+                                                            3))) for _ in range(rng.randint(1, 6)))
     if kind == 13:
         return "".join(chr(c) for c in (rng.choice([*range(1, 9), *range(11, 32), *range(127, 160)]) for _ in range(rng.randint(1, 4))))
     if kind == 14:
@@ -77,7 +87,8 @@ def piece(rng, words):
     if kind == 19:
         return rng.choice("aA.-=한é \"'") * rng.randint(1, 40)
     if kind == 20:
-        return rng.choice(["don't", "I'LL", "we'Ve", "'S", "İstanbul", "ΑΣ", "ſt", "ǅ", "ß", "ﬁ", "Å", "½", "①", "Ⅷ", "क़", "ﷺ", "\ufeff", "\ufffd"])
+        return rng.choice(["don't", "I'LL", "we'Ve", "'S", "İstanbul", "ΑΣ", "ſt", "ǅ", "ß", "ﬁ", "Å", "½", "①", "Ⅷ",
+                           "क़", "ﷺ", "\ufeff", "\ufffd"])
     return rng.choice(words).upper()
 
 
@@ -93,7 +104,8 @@ def corpus(count, seed=11):
             line = bytearray(line)
             for _ in range(rng.randint(1, 4)):
                 at = rng.randint(0, len(line))
-                line[at:at + rng.randint(0, 2)] = rng.choice([b"\xff", b"\xc3", b"\xe2\x96", b"\xed\xa0\x80", b"\xf0\x9f\x98", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\x80"])
+                line[at:at + rng.randint(0, 2)] = rng.choice([b"\xff", b"\xc3", b"\xe2\x96", b"\xed\xa0\x80", b"\xf0\x9f\x98",
+                                                            b"\xc0\x80", b"\xf4\x90\x80\x80", b"\x80"])
             line = bytes(line)
         lines.append(line)
     return lines
@@ -136,18 +148,22 @@ def byte_level_ones(lines, size):
     yield "qwen2", byte_level(sequence([split(QWEN), bare]), lines, size, normalizers.NFC())
     yield "tekken", byte_level(sequence([split(TEKKEN), bare]), lines, size)
     yield "smollm2", byte_level(sequence([pre_tokenizers.Digits(individual_digits=True), plain]), lines, size)
-    yield "nfkc_lower", byte_level(sequence([split(r"\p{L}+", "contiguous"), bare]), lines, size, normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()]))
+    yield "nfkc_lower", byte_level(sequence([split(r"\p{L}+", "contiguous"), bare]), lines, size,
+                                   normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()]))
     yield "behaviors", byte_level(sequence([split("-", "merged_with_previous"), split(r"[.,]", "merged_with_next"), split(r"\s", "removed"),
                                             pre_tokenizers.Split("a", "isolated"), bare]), lines, size, normalizers.NFKD())
 
 
 def metaspace_ones(lines, size):
     """Words of characters with unknown ones, and with a byte for each of them."""
-    for name, prepend, cut in (("metaspace_always", "always", True), ("metaspace_first", "first", False), ("metaspace_never", "never", True)):
+    for name, prepend, cut in (("metaspace_always", "always", True), ("metaspace_first", "first", False),
+                               ("metaspace_never", "never", True)):
         t = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=cut))
         t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend, split=True)
         t.decoder = decoders.Metaspace(prepend_scheme=prepend)
-        t.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=size, special_tokens=["<unk>", "<s>"], show_progress=False, limit_alphabet=300))
+        t.train_from_iterator(lines,
+                              trainers.BpeTrainer(vocab_size=size, special_tokens=["<unk>", "<s>"], show_progress=False,
+                                                  limit_alphabet=300))
         t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend, split=cut)
         t.add_tokens([AddedToken("<tool>", normalized=True)])
         yield name, t
@@ -184,16 +200,20 @@ def sp_train(lines, folder, **options):
     folder.mkdir(parents=True, exist_ok=True)
     text = folder / "train.txt"
     text.write_text("\n".join(lines) + "\n")
-    sentencepiece.SentencePieceTrainer.train(input=str(text), model_prefix=str(folder / "tokenizer"), minloglevel=2, character_coverage=0.98,
+    sentencepiece.SentencePieceTrainer.train(input=str(text), model_prefix=str(folder / "tokenizer"), minloglevel=2,
+                                             character_coverage=0.98,
                                              max_sentence_length=100000, num_threads=1, hard_vocab_limit=False, **options)
     text.unlink()
     (folder / "tokenizer.vocab").unlink()
 
 
 SP_MODELS = [
-    ("sp_bpe_nfkc", dict(model_type="bpe", normalization_rule_name="nmt_nfkc", byte_fallback=True, user_defined_symbols=["<tool>", "  ", "don't", "한국"])),
+    ("sp_bpe_nfkc",
+     dict(model_type="bpe", normalization_rule_name="nmt_nfkc", byte_fallback=True,
+          user_defined_symbols=["<tool>", "  ", "don't", "한국"])),
     ("sp_bpe_unk", dict(model_type="bpe", normalization_rule_name="identity", remove_extra_whitespaces=False, control_symbols=["<mask>"])),
-    ("sp_unigram_nfkc", dict(model_type="unigram", normalization_rule_name="nmt_nfkc_cf", user_defined_symbols=["<tool>", "ing", "▁the"])),
+    ("sp_unigram_nfkc",
+     dict(model_type="unigram", normalization_rule_name="nmt_nfkc_cf", user_defined_symbols=["<tool>", "ing", "▁the"])),
     ("sp_unigram_bytes", dict(model_type="unigram", normalization_rule_name="identity", byte_fallback=True, add_dummy_prefix=False,
                               remove_extra_whitespaces=False)),
 ]
@@ -216,7 +236,8 @@ def slow_llama(folder, legacy):
             # (before an added token that is not special the class keeps the prefix; the tokenizer.json that it is converted to does not)
             return tokens[1:] if len(tokens) > 1 and tokens[0] == "▁" and tokens[1] in self.added_tokens_encoder else tokens
 
-    extra = [AddedToken("<image>", special=True, normalized=False), AddedToken("<mask>", lstrip=True, rstrip=True, special=True, normalized=False)]
+    extra = [AddedToken("<image>", special=True, normalized=False),
+             AddedToken("<mask>", lstrip=True, rstrip=True, special=True, normalized=False)]
     t = Slow(vocab_file=str(folder / "tokenizer.model"), legacy=True, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
              extra_special_tokens=extra)
     t.add_tokens([AddedToken("<tool>", normalized=False)])
@@ -226,7 +247,8 @@ def slow_llama(folder, legacy):
     decoder = {}
     for i, a in t.added_tokens_decoder.items():
         decoder[str(i)] = {k: getattr(a, k) for k in ("content", "lstrip", "normalized", "rstrip", "single_word", "special")}
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", "legacy": legacy, "added_tokens_decoder": decoder}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", "legacy": legacy,
+                                                            "added_tokens_decoder": decoder}))
     return lambda text: t.convert_tokens_to_ids(t.tokenize(text))
 
 
@@ -257,7 +279,8 @@ def all_tokenizers(folder, lines, args):
                 t.save_pretrained(str(folder / name))
                 (folder / name / "vocab.json").unlink()
                 (folder / name / "merges.txt").unlink()
-            yield name, False, True, lambda text, t=t: t.encode(text, add_special_tokens=False), lambda ids, t=t: t.decode(ids, skip_special_tokens=True)
+            yield name, False, True, lambda text, t=t: t.encode(text, add_special_tokens=False), lambda ids, t=t: t.decode(ids,
+                                                            skip_special_tokens=True)
 
 
 def make(args):
@@ -282,7 +305,8 @@ def make(args):
 
 def run(program, folder, name, text, *options):
     start = time.time()
-    out = subprocess.run([program, "tokenize", "--tokenizer", str(folder / name), *options], input=text, stdout=subprocess.PIPE, check=True).stdout
+    out = subprocess.run([program, "tokenize", "--tokenizer", str(folder / name), *options], input=text, stdout=subprocess.PIPE,
+                         check=True).stdout
     return out.decode().split("\n")[:-1], time.time() - start
 
 
@@ -314,7 +338,11 @@ def check(args):
     raise SystemExit(bad > 0)
 
 
-RULES = [("ﬁ", "fi"), ("\u212b", "\u00c5"), ("①", "1"), ("½", "1 2"), ("\u3000", " "), ("\t", " "), ("\u200b", ""), ("Ⅷ", "VIII"), ("A", "a"), ("AB", "xyz")]
+RULES = [("ﬁ", "fi"), ("\u212b", "\u00c5"), ("①", "1"), ("½", "1 2"), ("\u3000", " "), ("\t", " "), ("\u200b", ""), ("Ⅷ", "VIII"),
+         ("A", "a"), ("AB", "xyz")]
+
+
+SPLITS = ["a-a", "a--a", "--a-", "-", "aa---aa-", "a", "---"]
 
 
 def write_golden(name, lines, encode, special):
@@ -329,11 +357,12 @@ def write_golden(name, lines, encode, special):
 
 
 def golden(args):
-    """Small vocabularies, 40 short lines of the corpus, and their ids."""
+    """Small vocabularies, 45 short lines of the corpus, and their ids."""
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
     lines = [line for line in corpus(4000, seed=5) if 10 < len(line) < 70]
-    lines = lines[:34] + [line for line in lines if b"\xff" in line][:3] + ["  İ a  ".encode(), b"", b" ", "ﬁ①½ABA\u200b don't<tool> word words <mask> x".encode()]
+    lines = lines[:34] + [line for line in lines if b"\xff" in line][:3] + ["  İ a  ".encode(), b"", b" ", b"a--b...c,,d -- ..e--",
+                                                            b"-.-,a a  -a", "ﬁ①½ABA\u200b don't<tool> word words <mask> x".encode()]
     (OUT / "lines.txt").write_bytes(b"".join(line + b"\n" for line in lines))
     text = PARAGRAPHS * 3
     small = [line for line in PARAGRAPHS if line.isascii()] * 3 + [PARAGRAPHS[2]]
@@ -345,9 +374,21 @@ def golden(args):
         if name != "metaspace_never":
             write_golden(name, lines, save_json(OUT / name, t), True)
 
+    rows = []  # a vocabulary in which every join of neighbours shows
+    for behavior in ("isolated", "removed", "merged_with_previous", "merged_with_next", "contiguous"):
+        for invert in (False, True):
+            t = Tokenizer(models.BPE({"a": 0, "-": 1, "--": 2, "a-": 3, "-a": 4, "aa": 5},
+                                     [("-", "-"), ("a", "a"), ("a", "-"), ("-", "a")]))
+            t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split("-", behavior, invert),
+                                                       pre_tokenizers.ByteLevel(False, use_regex=False)])
+            t.decoder = decoders.ByteLevel()
+            rows.append({"file": t.to_str(), "ids": [t.encode(text).ids for text in SPLITS]})
+    (OUT / "splits.json").write_text(json.dumps({"texts": SPLITS, "rows": rows}, separators=(",", ":")) + "\n")
+
     t = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    t.train_from_iterator([line.lower() for line in small], trainers.BpeTrainer(vocab_size=420, show_progress=False, end_of_word_suffix="</w>"))
+    t.train_from_iterator([line.lower() for line in small],
+                          trainers.BpeTrainer(vocab_size=420, show_progress=False, end_of_word_suffix="</w>"))
     model = json.loads(t.to_str())["model"]
     folder = OUT / "clip"
     folder.mkdir()
@@ -360,9 +401,13 @@ def golden(args):
 
     rules = OUT / "rules.tsv"
     rules.write_text("".join(" ".join(f"{ord(c):X}" for c in a) + "\t" + " ".join(f"{ord(c):X}" for c in b) + "\n" for a, b in RULES))
-    for name, options in (("sp_bpe", dict(model_type="bpe", normalization_rule_tsv=str(rules), byte_fallback=True, user_defined_symbols=["<tool>", "don't"])),
-                          ("sp_unigram", dict(model_type="unigram", normalization_rule_tsv=str(rules), user_defined_symbols=["<tool>", "ing"])),
-                          ("llama", dict(model_type="bpe", normalization_rule_name="identity", byte_fallback=True, remove_extra_whitespaces=False))):
+    for name, options in (("sp_bpe",
+                           dict(model_type="bpe", normalization_rule_tsv=str(rules), byte_fallback=True,
+                                user_defined_symbols=["<tool>", "don't"])),
+                          ("sp_unigram",
+                           dict(model_type="unigram", normalization_rule_tsv=str(rules), user_defined_symbols=["<tool>", "ing"])),
+                          ("llama",
+                           dict(model_type="bpe", normalization_rule_name="identity", byte_fallback=True, remove_extra_whitespaces=False))):
         sp_train(small, OUT / name, vocab_size=520 if name != "sp_unigram" else 260, **options)
         if name != "llama":
             write_golden(name, lines, sp_ids(OUT / name)[0], False)
