@@ -1,6 +1,9 @@
 #include "train/optimizer.h"
 
 #include <math.h>
+#include <string.h>
+
+#include "kernels/convert.h"
 
 /* 128 MiB: many a step, and each so long that what starting a collective costs (tens of microseconds a hop) does not show. */
 static const int64_t BUCKET = (int64_t)32 << 20;
@@ -124,4 +127,29 @@ void bif_optimizer_step(bif_optimizer *optimizer, bif_comm *comm, double norm, d
                                                     .step = step});
     }
     bif_comm_allgather(comm, params->device, &values);
+}
+
+float bif_optimizer_scalar(void *context, const bif_param *param)
+{
+    const bif_optimizer *optimizer = context;
+    const bif_moments *mine = &optimizer->moments;
+    bif_device *device = optimizer->params->device;
+    const bif_tensor first = bif_tensor1(param->value.data, param->value.dtype, 1);
+    float value = 0.0f;
+    bif_copy_out_f32(device, &value, &first);
+    if (mine->low == NULL || !param->trainable) {
+        return value;
+    }
+    double low = 0.0; /* the owner's; nothing from the others */
+    if (param->offset >= mine->offset && param->offset < mine->offset + mine->count) {
+        uint16_t half = 0;
+        device->copy_out(device, &half, mine->low + (param->offset - mine->offset), sizeof half);
+        low = (double)(int16_t)half;
+    }
+    bif_comm_sum_f64(optimizer->comm, &low, 1);
+    uint32_t bits = 0;
+    memcpy(&bits, &value, sizeof bits);
+    bits += (uint32_t)(int32_t)low;
+    memcpy(&value, &bits, sizeof bits);
+    return value;
 }

@@ -31,3 +31,6 @@ double bif_optimizer_reduce(bif_optimizer *optimizer, bif_comm *comm);
 /* Collective, after reduce. Clips to clip_norm (0 = off), updates this rank's part with rate lr = param->lr * schedule, gathers the new
  * values on all ranks. step counts from 1. */
 void bif_optimizer_step(bif_optimizer *optimizer, bif_comm *comm, double norm, double schedule, int64_t step);
+/* Collective (for a trainable bf16 row). The exact f32 master of a row's first element: a temperature rounded to bf16 would move in steps of 1.6 %. A
+ * bif_params_hook: the context is the optimizer. */
+float bif_optimizer_scalar(void *context, const bif_param *param);

@@ -28,13 +28,15 @@ typedef enum {
     BIF_INIT_CONSTANT = 4, /* scale */
 } bif_init;
 
+typedef struct bif_param bif_param;
 /* Called by a backward whenever the gradients of the flat space from `offset` to its end are final; reached NULL = nobody wants to know. */
 typedef struct {
     void (*reached)(void *context, int64_t offset);
+    float (*scalar)(void *context, const bif_param *param); /* the exact value of a scalar row (bif_optimizer_scalar); NULL = as it is stored */
     void *context;
 } bif_params_hook;
 
-typedef struct {
+struct bif_param {
     char name[160]; /* Hugging Face name */
     bif_tensor value, grad;
     bif_group group;
@@ -47,7 +49,7 @@ typedef struct {
     int64_t offset; /* first element in the flat space (trainable) or in the frozen buffer */
     double lr;      /* learning-rate factor's base: the group's rate, set by the trainer */
     float min, max; /* the optimiser keeps the value within; -INFINITY, INFINITY: no limit */
-} bif_param;
+};
 
 typedef struct {
     bif_param *items;

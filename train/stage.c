@@ -85,6 +85,9 @@ static float scalar_out(bif_device *device, const bif_param *param)
 {
     float value = 0.0f;
     if (param != NULL) {
+        if (param->hook->scalar != NULL) {
+            return param->hook->scalar(param->hook->context, param);
+        }
         bif_copy_out_f32(device, &value, &param->value);
     }
     return value;

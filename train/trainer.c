@@ -236,6 +236,7 @@ static bif_status open_model(trainer *t)
     }
     BIF_TRY(bif_optimizer_new(&t->optimizer, run->params, c, t->comm));
     run->params->hook->context = &t->optimizer;
+    run->params->hook->scalar = bif_optimizer_scalar;
     run->reached = bif_comm_overlaps(t->comm) ? bif_optimizer_reached : NULL;
     bif_info("device: %s, %s; %d rank(s), %d on this node; seed %lld", run->device->name, bif_precision_name(run->params->dtype), t->world,
              bif_comm_local_ranks(t->comm), (long long)c->seed);

@@ -104,6 +104,10 @@ Test(optimizer, masters_of_bf16_values_are_exact)
         rests += low[i] != 0;
     }
     cr_expect_gt(rests, flat / 2);
+    for (int64_t i = 0; i < halves.model.params.count; i++) {
+        const bif_param *row = &halves.model.params.items[i];
+        cr_assert_eq(bif_optimizer_scalar(&halves.optimizer, row), values[row->offset], "%s", row->name);
+    }
     const bif_param *limited = bif_params_find(&whole.model.params, "model.norm.weight");
     const float *norm = limited->value.data;
     int64_t at_limit = 0;
