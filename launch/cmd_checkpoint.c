@@ -133,19 +133,17 @@ static bif_status list_files(const char *folder, const char *below, json_t *out)
 static void add_tokenizer(const bif_folder *f, json_t *root)
 {
     bif_tokenizer *tokenizer = NULL;
-    char *path = bif_path_join(f->path, "tokenizer.json"), *piece = bif_path_join(f->path, "tokenizer.model");
-    if (bif_exists(path)) {
-        const bif_status st = bif_tokenizer_load(path, &tokenizer);
-        json_object_set_new(root, "tokenizer",
-                            st == BIF_OK ? json_sprintf("tokenizer.json, %lld tokens", (long long)bif_tokenizer_vocab(tokenizer))
-                                         : json_sprintf("tokenizer.json cannot be used: %s", bif_error_message()));
+    char *path = bif_tokenizer_in(f->path);
+    json_t *text = json_null();
+    if (path != NULL) {
+        text = bif_tokenizer_load(path, &tokenizer) == BIF_OK
+                   ? json_sprintf("%s, %lld tokens", bif_path_base(path), (long long)bif_tokenizer_vocab(tokenizer))
+                   : json_sprintf("%s cannot be used: %s", bif_path_base(path), bif_error_message());
         bif_error_clear();
-    } else {
-        json_object_set_new(root, "tokenizer", bif_exists(piece) ? json_string("tokenizer.model (SentencePiece)") : json_null());
     }
+    json_object_set_new(root, "tokenizer", text);
     bif_tokenizer_free(tokenizer);
     free(path);
-    free(piece);
 }
 
 static bif_status add_state(const bif_folder *f, json_t *root)
@@ -296,9 +294,9 @@ static bif_status verify_one(const char *path, bool no_scan)
     bif_status st = BIF_OK;
     bif_folder folder = {0};
     struct stat info;
-    char *manifest = bif_path_join(path, "MANIFEST.json"), *config = bif_path_join(path, "config.json");
+    char *manifest = bif_path_join(path, "MANIFEST.json");
     const bool listed = bif_exists(manifest);
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode) && !bif_exists(config) && !listed) {
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode) && !bif_hf_is_folder(path) && !listed) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s holds no config.json; of a run's folder name the step_* folders", path));
     }
     if (listed) {
@@ -318,7 +316,6 @@ static bif_status verify_one(const char *path, bool no_scan)
 done:
     bif_folder_close(&folder);
     free(manifest);
-    free(config);
     return st;
 }
 

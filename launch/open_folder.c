@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "base/file.h"
 #include "train/checkpoint.h"
 #include "train/hf_folder.h"
 
@@ -11,9 +10,7 @@
 bif_status bif_folder_resolve(const char *path, char **out)
 {
     struct stat info;
-    char *config = bif_path_join(path, "config.json");
-    const bool is_run = stat(path, &info) == 0 && S_ISDIR(info.st_mode) && !bif_exists(config);
-    free(config);
+    const bool is_run = stat(path, &info) == 0 && S_ISDIR(info.st_mode) && !bif_hf_is_folder(path);
     *out = NULL;
     const bif_status st = is_run ? bif_checkpoint_newest(path, out) : BIF_OK;
     if (st == BIF_OK && *out == NULL) {

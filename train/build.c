@@ -14,11 +14,10 @@
 bif_status bif_resolve_model(bif_comm *comm, const char *key, const char *path, char **out)
 {
     bif_status st = BIF_OK;
-    char *config = bif_path_join(path, "config.json"), *manifest = bif_path_join(path, "MANIFEST.json");
+    char *manifest = bif_path_join(path, "MANIFEST.json");
     /* Rank 0 looks for all: what follows is collective, and on a network file system the ranks need not see the same. */
-    double folder = bif_comm_rank(comm) == 0 && bif_exists(config);
+    double folder = bif_comm_rank(comm) == 0 && bif_hf_is_folder(path);
     const bool listed = bif_exists(manifest);
-    free(config);
     free(manifest);
     *out = NULL;
     bif_comm_sum_f64(comm, &folder, 1);

@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "train/model.h"
+#include "train/open_clip.h"
 
 #define CONFIG_CAP ((size_t)4 << 20)
 
@@ -391,6 +391,29 @@ done:
     return st;
 }
 
+/* FOLDER's config.json, or open_clip's where there is only that. */
+static bif_status load(const char *folder, char **path, json_t **root)
+{
+    *path = bif_path_join(folder, "config.json");
+    char *other = bif_path_join(folder, "open_clip_config.json");
+    if (!bif_exists(*path) && bif_exists(other)) {
+        free(*path);
+        *path = other;
+        other = NULL;
+    }
+    free(other);
+    return bif_json_load_file(*path, CONFIG_CAP, root);
+}
+
+bool bif_hf_is_folder(const char *folder)
+{
+    char *config = bif_path_join(folder, "config.json"), *other = bif_path_join(folder, "open_clip_config.json");
+    const bool is = bif_exists(config) || bif_exists(other);
+    free(config);
+    free(other);
+    return is;
+}
+
 /* FOLDER/mm_vision_tower, or NULL when there is no such folder. Nothing outside FOLDER is looked at. */
 static char *tower_below(const char *folder, const json_t *root)
 {
@@ -398,12 +421,11 @@ static char *tower_below(const char *folder, const json_t *root)
     if (name == NULL || name[0] == '\0' || name[0] == '/' || name[0] == '.' || strstr(name, "..") != NULL) {
         return NULL;
     }
-    char *tower = bif_path_join(folder, name), *config = bif_path_join(tower, "config.json");
-    if (!bif_exists(config)) {
+    char *tower = bif_path_join(folder, name);
+    if (!bif_hf_is_folder(tower)) {
         free(tower);
         tower = NULL;
     }
-    free(config);
     return tower;
 }
 
@@ -414,8 +436,8 @@ static bif_status read_tower(const char *tower, bif_vit_config *out)
     bif_status st = BIF_OK;
     json_t *root = NULL;
     bif_model_config config = {0};
-    char *path = bif_path_join(tower, "config.json");
-    BIF_TRY(bif_json_load_file(path, CONFIG_CAP, &root));
+    char *path = NULL;
+    BIF_TRY(load(tower, &path, &root));
     BIF_TRY(read_root(path, root, NULL, &config));
     if (config.vit.hidden == 0) {
         st = bif_fail(BIF_ERR_CONFIG, "%s has no vision tower", tower);
@@ -470,6 +492,9 @@ static bif_status read_root(const char *where, const json_t *root, const char *t
     bif_status st = BIF_OK;
     const char *type = "", *architecture = NULL;
     const json_t *list = json_object_get(root, "architectures");
+    if (json_object_get(root, "model_cfg") != NULL) {
+        return bif_open_clip_config(where, root, out);
+    }
     BIF_TRY(bif_json_string(where, root, "model_type", false, &type));
     if (json_is_array(list) && json_array_size(list) > 0) {
         architecture = json_string_value(json_array_get(list, 0));
@@ -528,9 +553,8 @@ bif_status bif_hf_config_read_with(const char *folder, const char *tower, bif_mo
     bif_status st = BIF_OK;
     json_t *root = NULL;
     bif_model_config config = {.feature_layer = -2, .image_token = -1, .pad_token = -1};
-    char *path = bif_path_join(folder, "config.json");
-    char *below = NULL;
-    BIF_TRY(bif_json_load_file(path, CONFIG_CAP, &root));
+    char *path = NULL, *below = NULL;
+    BIF_TRY(load(folder, &path, &root));
     below = tower == NULL ? tower_below(folder, root) : bif_strdup(tower);
     BIF_TRY(read_root(path, root, below, &config));
     if (tower != NULL && config.kind == BIF_MODEL_LLAVA) {
@@ -561,8 +585,8 @@ bif_status bif_hf_config_read(const char *folder, bif_model_config *out)
 char *bif_hf_tower_below(const char *folder)
 {
     json_t *root = NULL;
-    char *path = bif_path_join(folder, "config.json"), *below = NULL;
-    if (bif_exists(path) && bif_json_load_file(path, CONFIG_CAP, &root) == BIF_OK) {
+    char *path = NULL, *below = NULL;
+    if (bif_hf_is_folder(folder) && load(folder, &path, &root) == BIF_OK) {
         below = tower_below(folder, root);
     }
     bif_error_clear();

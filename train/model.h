@@ -78,6 +78,7 @@ bif_status bif_model_check(const bif_model_config *config, const char *where);
  * - The projector "mlp2x_gelu" is the one transformers knows. For others the file also says "bifocal_projector": "linear" or "mlpNx_gelu",
  *   and transformers cannot open the folder; likewise "bifocal_logit_bias": true for CLIP with a bias, which transformers ignores. */
 bif_status bif_hf_config_read(const char *folder, bif_model_config *out);
+bool bif_hf_is_folder(const char *folder); /* it holds config.json, or open_clip_config.json, which is read where there is only that */
 /* The same with the vision tower of another folder, for a LLaVA; tower may be NULL. */
 bif_status bif_hf_config_read_with(const char *folder, const char *tower, bif_model_config *out);
 /* The folder of the vision tower within a folder in the layout of LLaVA's authors (malloc'ed), or NULL. */

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "kernels/convert.h"
+#include "train/open_clip.h"
 #include "train/safetensors_parts.h"
 #include "train/torch_zip.h"
 
@@ -88,6 +89,11 @@ bif_status bif_safetensors_merge(bif_safetensors *set, bif_safetensors *from, co
     memcpy(set->files + set->file_count, from->files, from->file_count * sizeof(*from->files));
     set->file_count += from->file_count;
     from->file_count = 0;
+    set->owned = bif_realloc(set->owned, set->owned_count + from->owned_count + 1, sizeof(*set->owned));
+    for (size_t i = 0; i < from->owned_count; i++) {
+        set->owned[set->owned_count++] = from->owned[i];
+    }
+    from->owned_count = 0;
     bif_safetensors_close(from);
     return build_lookup(set);
 }
@@ -162,7 +168,8 @@ bif_status bif_safetensors_open(const char *path, bif_safetensors **out)
         const char *name;
         bool index;
     } names[] = {{"model.safetensors", false}, {"model.safetensors.index.json", true}, {"pytorch_model.bin", false},
-                 {"pytorch_model.bin.index.json", true}, {"mm_projector.bin", false}};
+                 {"pytorch_model.bin.index.json", true}, {"mm_projector.bin", false},
+                 {"open_clip_model.safetensors", false}, {"open_clip_pytorch_model.bin", false}};
     bif_status st = BIF_OK;
     bif_safetensors *set = bif_calloc(1, sizeof(*set));
     struct stat info;
@@ -183,6 +190,8 @@ bif_status bif_safetensors_open(const char *path, bif_safetensors **out)
         free(file);
         BIF_TRY(st);
     }
+    BIF_TRY(bif_open_clip_names(set));
+    BIF_TRY(build_lookup(set));
     if (set->file_count == 0) {
         st = bif_fail(BIF_ERR_DATA, "%s: no model.safetensors and no model.safetensors.index.json, nor what torch.save would write", path);
         goto done;
@@ -206,6 +215,10 @@ void bif_safetensors_close(bif_safetensors *st)
         munmap(st->files[i].map, st->files[i].size);
         free(st->files[i].path);
     }
+    for (size_t i = 0; i < st->owned_count; i++) {
+        free(st->owned[i]);
+    }
+    free(st->owned);
     free(st->entries);
     free(st->files);
     free(st->by_name);

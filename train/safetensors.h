@@ -16,7 +16,8 @@ typedef struct {
 
 typedef struct bif_safetensors bif_safetensors;
 
-/* One file, or a folder with model.safetensors or model.safetensors.index.json, else pytorch_model.bin or its index, else mm_projector.bin.
+/* One file, or a folder with model.safetensors or model.safetensors.index.json, else pytorch_model.bin or its index, else mm_projector.bin, else
+ * open_clip_model.safetensors or open_clip_pytorch_model.bin. A CLIP in OpenAI's names gets those of Hugging Face (train/open_clip.h).
  * Shard names must be base names; a tensor that the index puts into another file than it is in, or that two files hold, is refused by name.
  * Memory-mapped. Files of torch.save are read without running anything in them (train/torch_zip.h).
  * BIF_ERR_DATA: not such a file; BIF_ERR_IO: cannot be read. */

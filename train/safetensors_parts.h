@@ -19,6 +19,8 @@ struct bif_safetensors {
     bif_st_entry *entries;
     size_t count;
     const bif_st_entry **by_name; /* sorted */
+    void **owned;                 /* memory that entries point to besides the files */
+    size_t owned_count;
     json_t *metadata;             /* of the first file; owned; may be NULL */
 };
 

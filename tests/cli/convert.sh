@@ -25,6 +25,13 @@ cmp -s old/model.safetensors new/model.safetensors || fail "two sources of the s
 [ "$(jq -r .vision_feature_layer native/config.json)" = -2 ] || fail "the feature layer of an import"
 for folder in old new native; do run checkpoint verify $folder >/dev/null || fail "$folder is not good"; done
 
+# CLIP in OpenAI's and open_clip's names: imported, and as the tower of a LLaVA.
+convert import "$layouts/clip_open" clip; same "$layouts/clip_hf" clip
+[ "$(jq -r '[.architectures[0], .vision_config.hidden_act, .vision_config.num_attention_heads, .text_config.eos_token_id, .bifocal_image_fit] | map(tostring) | join(" ")' clip/config.json)" = "CLIPModel quick_gelu 2 23 crop" ] || { cat clip/config.json; fail "config.json of a CLIP"; }
+convert import --tower "$layouts/clip_open" old towered; convert import --tower "$layouts/clip_hf" old towered2
+cmp -s towered/model.safetensors towered2/model.safetensors || fail "a tower in OpenAI's names is another"
+run checkpoint verify towered clip >/dev/null || fail "towered or clip is not good"
+
 # Out to every layout and in again.
 for format in hf-old hf llava; do
   convert export --format $format old "out-$format"; same old "out-$format"
