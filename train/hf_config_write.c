@@ -111,7 +111,7 @@ static void llava_object(json_t *o, const bif_model_config *c)
     put(o, "model_type", json_string("llava"));
     put(o, "text_config", text);
     put(o, "vision_config", vit_object(&c->vit, 0));
-    put(o, "image_token_index", token(c->image_token));
+    put(o, "image_token_index", json_integer(c->image_token)); /* -1 = none; transformers refuses null */
     put(o, "image_seq_length", json_integer(bif_tokens_per_image(c)));
     put(o, "pad_token_id", token(c->pad_token));
     put(o, "projector_hidden_act", json_string("gelu"));
@@ -210,7 +210,7 @@ bif_status bif_hf_config_write_native(const char *folder, const bif_model_config
     put(o, "use_mm_proj", json_true());
     put(o, "image_aspect_ratio", strcmp(config->image_fit, "pad") == 0 ? json_string("pad") : json_null());
     put(o, "pad_token_id", token(config->pad_token));
-    put(o, "image_token_index", token(config->image_token));
+    put(o, "image_token_index", json_integer(config->image_token));
     put_habits(o, config);
     return save(folder, o, "LlavaLlamaForCausalLM", dtype);
 }

@@ -25,6 +25,12 @@ cmp -s old/model.safetensors new/model.safetensors || fail "two sources of the s
 [ "$(jq -r .vision_feature_layer native/config.json)" = -2 ] || fail "the feature layer of an import"
 for folder in old new native; do run checkpoint verify $folder >/dev/null || fail "$folder is not good"; done
 
+# Without a token for pictures there is a warning, and the number that says so.
+run import --tower "$layouts/tower" "$layouts/native" blind >convert.log 2>&1 || { cat convert.log; fail "no token for pictures"; }
+says 'names no token for pictures' convert.log
+[ "$(jq .image_token_index blind/config.json)" = -1 ] || fail "the token of a model without one"
+convert import --image-token 20 blind seeing; cmp -s seeing/config.json native/config.json || fail "the token afterwards"
+
 # CLIP in OpenAI's and open_clip's names: imported, and as the tower of a LLaVA.
 convert import "$layouts/clip_open" clip; same "$layouts/clip_hf" clip
 [ "$(jq -r '[.architectures[0], .vision_config.hidden_act, .vision_config.num_attention_heads, .text_config.eos_token_id, .bifocal_image_fit] | map(tostring) | join(" ")' clip/config.json)" = "CLIPModel quick_gelu 2 23 crop" ] || { cat clip/config.json; fail "config.json of a CLIP"; }

@@ -46,6 +46,11 @@ LAUNCH=$two from_hf 65 'hf: no tensor for & looked for as model.norm.weight & gi
 copy out/lm
 sed -i 's/"intermediate_size": *64/"intermediate_size": 48/' hf/config.json
 from_hf 65 'hf/model.safetensors & gate_proj.weight & 64 & 48'
+stage1=${BIFOCAL_TESTS:?folder of the tests}/golden/layouts/stage1/mm_projector.bin
+for LAUNCH in '' "$two"; do
+  refused 65 'mm_projector.bin: tensor model.mm_projector.0.weight is bf16 [16, 16], the model needs f32 [32, 32]' train pretrain.yaml --set model.projector="$stage1"
+done
+LAUNCH=
 copy out/lm
 truncate -s -100 hf/model.safetensors
 from_hf 65 'hf/model.safetensors'

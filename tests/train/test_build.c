@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,9 +104,22 @@ Test(build, a_whole_and_its_parts)
         const bif_tensor *a = &whole.params.items[i].value, *b = &parts.params.items[i].value;
         cr_expect_eq(memcmp(a->data, b->data, bif_bytes(a)), 0, "%s", whole.params.items[i].name);
     }
+    bif_vlm_free(&parts);
+    /* golden/layouts/stage1 is the same projector in bf16, by torch.save. */
+    char *projector = bif_format("%s/golden/layouts/stage1/mm_projector.bin", getenv("BIFOCAL_TESTS"));
+    const bif_model_paths three = {.encoder = folders[2], .projector = projector};
+    cr_assert_eq(bif_build_vlm(&config, &three, &model, 1, device, &parts), BIF_OK, "%s", bif_error_message());
+    for (int64_t i = 0; i < whole.params.count; i++) {
+        const bif_param *row = &whole.params.items[i];
+        const float *a = row->value.data, *b = parts.params.items[i].value.data;
+        for (int64_t k = 0; row->group == BIF_GROUP_PROJECTOR && k < bif_numel(&row->value); k++) {
+            cr_expect(fabsf(a[k] - b[k]) <= 0.004f * fabsf(a[k]), "%s", row->name);
+        }
+    }
     bif_vlm_free(&whole);
     bif_vlm_free(&parts);
     bif_device_close(device);
+    free(projector);
     for (size_t i = 0; i < 3; i++) {
         free(folders[i]);
     }
