@@ -242,6 +242,18 @@ static int bif_cuda_count(void)
 }
 #endif
 
+/* cuda:N with at most four digits; the number follows the prefix. */
+static bool names_a_gpu(const char *name)
+{
+    const size_t digits = strncmp(name, "cuda:", 5) == 0 ? strspn(name + 5, "0123456789") : 0;
+    return digits >= 1 && digits <= 4 && name[5 + digits] == '\0';
+}
+
+bool bif_device_name_ok(const char *name)
+{
+    return strcmp(name, "cpu") == 0 || strcmp(name, "cuda") == 0 || strcmp(name, "auto") == 0 || names_a_gpu(name);
+}
+
 static bif_status open_by_name(const char *name, int threads, bif_device **out)
 {
     if (strcmp(name, "cpu") == 0) {
@@ -260,8 +272,7 @@ static bif_status open_by_name(const char *name, int threads, bif_device **out)
     if (strcmp(name, "cuda") == 0) {
         return bif_device_open_cuda(-1, out);
     }
-    size_t digits = strncmp(name, "cuda:", 5) == 0 ? strspn(name + 5, "0123456789") : 0;
-    if (digits >= 1 && digits <= 4 && name[5 + digits] == '\0') {
+    if (names_a_gpu(name)) {
         return bif_device_open_cuda(atoi(name + 5), out);
     }
     return bif_fail(BIF_ERR_USAGE, "device '%s' is not one of cpu, cuda, cuda:N, auto", name);

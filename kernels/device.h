@@ -48,6 +48,7 @@ struct bif_device {
 
 /* name: "cpu", "cuda", "cuda:N" or "auto" (cuda when built in and a usable GPU is there, else cpu). threads: CPU threads an op
  * may use, 0 = OMP_NUM_THREADS or the cores this process may run on. A missing GPU is BIF_ERR_USAGE with what to do. */
+bool bif_device_name_ok(const char *name); /* is it one of these? */
 bif_status bif_device_open(const char *name, int threads, bif_device **out);
 void bif_device_close(bif_device *device); /* NULL is allowed */
 int bif_device_gpus(void);                 /* GPUs that "cuda:N" may name; 0 without a driver or in a build without CUDA */

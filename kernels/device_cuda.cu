@@ -192,7 +192,10 @@ bif_status bif_device_open_cuda(int index, bif_device **out)
     cudaError_t result = cudaGetDeviceCount(&count);
     if (result != cudaSuccess || count == 0) {
         (void)cudaGetLastError();
-        return bif_fail(BIF_ERR_USAGE, "no usable GPU (%s); use device: cpu", result == cudaSuccess ? "none is visible" : cudaGetErrorString(result));
+        return bif_fail(BIF_ERR_USAGE, "no usable GPU: %s; use device: cpu (--device cpu)",
+                        result == cudaSuccess || result == cudaErrorNoDevice ? "none is visible"
+                        : result == cudaErrorInsufficientDriver              ? "there is no NVIDIA driver, or one older than this build's CUDA"
+                                                                             : cudaGetErrorString(result));
     }
     if (index >= count) {
         return bif_fail(BIF_ERR_USAGE, "cuda:%d does not exist, this machine shows %d GPU%s; use cuda:0 to cuda:%d", index, count,

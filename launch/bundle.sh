@@ -42,4 +42,5 @@ printf '#!/usr/bin/env bash\n. "$(dirname "$0")/env.sh"\nexec bifocal "$@"\n' >"
 chmod +x "$work/run" "$work/bifocal"
 mv -T "$work" "$out"
 trap - EXIT
+[ -n "$cuda" ] || ! ldd "$out/bin/bifocal" | grep -q libcublasLt || echo "CUDA's libraries stayed behind (--with-cuda brings them): the other machine needs a CUDA toolkit of this version"
 echo "bundled $(ls "$out/bin" | wc -l) programs and $(ls "$out/lib" | wc -l) libraries, $(du -sm "$out" | cut -f1) MiB: $out"

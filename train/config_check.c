@@ -45,6 +45,7 @@ static void set_defaults(bif_config *config, const bool *given)
     DEFAULT("model.train_encoder", model.train_encoder, clip);
     DEFAULT("model.train_projector", model.train_projector, finetune || config->stage == BIF_STAGE_PRETRAIN);
     DEFAULT("model.train_decoder", model.train_decoder, finetune || lm);
+    text_default(&config->device, false, "cpu"); /* also when it is given empty */
     text_default(&config->data.template_, is_given(given, "data.template"), finetune ? "vicuna_v1" : "plain");
     const int64_t positions = config->model.llama.hidden == 0 ? 0 : config->model.llama.positions < 2048 ? config->model.llama.positions : 2048;
     DEFAULT("data.max_tokens", data.max_tokens, clip ? config->model.text.positions : positions);
@@ -149,6 +150,9 @@ void bif_config_finish(bif_config *config, const bool *given, const char *where,
     }
     set_defaults(config, given);
     check_model(&c);
+    if (!bif_device_name_ok(config->device)) {
+        bif_errors_add(errors, bif_format("%s: device is '%s'; it must be cpu, cuda, cuda:N or auto", where, config->device));
+    }
     if (config->precision == BIF_PRECISION_BF16 && strcmp(config->device, "cpu") == 0) {
         complain(&c, "precision is bf16, but the CPU device computes in fp32; set precision: auto (or fp32), or device: cuda");
     }

@@ -25,7 +25,7 @@ const bif_key bif_keys[] = {
          "lm: a decoder on text; clip: a pair of towers; pretrain: LLaVA's projector; finetune: projector and decoder"),
     MUST("output", BIF_KEY_STRING, output, 0, 0, NULL, false, "folder of the run: checkpoints, log, metrics, resolved recipe"),
     I64("seed", seed, 0, 9007199254740992.0, "42", true, "of initial values and of the order of samples"),
-    TEXT("device", device, NULL, "cpu", false, "cpu, cuda, cuda:N or auto"),
+    TEXT("device", device, NULL, "cpu", false, "cpu, cuda (of several ranks on a node each its own GPU), cuda:N, or auto: a usable GPU, else cpu"),
     I64("threads", threads, 0, 4096, "0", false, "CPU threads of an op; 0 = the cores of the process divided by the ranks of the node"),
     CHOICE("precision", precision, "auto|fp32|bf16", "auto",
            "of weights and activations; auto = bf16 on CUDA, fp32 on the CPU; gradients and optimiser are fp32; a run keeps what it began in"),

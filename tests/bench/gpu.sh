@@ -8,6 +8,9 @@ source=$(cd "$(dirname "$0")/../.." && pwd)
 folder=$(cd "${1:?usage: gpu.sh FOLDER [PART...]}" && pwd) || exit 64
 shift
 parts=${*:-checks ops steps transformers}
+for part in $parts; do
+  case $part in checks | sanitize | ops | steps | transformers) ;; *) echo "gpu.sh: no part '$part'; they are checks sanitize ops steps transformers" >&2; exit 64 ;; esac
+done
 if [ -f "$folder/env.sh" ]; then . "$folder/env.sh"; bin=$folder/bin; tests=$folder/bin; else bin=$folder; tests=$folder/tests; fi
 export BIFOCAL_PROGRAM=$bin/bifocal BIFOCAL_TOOLS=$tests BIFOCAL_TESTS=$source/tests OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 wanted() { [[ " $parts " == *" $1 "* ]]; }
@@ -33,7 +36,7 @@ if wanted checks; then
   check "stages beside the CPU" bash "$source/tests/device/stages.sh"
   echo "checks: $passed passed, $failed failed, $skipped skipped"
   [ $failed -eq 0 ] || exit 1
-  [ $passed -gt 0 ] || exit 77
+  [ $passed -gt 0 ] || { echo "no usable GPU here: nothing was checked or timed"; exit 77; }
 fi
 if wanted sanitize; then
   command -v compute-sanitizer >/dev/null || { echo "sanitize: compute-sanitizer is not on the PATH"; exit 1; }

@@ -31,6 +31,8 @@ refused 78 'data.tokenizer & NO_SUCH_VARIABLE' train lm.yaml --set 'data.tokeniz
 refused 78 'batch.micro_tokens is smaller than data.max_tokens' train lm.yaml --set batch.micro_tokens=8
 refused 78 'train.epochs' train lm.yaml --set train.epochs=3
 refused 78 'precision is bf16, but the CPU device computes in fp32; set precision: auto' train lm.yaml --set precision=bf16
+refused 78 "device is 'gpu'; it must be cpu, cuda, cuda:N or auto" train lm.yaml --set device=gpu
+run train lm.yaml --check --set device= >empty.log 2>&1 && grep -q 'device: "cpu"' empty.log || { cat empty.log; fail "an empty device is not the default"; }
 absent 'out*' # none of these began a run
 # What only the files can tell. The key that named them stands in the message.
 refused 74 'data.tokenizer: & no-such.json & check the path' train lm.yaml --set data.tokenizer=no-such.json
