@@ -78,8 +78,8 @@ static void mirror(uint8_t *pixels, int64_t size)
     }
 }
 
-bif_status bif_augment_run(const bif_augment *augment, uint64_t seed, uint64_t index, const bif_preprocess *preprocess, const bif_image *image,
-                           uint8_t *out)
+bif_status bif_augment_run(const bif_augment *augment, uint64_t seed, uint64_t index, const bif_preprocess *preprocess,
+                           const bif_image *image, uint8_t *out)
 {
     bif_status st = BIF_OK;
     const int64_t s = preprocess->size;
@@ -88,9 +88,17 @@ bif_status bif_augment_run(const bif_augment *augment, uint64_t seed, uint64_t i
     }
     const bif_view view = bif_augment_view(augment, seed, index, image->width, image->height);
     if (augment->scale > 0.0) {
-        bif_resize_window(&(bif_resize_job){.rgb = image->rgb + 3 * (view.y * image->width + view.x), .stride = 3 * image->width, .width = view.w,
-                                            .height = view.h, .canvas_width = view.w, .canvas_height = view.h, .out_width = s, .out_height = s,
-                                            .w = s, .h = s}, out);
+        bif_resize_window(&(bif_resize_job){.rgb = image->rgb + 3 * (view.y * image->width + view.x),
+                                            .stride = 3 * image->width,
+                                            .width = view.w,
+                                            .height = view.h,
+                                            .canvas_width = view.w,
+                                            .canvas_height = view.h,
+                                            .out_width = s,
+                                            .out_height = s,
+                                            .w = s,
+                                            .h = s},
+                          out);
     }
     if (view.flip) {
         mirror(out, s);

@@ -5,7 +5,8 @@
 
 #include "data/loader_parts.h"
 
-/* Keeps a copy of the head and the pixels if there is room. Two workers may decode one picture at the same time: the second copy is dropped. */
+/* Keeps a copy of the head and the pixels if there is room. Two workers may decode one picture at the same time: the second copy is
+ * dropped. */
 static void keep(bif_loader *loader, int64_t image, const void *head, size_t before, const uint8_t *rgb, size_t pixels)
 {
     const size_t size = before + pixels;

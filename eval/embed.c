@@ -51,7 +51,8 @@ done:
 static bif_status add_image(embedder *e, const bif_embed_item *item)
 {
     const int64_t side = e->session->model.vit.image;
-    const bif_status st = bif_session_image(e->session, e->root_fd, e->root, item->value, e->batch->pixels + e->batch->images * 3 * side * side);
+    const bif_status st =
+        bif_session_image(e->session, e->root_fd, e->root, item->value, e->batch->pixels + e->batch->images * 3 * side * side);
     e->batch->images++;
     return st == BIF_OK ? st : bif_fail_context(st, "%s", item->where);
 }
@@ -121,15 +122,16 @@ static bif_status embed(embedder *e, bif_comm *comm, int64_t batch, const bif_em
     return st;
 }
 
-bif_status bif_embed_images(bif_session *session, bif_comm *comm, const char *root, int64_t batch, const bif_embed_item *items, int64_t count,
-                            float *out)
+bif_status bif_embed_images(bif_session *session, bif_comm *comm, const char *root, int64_t batch, const bif_embed_item *items,
+                            int64_t count, float *out)
 {
     embedder e = {.session = session, .root = root, .root_fd = -1,
                   .limits = {.tokens = 1, .sequences = 1, .images = batch, .image_size = session->model.vit.image}};
     return embed(&e, comm, batch, items, count, out);
 }
 
-bif_status bif_embed_texts(bif_session *session, bif_comm *comm, int64_t batch, bool cut, const bif_embed_item *items, int64_t count, float *out)
+bif_status bif_embed_texts(bif_session *session, bif_comm *comm, int64_t batch, bool cut, const bif_embed_item *items, int64_t count,
+                           float *out)
 {
     embedder e = {.session = session, .root_fd = -1, .cut = cut,
                   .limits = {.tokens = batch * session->model.text.positions, .sequences = batch}};

@@ -10,10 +10,11 @@ typedef struct {
 } bif_embed_item;
 
 /* out f32 [count, E] on every rank, rows of length 1 in the order of the items. batch: items at a time. */
-bif_status bif_embed_images(bif_session *session, bif_comm *comm, const char *root, int64_t batch, const bif_embed_item *items, int64_t count,
-                            float *out);
+bif_status bif_embed_images(bif_session *session, bif_comm *comm, const char *root, int64_t batch, const bif_embed_item *items,
+                            int64_t count, float *out);
 /* cut: a text too long for the tower loses its end, as in training (else BIF_ERR_DATA). */
-bif_status bif_embed_texts(bif_session *session, bif_comm *comm, int64_t batch, bool cut, const bif_embed_item *items, int64_t count, float *out);
+bif_status bif_embed_texts(bif_session *session, bif_comm *comm, int64_t batch, bool cut, const bif_embed_item *items, int64_t count,
+                           float *out);
 
 /* Calls row(context, i, scores) on one rank for every i < rows: scores[j] = a_i . b_j + bias[j], j < columns. a [rows, width], b [columns,
  * width], bias [columns] or NULL, all on the host and the same on every rank. */

@@ -26,7 +26,8 @@ void bif_lines_free(bif_lines *lines)
     *lines = (bif_lines){0};
 }
 
-static bif_status read_label(const bif_jsonl_line *line, const bif_lines *classes, const json_t *numbers, bif_embed_item *item, int32_t *label)
+static bif_status read_label(const bif_jsonl_line *line, const bif_lines *classes, const json_t *numbers, bif_embed_item *item,
+                             int32_t *label)
 {
     bif_status st = BIF_OK;
     const json_t *value = json_object_get(line->object, "label");
@@ -95,8 +96,16 @@ bif_status bif_classify(bif_device *device, bif_comm *comm, const bif_labels *la
     bif_status st = BIF_OK;
     double correct1 = 0.0, correct5 = 0.0, shares = 0.0, present = 0.0;
     tally t = {.label = labels->label, .classes = classes, .sums = bif_calloc((size_t)(3 * classes), sizeof *t.sums)};
-    BIF_TRY(bif_scores(device, comm, &(bif_scores_args){.a = x, .b = w, .bias = bias, .rows = labels->count, .columns = classes, .width = width,
-                                                        .batch = batch, .row = count_row, .context = &t}));
+    BIF_TRY(bif_scores(device, comm,
+                       &(bif_scores_args){.a = x,
+                                          .b = w,
+                                          .bias = bias,
+                                          .rows = labels->count,
+                                          .columns = classes,
+                                          .width = width,
+                                          .batch = batch,
+                                          .row = count_row,
+                                          .context = &t}));
     bif_comm_sum_f64(comm, t.sums, (int)(3 * classes));
     for (int64_t c = 0; c < classes; c++) {
         const double pictures = t.sums[c], right = t.sums[classes + c];
@@ -105,7 +114,8 @@ bif_status bif_classify(bif_device *device, bif_comm *comm, const bif_labels *la
         shares += pictures > 0.0 ? right / pictures : 0.0;
         present += pictures > 0.0;
     }
-    *out = (bif_accuracy){.images = labels->count, .correct1 = (int64_t)correct1, .correct5 = (int64_t)correct5, .per_class = shares / present};
+    *out = (bif_accuracy){
+        .images = labels->count, .correct1 = (int64_t)correct1, .correct5 = (int64_t)correct5, .per_class = shares / present};
 done:
     free(t.sums);
     return st;

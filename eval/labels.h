@@ -17,7 +17,7 @@ typedef struct {
     int32_t *label;       /* [count] in [0, classes->count) */
     int64_t count;
 } bif_labels;
-/* BIF_ERR_DATA, naming the line, when a label is neither the number nor the name of one of the classes, or when the file holds no pictures. */
+/* BIF_ERR_DATA, naming the line, when a label is neither the number nor the name of a class, or when the file holds no pictures. */
 bif_status bif_labels_read(const char *path, const bif_lines *classes, bif_labels *out);
 void bif_labels_free(bif_labels *labels);
 
@@ -26,6 +26,7 @@ typedef struct {
     int64_t images, correct1, correct5;
     double per_class; /* mean over the classes that have pictures of the share that is right */
 } bif_accuracy;
-/* Scores of the pictures' embeddings x [labels->count, width] against class rows w [classes, width] and bias [classes] or NULL. Collective. */
+/* Scores of the pictures' embeddings x [labels->count, width] against class rows w [classes, width] and bias [classes] or NULL.
+ * Collective. */
 bif_status bif_classify(bif_device *device, bif_comm *comm, const bif_labels *labels, const float *x, int64_t width, const float *w,
                         const float *bias, int64_t classes, int64_t batch, bif_accuracy *out);

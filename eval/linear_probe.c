@@ -57,7 +57,8 @@ done:
     return st;
 }
 
-/* Copies of the rows that a candidate is fitted to and judged by. Without validation pictures a fifth of the training pictures is held out. */
+/* Copies of the rows that a candidate is fitted to and judged by. Without validation pictures a fifth of the training
+ * pictures is held out. */
 static void split(probe *p)
 {
     const int64_t n = p->train.count, held = p->options->validation != NULL ? p->validation.count : n / 5;
@@ -83,8 +84,8 @@ static void split(probe *p)
     }
 }
 
-/* The peak of the validation accuracy: every other decade first, then the neighbours of the best at half the distance, and so on. Of equals the
- * larger l2. */
+/* The peak of the validation accuracy: every other decade first, then the neighbours of the best at half the distance, and so on. Of equals
+ * the larger l2. */
 static bif_status choose(probe *p, double *l2, double *best_share)
 {
     bif_status st = BIF_OK;
@@ -102,7 +103,8 @@ static bif_status choose(probe *p, double *l2, double *best_share)
             if (i < 0 || i >= GRID || share[i] >= 0.0) {
                 continue;
             }
-            BIF_TRY(fit(p, p->fit_x, p->fit.label, p->fit.count, pow(10.0, (double)i / PER_DECADE - 6.0), &p->held, p->held_x, &fitted, &accuracy));
+            BIF_TRY(fit(p, p->fit_x, p->fit.label, p->fit.count, pow(10.0, (double)i / PER_DECADE - 6.0), &p->held, p->held_x, &fitted,
+                        &accuracy));
             share[i] = (double)accuracy.correct1 / (double)p->held.count;
         }
         for (int i = 0; i < GRID; i++) {
@@ -124,7 +126,8 @@ static bif_status embed(probe *p)
     p->w = bif_calloc((size_t)(p->classes * p->width), sizeof *p->w);
     p->b = bif_calloc((size_t)p->classes, sizeof *p->b);
     BIF_TRY(bif_embed_images(p->session, p->comm, o->image_root, o->batch, p->train.item, p->train.count, p->x));
-    BIF_TRY(bif_embed_images(p->session, p->comm, o->image_root, o->batch, p->validation.item, p->validation.count, p->x + p->train.count * p->width));
+    BIF_TRY(bif_embed_images(p->session, p->comm, o->image_root, o->batch, p->validation.item, p->validation.count,
+                             p->x + p->train.count * p->width));
     BIF_TRY(bif_embed_images(p->session, p->comm, o->image_root, o->batch, p->test.item, p->test.count, p->y));
 done:
     return st;

@@ -9,7 +9,7 @@ typedef struct {
     const char *validation;   /* for choosing l2; NULL: a fifth of the training pictures, drawn once and for all */
     const char *image_root;
     int64_t batch;
-    double l2; /* as in bif_logistic; negative: chosen among 97 values from 1e-6 to 1e6, eight a decade, then fitted to train and validation */
+    double l2; /* as in bif_logistic; negative: chosen of 97 values from 1e-6 to 1e6, eight a decade, then fitted to train and validation */
     int64_t iterations;
 } bif_linear_probe_options;
 

@@ -56,8 +56,8 @@ static bif_status problem_open(problem *p)
     for (int64_t i = 0; i < a->rows * a->width; i++) {
         largest = fabsf(a->x[i]) > largest ? fabsf(a->x[i]) : largest;
     }
-    /* An entry of the mean gradient is at most the largest |x|: 2^44 grid points below it leave room in 53 bits. A loss may be large while a
-     * step is tried: up to 2^22. */
+    /* An entry of the mean gradient is at most the largest |x|: 2^44 grid points below it leave room in 53 bits. A loss may be large while
+     * a step is tried: up to 2^22. */
     p->grid = exp2(ilogb((double)largest) + 1 - 44);
     p->loss_grid = exp2(-30);
     p->host = bif_calloc((size_t)p->size, sizeof *p->host);
@@ -251,7 +251,8 @@ bif_status bif_logistic(bif_device *device, bif_comm *comm, const bif_logistic_a
     BIF_TRY(bif_comm_agree(comm, problem_open(&p)));
     const int64_t n = p.size, weights = args->classes * args->width;
     memory = bif_calloc((size_t)((5 + 2 * HISTORY) * n), sizeof *memory);
-    s = (search){.theta = memory, .gradient = memory + n, .direction = memory + 2 * n, .next = memory + 3 * n, .next_gradient = memory + 4 * n};
+    s = (search){
+        .theta = memory, .gradient = memory + n, .direction = memory + 2 * n, .next = memory + 3 * n, .next_gradient = memory + 4 * n};
     for (int h = 0; h < HISTORY; h++) {
         s.step[h] = memory + (5 + 2 * h) * n;
         s.change[h] = memory + (6 + 2 * h) * n;

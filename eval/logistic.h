@@ -1,7 +1,7 @@
 /* Multinomial logistic regression by L-BFGS:
  *   minimise  sum_i -log softmax(W x_i + b)[label_i]  +  l2/2 |W|^2      (the bias is free; l2 is 1/C of scikit-learn)
- * Products in f32 on the device, everything else in double. Rows are shared over the ranks in parts of a fixed size; each part's gradient is
- * rounded to a grid on which sums of doubles are exact, so any number of ranks gives the same bits. Starts at zero; no randomness. */
+ * Products in f32 on the device, everything else in double. Rows are shared over the ranks in parts of a fixed size; each part's gradient
+ * is rounded to a grid on which sums of doubles are exact, so any number of ranks gives the same bits. Starts at zero; no randomness. */
 #pragma once
 #include "train/comm.h"
 

@@ -85,7 +85,8 @@ static void count_place(double *found, int64_t place)
     }
 }
 
-/* Scores of picture i with all captions. The best of its captions is found among the first k if fewer than k captions of others are as good. */
+/* Scores of picture i with all captions. The best of its captions is found among the first k if fewer than k captions of others are as
+ * good. */
 static void count_image(void *context, int64_t i, const float *scores)
 {
     tally *t = context;
@@ -123,10 +124,24 @@ bif_status bif_retrieval(bif_session *session, bif_comm *comm, const bif_retriev
     BIF_TRY(bif_embed_images(session, comm, options->image_root, options->batch, pairs.image, pairs.images, images));
     BIF_TRY(bif_embed_texts(session, comm, options->batch, true, pairs.text, pairs.texts, texts));
     tally t = {.pairs = &pairs};
-    BIF_TRY(bif_scores(device, comm, &(bif_scores_args){.a = images, .b = texts, .rows = pairs.images, .columns = pairs.texts, .width = width,
-                                                        .batch = options->batch, .row = count_image, .context = &t}));
-    BIF_TRY(bif_scores(device, comm, &(bif_scores_args){.a = texts, .b = images, .rows = pairs.texts, .columns = pairs.images, .width = width,
-                                                        .batch = options->batch, .row = count_text, .context = &t}));
+    BIF_TRY(bif_scores(device, comm,
+                       &(bif_scores_args){.a = images,
+                                          .b = texts,
+                                          .rows = pairs.images,
+                                          .columns = pairs.texts,
+                                          .width = width,
+                                          .batch = options->batch,
+                                          .row = count_image,
+                                          .context = &t}));
+    BIF_TRY(bif_scores(device, comm,
+                       &(bif_scores_args){.a = texts,
+                                          .b = images,
+                                          .rows = pairs.texts,
+                                          .columns = pairs.images,
+                                          .width = width,
+                                          .batch = options->batch,
+                                          .row = count_text,
+                                          .context = &t}));
     bif_comm_sum_f64(comm, t.found, 2 * BIF_RECALLS);
     for (int k = 0; k < BIF_RECALLS; k++) {
         result->image_to_text[k] = t.found[k] / (double)pairs.images;

@@ -70,8 +70,8 @@ static void average(const float *prompts, int64_t classes, int64_t templates, in
     free(mean);
 }
 
-static bif_status embed_classes(bif_session *s, bif_comm *comm, const bif_zeroshot_options *o, const bif_lines *classes, const bif_lines *templates,
-                                float *out)
+static bif_status embed_classes(bif_session *s, bif_comm *comm, const bif_zeroshot_options *o, const bif_lines *classes,
+                                const bif_lines *templates, float *out)
 {
     bif_status st = BIF_OK;
     const int64_t each = templates->count > 0 ? templates->count : 1, count = classes->count * each, width = s->model.projection;

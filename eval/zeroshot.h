@@ -1,5 +1,5 @@
-/* Zero-shot classification with CLIP towers: the class whose text embedding is nearest wins. A class's embedding is the mean of its prompts'
- * normalised embeddings, normalised again. */
+/* Zero-shot classification with CLIP towers: the class whose text embedding is nearest wins. A class's embedding is the mean of its
+ * prompts' normalised embeddings, normalised again. */
 #pragma once
 #include "eval/labels.h"
 

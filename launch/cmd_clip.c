@@ -21,8 +21,8 @@ typedef struct {
     double l2;
 } arguments;
 
-enum { OPT_CLASSES = 256, OPT_TEMPLATES, OPT_IMAGES, OPT_PAIRS, OPT_TRAIN, OPT_VALIDATION, OPT_TEST, OPT_L2, OPT_ITERATIONS, OPT_ROOT, OPT_SUMMARY,
-       OPT_BATCH, OPT_FIT, OPT_TOKENIZER, OPT_DEVICE, OPT_PRECISION, OPT_THREADS };
+enum { OPT_CLASSES = 256, OPT_TEMPLATES, OPT_IMAGES, OPT_PAIRS, OPT_TRAIN, OPT_VALIDATION, OPT_TEST, OPT_L2, OPT_ITERATIONS, OPT_ROOT,
+       OPT_SUMMARY, OPT_BATCH, OPT_FIT, OPT_TOKENIZER, OPT_DEVICE, OPT_PRECISION, OPT_THREADS };
 
 /* Each row says which verbs know the option. */
 static const struct {
@@ -30,19 +30,25 @@ static const struct {
     const char *verbs, *value, *text;
 } table[] = {
     {{"classes", required_argument, NULL, OPT_CLASSES}, "zeroshot linear-probe", "FILE", "one class name a line"},
-    {{"templates", required_argument, NULL, OPT_TEMPLATES}, "zeroshot", "FILE", "one template a line, {} for the name (default: the name alone)"},
-    {{"images", required_argument, NULL, OPT_IMAGES}, "zeroshot", "FILE", "JSONL: image, label (a line of the classes, or its number from 0)"},
+    {{"templates", required_argument, NULL, OPT_TEMPLATES}, "zeroshot", "FILE",
+     "one template a line, {} for the name (default: the name alone)"},
+    {{"images", required_argument, NULL, OPT_IMAGES}, "zeroshot", "FILE",
+     "JSONL: image, label (a line of the classes, or its number from 0)"},
     {{"pairs", required_argument, NULL, OPT_PAIRS}, "retrieval", "FILE", "JSONL: image, caption (a text or a list of them)"},
     {{"train", required_argument, NULL, OPT_TRAIN}, "linear-probe", "FILE", "JSONL: image, label"},
     {{"test", required_argument, NULL, OPT_TEST}, "linear-probe", "FILE", "JSONL: image, label"},
-    {{"validation", required_argument, NULL, OPT_VALIDATION}, "linear-probe", "FILE", "JSONL to choose --l2 by (default: a fifth of --train)"},
+    {{"validation", required_argument, NULL, OPT_VALIDATION}, "linear-probe", "FILE",
+     "JSONL to choose --l2 by (default: a fifth of --train)"},
     {{"l2", required_argument, NULL, OPT_L2}, "linear-probe", "X", "strength, 1/C of scikit-learn (default: chosen, 1e-6 to 1e6)"},
     {{"iterations", required_argument, NULL, OPT_ITERATIONS}, "linear-probe", "N", "of L-BFGS, at most (1000)"},
-    {{"image-root", required_argument, NULL, OPT_ROOT}, "zeroshot retrieval linear-probe", "DIR", "folder that the pictures' names are relative to"},
+    {{"image-root", required_argument, NULL, OPT_ROOT}, "zeroshot retrieval linear-probe", "DIR",
+     "folder that the pictures' names are relative to"},
     {{"summary", required_argument, NULL, OPT_SUMMARY}, "zeroshot retrieval linear-probe", "FILE", "scores as JSON"},
     {{"batch", required_argument, NULL, OPT_BATCH}, "zeroshot retrieval linear-probe", "N", "pictures or texts at a time (64)"},
-    {{"image-fit", required_argument, NULL, OPT_FIT}, "zeroshot retrieval linear-probe", "NAME", "crop, pad or squash (default: as trained)"},
-    {{"tokenizer", required_argument, NULL, OPT_TOKENIZER}, "zeroshot retrieval linear-probe", "PATH", "tokenizer.json (default: the checkpoint's)"},
+    {{"image-fit", required_argument, NULL, OPT_FIT}, "zeroshot retrieval linear-probe", "NAME",
+     "crop, pad or squash (default: as trained)"},
+    {{"tokenizer", required_argument, NULL, OPT_TOKENIZER}, "zeroshot retrieval linear-probe", "PATH",
+     "tokenizer.json (default: the checkpoint's)"},
     {{"device", required_argument, NULL, OPT_DEVICE}, "zeroshot retrieval linear-probe", "NAME", "cpu, cuda, cuda:N or auto (cpu)"},
     {{"precision", required_argument, NULL, OPT_PRECISION}, "zeroshot retrieval linear-probe", "NAME",
      "auto, fp32 or bf16 (auto: bf16 on CUDA, fp32 on the CPU)"},
@@ -135,14 +141,15 @@ static double share(int64_t right, const bif_accuracy *accuracy)
 
 static json_t *accuracy_json(const char *checkpoint, const bif_accuracy *a, double seconds)
 {
-    return json_pack("{s:s,s:I,s:f,s:f,s:f,s:f}", "checkpoint", checkpoint, "images", (json_int_t)a->images, "accuracy", share(a->correct1, a),
-                     "accuracy_top5", share(a->correct5, a), "accuracy_per_class", a->per_class, "seconds", seconds);
+    return json_pack("{s:s,s:I,s:f,s:f,s:f,s:f}", "checkpoint", checkpoint, "images", (json_int_t)a->images, "accuracy",
+                     share(a->correct1, a), "accuracy_top5", share(a->correct5, a), "accuracy_per_class", a->per_class, "seconds", seconds);
 }
 
 static void print_accuracy(const char *what, const bif_accuracy *a, double seconds)
 {
     printf("%s: %lld of %lld pictures right (%.2f %%), %.2f %% in the first five, mean of the classes %.2f %%, %.1f s\n", what,
-           (long long)a->correct1, (long long)a->images, 100.0 * share(a->correct1, a), 100.0 * share(a->correct5, a), 100.0 * a->per_class, seconds);
+           (long long)a->correct1, (long long)a->images, 100.0 * share(a->correct1, a), 100.0 * share(a->correct5, a), 100.0 * a->per_class,
+           seconds);
 }
 
 /* ---- zeroshot ---- */
@@ -177,8 +184,8 @@ bif_status bif_cmd_zeroshot(int argc, char **argv)
     arguments a;
     BIF_TRY(parse(argc, argv,
                   "usage: bifocal zeroshot CHECKPOINT --classes FILE [--templates FILE] --images FILE --image-root DIR [--summary FILE]\n\n"
-                  "Classifies pictures by the nearest class in the joint space of a CLIP pair. A class is the mean of the normalised embeddings of its\n"
-                  "name in every template, normalised again. The result does not depend on the number of ranks.\n",
+                  "Classifies pictures by the nearest class in the joint space of a CLIP pair. A class is the mean of the normalised\n"
+                  "embeddings of its name in every template, normalised again. The result does not depend on the number of ranks.\n",
                   &a, &done));
     if (!done) {
         BIF_TRY(bif_option_need("zeroshot", "classes", a.classes));
@@ -216,9 +223,9 @@ static bif_status run_retrieval(void *context, bif_comm *comm)
     if (bif_comm_rank(comm) == 0) {
         json_t *image_to_text = recalls("image to text", r.image_to_text), *text_to_image = recalls("text to image", r.text_to_image);
         printf("%lld pictures, %lld captions, %.1f s\n", (long long)r.images, (long long)r.texts, r.seconds);
-        st = bif_save_summary(a->summary, json_pack("{s:s,s:I,s:I,s:o,s:o,s:f}", "checkpoint", session.folder, "images", (json_int_t)r.images, "texts",
-                                                    (json_int_t)r.texts, "image_to_text", image_to_text, "text_to_image", text_to_image, "seconds",
-                                                    r.seconds));
+        st = bif_save_summary(a->summary, json_pack("{s:s,s:I,s:I,s:o,s:o,s:f}", "checkpoint", session.folder, "images",
+                                                    (json_int_t)r.images, "texts", (json_int_t)r.texts, "image_to_text", image_to_text,
+                                                    "text_to_image", text_to_image, "seconds", r.seconds));
     }
     st = bif_comm_agree(comm, st);
 done:
@@ -233,8 +240,9 @@ bif_status bif_cmd_retrieval(int argc, char **argv)
     arguments a;
     BIF_TRY(parse(argc, argv,
                   "usage: bifocal retrieval CHECKPOINT --pairs FILE --image-root DIR [--summary FILE]\n\n"
-                  "Finds captions by pictures (right when one of the picture's captions is among the first k) and pictures by captions. A picture may\n"
-                  "have several captions, in one line or in several; ties count against what is looked for; captions too long for the tower are cut.\n",
+                  "Finds captions by pictures (right when one of the picture's captions is among the first k) and pictures by captions.\n"
+                  "A picture may have several captions, in one line or in several; ties count against what is looked for; captions too\n"
+                  "long for the tower are cut.\n",
                   &a, &done));
     if (!done) {
         BIF_TRY(bif_option_need("retrieval", "pairs", a.pairs));
@@ -254,8 +262,15 @@ static bif_status run_linear_probe(void *context, bif_comm *comm)
     bif_linear_probe_result r;
     BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_CLIP, &a->session, comm, &session));
     BIF_TRY(bif_linear_probe(&session, comm,
-                             &(bif_linear_probe_options){.classes = a->classes, .train = a->train, .test = a->test, .validation = a->validation,
-                                                         .image_root = a->image_root, .batch = a->batch, .l2 = a->l2, .iterations = a->iterations}, &r));
+                             &(bif_linear_probe_options){.classes = a->classes,
+                                                         .train = a->train,
+                                                         .test = a->test,
+                                                         .validation = a->validation,
+                                                         .image_root = a->image_root,
+                                                         .batch = a->batch,
+                                                         .l2 = a->l2,
+                                                         .iterations = a->iterations},
+                             &r));
     if (bif_comm_rank(comm) == 0) {
         print_accuracy("linear probe", &r.accuracy, r.seconds);
         printf("l2 %.4g%s; fitted to %lld pictures in %lld iterations, gradient down to %.1e of the first\n", r.l2,
@@ -281,10 +296,10 @@ bif_status bif_cmd_linear_probe(int argc, char **argv)
     bool done = false;
     arguments a;
     BIF_TRY(parse(argc, argv,
-                  "usage: bifocal linear-probe CHECKPOINT --classes FILE --train FILE --test FILE --image-root DIR [--l2 X] [--summary FILE]\n\n"
-                  "Fits multinomial logistic regression (L-BFGS) to the frozen, normalised picture embeddings of a CLIP pair. Without --l2 its strength is\n"
-                  "chosen by validation accuracy, every other decade first and then ever nearer to the best, and the last fit takes all of --train and\n"
-                  "--validation. The result does not depend on the number of ranks.\n",
+                  "usage: bifocal linear-probe CHECKPOINT --classes FILE --train FILE --test FILE --image-root DIR [--l2 X] [...]\n\n"
+                  "Fits multinomial logistic regression (L-BFGS) to the frozen, normalised picture embeddings of a CLIP pair. Without\n"
+                  "--l2 its strength is chosen by validation accuracy, every other decade first and then ever nearer to the best, and\n"
+                  "the last fit takes all of --train and --validation. The result does not depend on the number of ranks.\n",
                   &a, &done));
     if (!done) {
         BIF_TRY(bif_option_need("linear-probe", "classes", a.classes));

@@ -43,8 +43,8 @@ void bif_vit_unbind(bif_vit *vit);
 bif_status bif_vit_set_table(bif_vit *vit, bif_device *device, const float table[3 * 256]);
 bool bif_vit_trains(const bif_vit *vit);
 bif_vit_acts bif_vit_plan(const bif_vit *vit, bif_arena *arena, int64_t images, bif_keep keep);
-/* Of the inputs it reads pixels, kept_rows, image_bounds and class_rows -> pooled [I, C] when vit->pooled, else hidden [I*(P+1), C]; views into acts, the
- * other untouched (may be NULL). */
+/* Of the inputs it reads pixels, kept_rows, image_bounds and class_rows -> pooled [I, C] when vit->pooled, else hidden [I*(P+1), C]; views into
+ * acts, the other untouched (may be NULL). */
 void bif_vit_forward(const bif_vit *vit, bif_device *device, bif_vit_acts *acts, const bif_inputs *in, bif_tensor *hidden, bif_tensor *pooled);
 /* Where the caller puts the gradient of hidden [I*(P+1), C] (not pooled). */
 bif_tensor bif_vit_dhidden(const bif_vit_acts *acts);
@@ -246,8 +246,8 @@ typedef struct {
 void bif_clip_declare(bif_clip *clip, const bif_model_config *config);
 bif_status bif_clip_allocate(bif_clip *clip, bif_device *device, int world);
 void bif_clip_free(bif_clip *clip);
-/* Patch dropout: `kept` patches of each picture go on behind the positions, drawn by (seed, place + number of the picture in the batch); 0 = all.
- * For measuring and for the forwards to come. */
+/* Patch dropout: `kept` patches of each picture go on behind the positions, drawn by (seed, place + number of the picture in the batch);
+ * 0 = all. For measuring and for the forwards to come. */
 void bif_clip_drop(bif_clip *clip, int64_t kept, uint64_t seed, uint64_t place);
 /* Activations of a tower pass are kept for the backward: bytes for a batch of these limits. */
 size_t bif_clip_measure(const bif_clip *clip, bif_device *device, const bif_batch_limits *limits, bool backward);

@@ -80,8 +80,8 @@ Test(augment, boxes_are_spread_as_torchvision_spreads_them)
         x += v.w < w ? (double)v.x / (double)(w - v.w) : 0.5;
         y += v.h < h ? (double)v.y / (double)(h - v.h) : 0.5;
     }
-    /* A box nearly as large as the picture fits only when it is nearly square, else it is drawn again: a million draws by that rule in Python
-     * have the means 0.5640, 0.3527 and 0.02480. */
+    /* A box nearly as large as the picture fits only when it is nearly square, else it is drawn again: a million draws by that rule in
+     * Python have the means 0.5640, 0.3527 and 0.02480. */
     cr_assert(fabs(area / DRAWS - 0.5640) < 0.005, "mean share %g", area / DRAWS);
     cr_assert(fabs(square / DRAWS - 0.3527) < 0.005, "mean squared share %g", square / DRAWS);
     cr_assert(fabs(aspect / DRAWS) < 0.004 && fabs(aspect2 / DRAWS - 0.02480) < 0.0005, "aspect %g, %g", aspect / DRAWS, aspect2 / DRAWS);

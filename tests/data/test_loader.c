@@ -243,9 +243,10 @@ Test(loader, augmented_pairs_depend_on_seed_epoch_and_sample_alone)
                 bif_image image = {0};
                 uint8_t expected[3 * FIX_SIZE * FIX_SIZE];
                 cr_assert(bif_image_decode("test", png, size, &o.image_limits, &image) == BIF_OK);
-                cr_assert(bif_augment_run(&o.augment, o.seed, epoch * FIX_SAMPLES + b->sample[i], &o.preprocess, &image, expected) == BIF_OK);
-                cr_assert(memcmp(b->pixels + i * (int64_t)sizeof expected, expected, sizeof expected) == 0, "setting %d, step %lld", setting,
-                          (long long)s);
+                cr_assert(bif_augment_run(&o.augment, o.seed, epoch * FIX_SAMPLES + b->sample[i], &o.preprocess, &image, expected) ==
+                          BIF_OK);
+                cr_assert(memcmp(b->pixels + i * (int64_t)sizeof expected, expected, sizeof expected) == 0, "setting %d, step %lld",
+                          setting, (long long)s);
                 different += setting == 0 && epoch > 0 && memcmp(expected, before[number], sizeof expected) != 0;
                 memcpy(before[number], expected, sizeof expected);
                 bif_image_free(&image);

@@ -68,7 +68,8 @@ static void make_rows(float *x, int32_t *label)
     for (int i = 0; i < ROWS; i++) {
         label[i] = (int32_t)(CLASSES * pow(bif_rng_uniform(1, BIF_RNG_TEST, (uint64_t)i, 0), 1.5));
         for (int k = 0; k < WIDTH; k++) {
-            x[i * WIDTH + k] = 0.3f * bif_rng_normal(2, BIF_RNG_TEST, (uint64_t)(i * WIDTH + k), 0) + (k % CLASSES == label[i] ? 0.2f : 0.0f);
+            x[i * WIDTH + k] =
+                0.3f * bif_rng_normal(2, BIF_RNG_TEST, (uint64_t)(i * WIDTH + k), 0) + (k % CLASSES == label[i] ? 0.2f : 0.0f);
         }
     }
 }
@@ -84,12 +85,22 @@ Test(logistic, minimum)
     for (int s = 3; s >= 0; s--) {
         bif_logistic_result r;
         double length = 0.0;
-        cr_assert_eq(bif_logistic(device, comm, &(bif_logistic_args){.x = x, .label = label, .rows = ROWS, .width = WIDTH, .classes = CLASSES,
-                                                                     .l2 = strengths[s], .iterations = 1000, .tolerance = 1e-6}, w, b, &r),
+        cr_assert_eq(bif_logistic(device, comm,
+                                  &(bif_logistic_args){.x = x,
+                                                       .label = label,
+                                                       .rows = ROWS,
+                                                       .width = WIDTH,
+                                                       .classes = CLASSES,
+                                                       .l2 = strengths[s],
+                                                       .iterations = 1000,
+                                                       .tolerance = 1e-6},
+                                  w, b, &r),
                      BIF_OK, "%s", bif_error_message());
         const double objective = reference(x, label, strengths[s], w, b, &length);
-        cr_assert(length < 3e-6 * zero, "l2 %g: gradient %g of %g after %lld iterations", strengths[s], length, zero, (long long)r.iterations);
-        cr_assert(fabs(objective - r.objective) < 1e-6 * objective, "l2 %g: objective %.9g, said %.9g", strengths[s], objective, r.objective);
+        cr_assert(length < 3e-6 * zero, "l2 %g: gradient %g of %g after %lld iterations", strengths[s], length, zero,
+                  (long long)r.iterations);
+        cr_assert(fabs(objective - r.objective) < 1e-6 * objective, "l2 %g: objective %.9g, said %.9g", strengths[s], objective,
+                  r.objective);
         cr_assert(objective <= before && r.iterations < 200, "l2 %g: %lld iterations", strengths[s], (long long)r.iterations);
         before = objective;
     }
@@ -106,8 +117,11 @@ Test(logistic, separable)
         x[i][0] = (i % 2 ? 1.0f : -1.0f) * (0.5f + bif_rng_uniform(3, BIF_RNG_TEST, (uint64_t)i, 0));
         x[i][1] = bif_rng_normal(3, BIF_RNG_TEST, (uint64_t)i, 1);
     }
-    cr_assert_eq(bif_logistic(device, comm, &(bif_logistic_args){.x = x[0], .label = label, .rows = 64, .width = 2, .classes = 2, .iterations = 1000,
-                                                                 .tolerance = 1e-5}, w[0], b, &r), BIF_OK);
+    cr_assert_eq(bif_logistic(device, comm,
+                              &(bif_logistic_args){
+                                  .x = x[0], .label = label, .rows = 64, .width = 2, .classes = 2, .iterations = 1000, .tolerance = 1e-5},
+                              w[0], b, &r),
+                 BIF_OK);
     cr_assert(r.objective < 1e-4 && r.gradient <= 1e-5, "objective %g, gradient %g", r.objective, r.gradient);
     for (int i = 0; i < 64; i++) {
         const double z = (w[1][0] - w[0][0]) * x[i][0] + (w[1][1] - w[0][1]) * x[i][1] + b[1] - b[0];

@@ -10,8 +10,8 @@
 // mpirun 2 contrastive/dropout
 // mpirun 3 contrastive/dropout
 // mpirun 4 contrastive/dropout
-// The gradient of every parameter of both towers, of the scale and of the bias, and the loss: those of PyTorch on one process, however the pairs
-// are shared over ranks and cut into micro-batches.
+// The gradient of every parameter of both towers, of the scale and of the bias, and the loss: those of PyTorch on one process, however the
+// pairs are shared over ranks and cut into micro-batches.
 #include "tests/train/network_case.h"
 
 #include "train/stage.h"
@@ -44,9 +44,18 @@ static bif_batch part_of(const bif_batch *b, int64_t side, int64_t from, int64_t
         bounds[i - from] = b->cu_seqlens[i] - base;
         eot[i - from] = i < to ? b->eot[i] - base : 0;
     }
-    return (bif_batch){.tokens = b->cu_seqlens[to] - base, .sequences = to - from, .images = to - from, .ids = b->ids + base, .pos = b->pos + base,
-                       .labels = b->labels + base, .image_row = b->image_row + base, .rows = b->rows, .targets = b->targets,
-                       .cu_seqlens = bounds, .eot = eot, .pixels = b->pixels + from * side * side * 3};
+    return (bif_batch){.tokens = b->cu_seqlens[to] - base,
+                       .sequences = to - from,
+                       .images = to - from,
+                       .ids = b->ids + base,
+                       .pos = b->pos + base,
+                       .labels = b->labels + base,
+                       .image_row = b->image_row + base,
+                       .rows = b->rows,
+                       .targets = b->targets,
+                       .cu_seqlens = bounds,
+                       .eot = eot,
+                       .pixels = b->pixels + from * side * side * 3};
 }
 
 static bif_stage_run run_of(const bif_config *config, const bif_safetensors *file, const bif_batch *batch, bool bias)
@@ -100,8 +109,8 @@ static void check(const char *name, bif_contrastive loss, double patch_dropout)
     for (int k = 0; k < 2 * CUTS; k++) { /* the second time with blocks run again in the backward */
         bif_stage_set_recompute(&run, k >= CUTS);
         const double got = step_of(&run, &all, cuts[k % CUTS]);
-        cr_expect(fabs(got - (double)wanted[0]) < 1e-6 * (double)wanted[0], "%d ranks, micro-batches of %d: loss %.9g, PyTorch has %.9g", world,
-                  (int)cuts[k % CUTS], got, (double)wanted[0]);
+        cr_expect(fabs(got - (double)wanted[0]) < 1e-6 * (double)wanted[0], "%d ranks, micro-batches of %d: loss %.9g, PyTorch has %.9g",
+                  world, (int)cuts[k % CUTS], got, (double)wanted[0]);
         expect_gradients(run.params, file, 1e-5);
     }
     run.device->release(run.device, run.arena.base);
