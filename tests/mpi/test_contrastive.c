@@ -58,19 +58,19 @@ static bif_batch part_of(const bif_batch *b, int64_t side, int64_t from, int64_t
                        .pixels = b->pixels + from * side * side * 3};
 }
 
-static bif_stage_run run_of(const bif_config *config, const bif_safetensors *file, const bif_batch *batch, bool bias)
+/* Into *run, which points into itself. */
+static void open_run(bif_stage_run *run, const bif_config *config, const bif_safetensors *file, const bif_batch *batch, bool bias)
 {
-    bif_stage_run run = {.config = config, .comm = comm, .model = case_config("clip")};
-    run.model.logit_bias = bias;
-    cr_assert_eq(bif_device_open("cpu", 1, &run.device), BIF_OK, "%s", bif_error_message());
-    bif_clip_declare(&run.clip, &run.model);
-    cr_assert_eq(bif_clip_allocate(&run.clip, run.device, world), BIF_OK, "%s", bif_error_message());
-    load_weights(&run.clip.params, file);
-    set_clip_table(&run.clip.vit, run.device);
-    run.params = &run.clip.params;
-    const bif_batch_limits limits = limits_of(batch, &run.model);
-    cr_assert_eq(bif_stage_allocate(&run, &limits), BIF_OK, "%s", bif_error_message());
-    return run;
+    *run = (bif_stage_run){.config = config, .comm = comm, .model = case_config("clip")};
+    run->model.logit_bias = bias;
+    cr_assert_eq(bif_device_open("cpu", 1, &run->device), BIF_OK, "%s", bif_error_message());
+    bif_clip_declare(&run->clip, &run->model);
+    cr_assert_eq(bif_clip_allocate(&run->clip, run->device, world), BIF_OK, "%s", bif_error_message());
+    load_weights(&run->clip.params, file);
+    set_clip_table(&run->clip.vit, run->device);
+    run->params = &run->clip.params;
+    const bif_batch_limits limits = limits_of(batch, &run->model);
+    cr_assert_eq(bif_stage_allocate(run, &limits), BIF_OK, "%s", bif_error_message());
 }
 
 /* One step with this rank's pairs in micro-batches of `cut` (the last one smaller), its gradients summed over the ranks. */
@@ -102,7 +102,8 @@ static void check(const char *name, bif_contrastive loss, double patch_dropout)
     bif_safetensors *file = golden_open(name);
     bif_batch all = golden_batch(file, 16);
     bif_config config = {.seed = 5, .batch.samples = PAIRS, .clip = {.loss = loss, .patch_dropout = patch_dropout}};
-    bif_stage_run run = run_of(&config, file, &all, loss == BIF_CONTRASTIVE_SIGMOID);
+    bif_stage_run run;
+    open_run(&run, &config, file, &all, loss == BIF_CONTRASTIVE_SIGMOID);
     int64_t count = 0;
     float *wanted = golden_floats(file, "out.", "loss", &count);
     cr_assert_eq(all.sequences, PAIRS);
