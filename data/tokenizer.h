@@ -19,6 +19,8 @@
  *                  runs of white space become one space, lower case. OpenAI's own code also runs ftfy and unescapes HTML
  *                  first; that is not done.
  *
+ * Normal forms are utf8proc's, a few Unicode versions ahead of those of HF tokenizers.
+ *
  * All else is refused by name: a tokenizer that is nearly right gives ids that are silently wrong.
  *
  * Bytes that are not UTF-8: a byte-level tokenizer without a normalizer but NFC takes each run of them as a word, so any
