@@ -62,7 +62,7 @@ refused 64 "--batch: 'many'" eval $vlm --batch many
 refused 64 'eval --help' eval $vlm --no-such-option
 refused 74 'image root no-such & check the path' eval $vlm --questions data/questions.jsonl --image-root no-such --out p.jsonl
 cp -r $vlm/step_00000004 hf && rm hf/MANIFEST.json hf/tokenizer.json
-ask 74 'hf/tokenizer.json & check the path' hf
+ask 74 'hf: no tokenizer.json' hf
 refused 74 'no-such.json & check the path' eval $vlm --tokenizer no-such.json --questions data/questions.jsonl --out p.jsonl
 mkdir disk
 if mount -t tmpfs -o size=4k none disk 2>/dev/null; then
