@@ -277,9 +277,8 @@ Test(hf_folder, files_and_tables_of_any_dtype)
         for (int64_t i = 0; i < n; i++) { /* 257 and 771 lie between two bf16; all of them are f16 */
             f32[i] = files[f] == BIF_DTYPE_BF16 ? (float)(i % 256) : (float)(i % 1024);
             const int exponent = f32[i] > 0 ? ilogbf(f32[i]) : -15;
-            half[i] = files[f] == BIF_DTYPE_BF16 ? bif_to_bf16(f32[i])
-                      : f32[i] > 0               ? (uint16_t)((exponent + 15) << 10 | (int)(ldexpf(f32[i], 10 - exponent) - 1024))
-                                                 : 0;
+            const int f16 = f32[i] > 0 ? (exponent + 15) << 10 | (int)(ldexpf(f32[i], 10 - exponent) - 1024) : 0;
+            half[i] = files[f] == BIF_DTYPE_BF16 ? bif_to_bf16(f32[i]) : (uint16_t)f16;
         }
         const bif_tensor content = bif_tensor1(files[f] == BIF_DTYPE_F32 ? (void *)f32 : half, files[f], n);
         cr_assert_eq(bif_safetensors_write(path, &(bif_st_out){"visual_projection.weight", content, NULL}, 1, NULL, NULL, NULL), BIF_OK);
