@@ -1,6 +1,7 @@
 /* Attention backward: what it knows of each query, the choice of kernels, and plain fp32 arithmetic for whatever
  * attention_backward_tiles_cuda.cu does not take. The formulas are in the header. */
 #include "kernels/attention_backward_cuda.cuh"
+#include "kernels/attention_cudnn.cuh"
 
 /* ---- any dtype and alignment ----
  * 32 rows of "mine" against 32 of the stream: a warp owns 4 rows, a lane one column of the scores, then every 32nd column of the sums. */
@@ -216,9 +217,14 @@ template <class T> static void run(bif_device *device, const bif_attention_backw
     }
 }
 
+static void run_backward(bif_device *device, const bif_attention_backward_args *args)
+{
+    BIF_EACH_FLOAT(args->qkv->dtype, run<T>(device, args));
+}
+
 extern "C" void bif_cuda_attention_backward(bif_device *device, const bif_attention_backward_args *args)
 {
-    if (args->qkv->dim[0] > 0) {
-        BIF_EACH_FLOAT(args->qkv->dtype, run<T>(device, args));
+    if (args->qkv->dim[0] > 0 && !bif_cudnn_attention_backward(device, args, run_backward)) {
+        run_backward(device, args);
     }
 }

@@ -4,6 +4,7 @@
  * A block of threads takes one head of one unit (attention_cuda.cuh), heads fastest: blocks that run together share keys in L2. Causal
  * units go from the end of a sequence, longest first, so that short ones fill the tail. */
 #include "kernels/attention_cuda.cuh"
+#include "kernels/attention_cudnn.cuh"
 
 /* ---- bf16, tensor cores ----
  *
@@ -389,13 +390,10 @@ static __global__ void __launch_bounds__(256) attention_plain(const bif_attentio
     }
 }
 
-extern "C" void bif_cuda_attention(bif_device *device, const bif_attention_args *args)
+static void run_attention(bif_device *device, const bif_attention_args *args)
 {
     const bif_attention_shape shape =
         bif_attention_shape_of(args->qkv, args->bounds, args->heads, args->kv_heads, args->head_dim, args->causal, args->scale);
-    if (shape.tokens == 0) {
-        return;
-    }
     const bif_cuda *cuda = bif_cuda_of(device);
     /* The peak of raw scores is that of scaled ones only for scale > 0. */
     const int width = args->scale > 0 && bif_wide(args->out, args->head_dim) ? bif_attention_width(args->qkv, args->head_dim) : 0;
@@ -413,4 +411,11 @@ extern "C" void bif_cuda_attention(bif_device *device, const bif_attention_args 
                                   bif_at<float>(args->lse)));
     }
     BIF_LAUNCHED("attention");
+}
+
+extern "C" void bif_cuda_attention(bif_device *device, const bif_attention_args *args)
+{
+    if (args->qkv->dim[0] > 0 && !bif_cudnn_attention(device, args, run_attention)) {
+        run_attention(device, args);
+    }
 }

@@ -32,6 +32,7 @@ typedef struct {
     void *workspace;        /* of cuBLASLt */
     size_t workspace_bytes; /* 32 MiB */
     void *gemm_cache;       /* gemm_cuda.cu's own, NULL at open; bif_cuda_gemm_release at close */
+    void *cudnn;            /* attention_cudnn.cu's own, NULL until its first use; bif_cudnn_release at close */
     void *scratch;          /* of the op that runs now */
     size_t scratch_bytes;   /* 64 MiB, fixed at open: nothing is allocated in a step */
     void *more;             /* device_cuda.cu's own */

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels/attention_cudnn.cuh"
 #include "kernels/device_cuda.cuh"
 #include "kernels/gemm_cuda.cuh"
 
@@ -117,6 +118,7 @@ static void cuda_close(bif_device *device)
     }
     bif_cuda_record_forget(device);
     bif_cuda_feed_close(device);
+    bif_cudnn_release(device);
     if (cuda->blas != NULL) {
         bif_cuda_gemm_release(cuda);
         (void)cublasLtDestroy(cuda->blas);

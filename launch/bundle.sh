@@ -23,7 +23,7 @@ cp "$plugins"/*.so "$work/openmpi/plugins/"
 for tool in mpirun orted; do cp "$(readlink -f "$(command -v $tool)")" "$work/bin/$tool"; done
 # glibc's own stay behind: they belong to the other machine's loader. So do the driver's.
 keep='^(ld-linux.*|libc|libm|libpthread|libdl|librt|libutil|libresolv|libnss_.*|libanl|libcuda|libnvidia-.*)\.so'
-cuda_libraries='^(libcudart|libcublas|libcublasLt|libnccl)\.so'
+cuda_libraries='^(libcudart|libcublas|libcublasLt|libnccl|libcudnn|libnvrtc)\.so'
 ldd "$work"/bin/* "$work"/openmpi/plugins/*.so 2>/dev/null | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u | while read -r library; do
   name=$(basename "$library")
   [[ $name =~ $keep ]] && continue
