@@ -36,6 +36,14 @@ for stage in clip lm pretrain finetune; do
   train $stage-again $stage.yaml --set output=out/$stage-again --set device=cuda --set train.recompute=yes --set batch.micro_samples=0
   cmp -s <(losses out/$stage-bf16) <(losses out/$stage-again) || { show out/$stage-bf16 out/$stage-again; fail "$stage: recomputed activations change the losses"; }
   cmp -s "$(weights out/$stage-bf16)" "$(weights out/$stage-again)" || fail "$stage: recomputed activations change the weights"
+  if [ $stage = clip ]; then # what only this stage has: part of the patches, and the other loss with its bias
+    for way in clip.patch_dropout=0.5 clip.loss=sigmoid; do
+      train clip-way clip.yaml --set output=out/clip-way --set $way
+      train clip-way-cuda clip.yaml --set output=out/clip-way-cuda --set device=cuda --set precision=fp32 --set $way
+      close out/clip-way out/clip-way-cuda 1e-5 1e-4 || { show out/clip-way out/clip-way-cuda; fail "clip with $way: fp32 losses differ from the CPU's"; }
+      rm -rf out/clip-way out/clip-way-cuda
+    done
+  fi
   # Stop in the middle, resume, and be where the other run was.
   run train $stage.yaml --set train.steps="$steps" --set train.checkpoint_every=0 --set output=out/$stage-stop --set device=cuda --set train.stop_after=2 >stop.log 2>&1
   [ $? -eq 75 ] || { cat stop.log; fail "$stage: did not stop"; }
