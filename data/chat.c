@@ -18,8 +18,8 @@ static const char *const names[] = {
 
 static const char *const systems[] = {
     [BIF_TEMPLATE_PLAIN] = "",
-    [BIF_TEMPLATE_VICUNA_V1] = "A chat between a curious user and an artificial intelligence assistant. "
-                               "The assistant gives helpful, detailed, and polite answers to the user's questions.",
+    [BIF_TEMPLATE_VICUNA_V1] = ("A chat between a curious user and an artificial intelligence assistant. "
+                                "The assistant gives helpful, detailed, and polite answers to the user's questions."),
     [BIF_TEMPLATE_CHATML] = "You are a helpful assistant.",
 };
 
