@@ -111,5 +111,7 @@ char *bif_config_text(const bif_config *config);
  * deterministic, which only reorders sums; and not precision, because `auto` says nothing without the device: the checkpoint itself records
  * which it was, and one of the other precision is refused (train/checkpoint.h). --help-config marks the keys of the digest. */
 void bif_config_digest(const bif_config *config, char hex[33]);
+/* The keys of the digest that differ, the first four with both values: "seed was 1 and is 2, ..."; empty when none does. malloc'ed. */
+char *bif_config_difference(const bif_config *before, const bif_config *config);
 /* The reference of all keys: name, type, range, default, one line of meaning. malloc'ed text for --help-config. */
 char *bif_config_reference(void);

@@ -164,13 +164,41 @@ char *bif_config_reference(void)
     return out;
 }
 
+/* The mean of micro-batch means depends on how samples are grouped; the mean over tokens does not. */
+static bool in_digest(const bif_config *config, const bif_key *key)
+{
+    return key->numbers || (config->train.loss == BIF_LOSS_MICRO_MEAN && strncmp(key->key, "batch.micro_", 12) == 0);
+}
+
+char *bif_config_difference(const bif_config *before, const bif_config *config)
+{
+    enum { MOST = 4 };
+    char *out = bif_strdup("");
+    size_t size = 0;
+    int found = 0;
+    for (size_t i = 0; i < bif_key_count; i++) {
+        char *was = value_text(before, &bif_keys[i]), *is = value_text(config, &bif_keys[i]);
+        if (in_digest(config, &bif_keys[i]) && strcmp(was, is) != 0 && ++found <= MOST) {
+            char *text = bif_format("%s%s was %s and is %s", found > 1 ? ", " : "", bif_keys[i].key, was, is);
+            append(&out, &size, text);
+            free(text);
+        }
+        free(was);
+        free(is);
+    }
+    if (found > MOST) {
+        char *text = bif_format(" and %d more", found - MOST);
+        append(&out, &size, text);
+        free(text);
+    }
+    return out;
+}
+
 void bif_config_digest(const bif_config *config, char hex[33])
 {
     bif_digest *digest = bif_digest_new();
     for (size_t i = 0; i < bif_key_count; i++) {
-        /* The mean of micro-batch means depends on how samples are grouped; the mean over tokens does not. */
-        const bool groups = config->train.loss == BIF_LOSS_MICRO_MEAN && strncmp(bif_keys[i].key, "batch.micro_", 12) == 0;
-        if (bif_keys[i].numbers || groups) {
+        if (in_digest(config, &bif_keys[i])) {
             char *value = value_text(config, &bif_keys[i]);
             char *line = bif_format("%s: %s\n", bif_keys[i].key, value);
             bif_digest_update(digest, line, strlen(line));

@@ -244,6 +244,24 @@ done:
     return st;
 }
 
+/* Which ones, as far as the folder's config.yaml tells. */
+static bif_status other_settings(const trainer *t, const char *checkpoint)
+{
+    char *path = bif_path_join(t->config->output, "config.yaml"), *difference = NULL;
+    bif_config before = {0};
+    if (bif_config_load(path, NULL, 0, &before) == BIF_OK) {
+        difference = bif_config_difference(&before, t->config);
+        bif_config_free(&before);
+    }
+    bif_error_clear();
+    const bool named = difference != NULL && difference[0] != '\0';
+    const bif_status st = bif_fail(BIF_ERR_CONFIG, "%s was made with other settings: %s%s; restore them, or set another output", checkpoint,
+                                   named ? difference : "compare ", named ? "" : path);
+    free(difference);
+    free(path);
+    return st;
+}
+
 /* Continues from the newest valid checkpoint, if it belongs to this run. */
 static bif_status resume(trainer *t)
 {
@@ -255,9 +273,7 @@ static bif_status resume(trainer *t)
     if (path != NULL) {
         BIF_TRY(bif_checkpoint_state(t->comm, path, &t->state));
         if (strcmp(t->state.config_digest, config_digest) != 0) {
-            BIF_TRY(bif_fail(BIF_ERR_CONFIG,
-                             "%s was made with other settings (compare %s/config.yaml); restore them, or set another output", path,
-                             t->config->output));
+            BIF_TRY(other_settings(t, path));
         }
         BIF_TRY(bif_checkpoint_load(t->comm, t->run.device, path, t->run.params, &t->optimizer.moments, &t->state));
         t->skipped = t->state.skipped;
