@@ -81,6 +81,8 @@ emu_space emu_space_of(const void *at, int *number, size_t *offset, size_t *left
 
 /* Runs now, or is recorded when the stream is being captured. `what` names it in messages. */
 void emu_submit(cudaStream_t stream, const char *what, std::function<void()> work);
+/* The same for a copy from the host, which on a stream of nothing but such copies runs when somebody waits for it. */
+void emu_submit_late(cudaStream_t stream, const char *what, std::function<void()> work);
 void emu_set_error(cudaError_t error);
 void emu_count_launch(void);
 void emu_count_copy(bool to_device, bool from_device, bool wait);

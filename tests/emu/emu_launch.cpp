@@ -67,7 +67,12 @@ static cudaError_t copy(void *to, size_t to_pitch, const void *from, size_t from
         emu_fault(NULL, "address: a copy of %zu bytes whose source and target overlap", width);
     }
     emu_count_copy(to_device, from_device, wait);
-    emu_submit(stream, "a copy", [=] { copy_rows(to, to_pitch, from, from_pitch, width, rows); });
+    const std::function<void()> work = [=] { copy_rows(to, to_pitch, from, from_pitch, width, rows); };
+    if (to_device && !from_device && !wait) {
+        emu_submit_late(stream, "a copy", work);
+    } else {
+        emu_submit(stream, "a copy", work);
+    }
     return cudaSuccess;
 }
 

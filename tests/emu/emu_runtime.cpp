@@ -1,5 +1,6 @@
 /* The CUDA runtime's functions on the host. Work runs when it is submitted, unless its stream is being captured: then it is kept in
- * the graph and runs at each cudaGraphLaunch. A wrong argument gives the error that CUDA gives; use of memory that a GPU would answer with
+ * the graph and runs at each cudaGraphLaunch. One thing comes late, as late as a GPU may do it: copies from the host on a stream that does nothing
+ * else wait until somebody waits for them, so that who forgot to computes with what was there before. A wrong argument gives the error that CUDA gives; use of memory that a GPU would answer with
  * a lost context is a fault (emu_fault). */
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <deque>
 #include <map>
 #include <mutex>
 
@@ -18,11 +20,16 @@ struct emu_graph {
 struct emu_stream {
     emu_graph *capture; /* NULL: not capturing */
     bool origin;        /* the capture began here */
+    bool computes;      /* it has done other things than copies from the host */
+    std::deque<std::function<void()>> late;
+    uint64_t taken, done; /* copies put into `late`, and run */
 };
 struct emu_event {
     double seconds;
     bool recorded;
     emu_graph *capture;
+    emu_stream *stream; /* whose late copies up to the ticket it stands for */
+    uint64_t ticket;
 };
 
 typedef struct {
@@ -315,9 +322,19 @@ extern "C" cudaError_t cudaMalloc(void **out, size_t bytes) { return take(out, b
 extern "C" cudaError_t cudaMallocAsync(void **out, size_t bytes, cudaStream_t) { return take(out, bytes, EMU_DEVICE); }
 extern "C" cudaError_t cudaMallocHost(void **out, size_t bytes) { return take(out, bytes, EMU_PINNED); }
 extern "C" cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned) { return take(out, bytes, EMU_PINNED); }
-extern "C" cudaError_t cudaFree(void *memory) { return give(memory, EMU_DEVICE); }
+static void drain_all(void);
+/* Waits for the device, as CUDA does. */
+extern "C" cudaError_t cudaFree(void *memory)
+{
+    drain_all();
+    return give(memory, EMU_DEVICE);
+}
 extern "C" cudaError_t cudaFreeAsync(void *memory, cudaStream_t) { return give(memory, EMU_DEVICE); }
-extern "C" cudaError_t cudaFreeHost(void *memory) { return give(memory, EMU_PINNED); }
+extern "C" cudaError_t cudaFreeHost(void *memory)
+{
+    drain_all();
+    return give(memory, EMU_PINNED);
+}
 
 extern "C" cudaError_t cudaHostRegister(void *memory, size_t bytes, unsigned)
 {
@@ -367,6 +384,35 @@ static emu_stream *stream_of(cudaStream_t stream)
     return stream == NULL || stream == cudaStreamLegacy || stream == cudaStreamPerThread ? &legacy : stream;
 }
 
+/* Runs a stream's late copies up to the ticket. */
+static void drain(emu_stream *s, uint64_t ticket)
+{
+    while (s->done < ticket && !s->late.empty()) {
+        std::function<void()> work = std::move(s->late.front());
+        s->late.pop_front();
+        s->done++;
+        work();
+    }
+}
+
+static void drain_all(void)
+{
+    for (emu_stream *s : streams) {
+        drain(s, s->taken);
+    }
+}
+
+void emu_submit_late(cudaStream_t stream, const char *what, std::function<void()> work)
+{
+    emu_stream *s = stream_of(stream);
+    if (s == &legacy || s->capture != NULL || s->computes) {
+        emu_submit(stream, what, std::move(work));
+        return;
+    }
+    s->taken++;
+    s->late.push_back(std::move(work));
+}
+
 void emu_submit(cudaStream_t stream, const char *what, std::function<void()> work)
 {
     emu_stream *s = stream_of(stream);
@@ -379,6 +425,8 @@ void emu_submit(cudaStream_t stream, const char *what, std::function<void()> wor
         result(cudaErrorStreamCaptureUnsupported);
         return;
     }
+    s->computes = true;
+    drain(s, s->taken);
     work();
 }
 
@@ -392,8 +440,16 @@ static cudaError_t wait(void)
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaDeviceSynchronize(void) { return wait(); }
-extern "C" cudaError_t cudaStreamSynchronize(cudaStream_t) { return wait(); }
+extern "C" cudaError_t cudaDeviceSynchronize(void)
+{
+    drain_all();
+    return wait();
+}
+extern "C" cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    drain(stream_of(stream), stream_of(stream)->taken);
+    return wait();
+}
 extern "C" cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
 extern "C" cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned, int)
 {
@@ -412,6 +468,7 @@ extern "C" cudaError_t cudaStreamDestroy(cudaStream_t stream)
     emu_lock lock;
     for (size_t i = 0; i < streams.size(); i++) {
         if (streams[i] == stream) {
+            drain(stream, stream->taken);
             streams.erase(streams.begin() + (ptrdiff_t)i);
             delete stream;
             return cudaSuccess;
@@ -425,6 +482,9 @@ extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t even
     emu_stream *s = stream_of(stream);
     if (event->capture != NULL && s->capture == NULL) {
         s->capture = event->capture; /* the capture takes this stream in */
+    }
+    if (event->stream != NULL) {
+        drain(event->stream, event->ticket);
     }
     return cudaSuccess;
 }
@@ -451,11 +511,19 @@ static double now(void)
 extern "C" cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     event->capture = stream_of(stream)->capture;
+    event->stream = stream_of(stream);
+    event->ticket = event->stream->taken;
     event->seconds = now();
     event->recorded = true;
     return cudaSuccess;
 }
-extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t) { return wait(); }
+extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    if (event->stream != NULL) {
+        drain(event->stream, event->ticket);
+    }
+    return wait();
+}
 extern "C" cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
 extern "C" cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end)
 {
