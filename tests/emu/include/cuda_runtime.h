@@ -2,7 +2,8 @@
  * kernels/ compile with g++.
  *
  * Emulated: one GPU of compute capability 9.0 with 4 multiprocessors; its memory is host memory that only kernels, copies and cuBLASLt may
- * touch. Streams run at once, in the order of the calls; events carry host time; a captured graph is a list of calls.
+ * touch. Streams run at once, in the order of the calls, but for copies from the host on a stream of their own, which come when somebody waits for
+ * them; events carry host time; a captured graph is a list of calls.
  * Not emulated: real concurrency (between streams, blocks or warps), textures, managed memory, peers, inter-process handles, clusters,
  * __shared__ variables (kernels use BIF_SHARED), CUDA's driver interface. Device code: emu/device.h. Faults end the process, see
  * emu/emu.h. */
