@@ -23,6 +23,23 @@ typedef struct {
     int32_t bos, eos;
 } bif_text_config;
 
+/* Low-rank adapters beside linear layers of the decoder (LoRA; names and scale as PEFT has them): y = x W^T + alpha/rank * drop(x) A^T B^T. */
+typedef enum {
+    BIF_LORA_Q = 0,
+    BIF_LORA_K = 1,
+    BIF_LORA_V = 2,
+    BIF_LORA_O = 3,
+    BIF_LORA_GATE = 4,
+    BIF_LORA_UP = 5,
+    BIF_LORA_DOWN = 6,
+    BIF_LORA_TARGETS = 7,
+} bif_lora_target;
+typedef struct {
+    int64_t rank; /* 0 = no adapters */
+    float alpha, dropout;
+    unsigned targets; /* mask of 1 << bif_lora_target */
+} bif_lora_config;
+
 /* Llama-family decoder. */
 typedef struct {
     int64_t hidden, layers, heads, kv_heads, head_dim, inner, vocab, positions;
@@ -33,6 +50,8 @@ typedef struct {
     bool qk_norm;  /* Qwen3: RMSNorm of each query and key head before RoPE */
     bool tied;     /* lm_head is embed_tokens */
     int32_t bos, eos; /* -1 = none */
+    int64_t classes;  /* rows of the head that take part in the softmax; 0 = all. Fewer when rows were added for <image> and padding */
+    bif_lora_config lora;
 } bif_decoder_config;
 
 typedef enum { BIF_PROJECTOR_LINEAR = 0, BIF_PROJECTOR_MLP = 1 } bif_projector_kind;

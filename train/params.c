@@ -14,7 +14,7 @@
 
 const char *bif_group_name(bif_group group)
 {
-    static const char *const names[] = {"encoder", "projector", "decoder", "text", "joint"};
+    static const char *const names[] = {"encoder", "projector", "decoder", "text", "joint", "lora"};
     return (unsigned)group >= BIF_GROUPS ? "?" : names[group];
 }
 

@@ -16,7 +16,8 @@ typedef enum {
     BIF_GROUP_DECODER = 2,
     BIF_GROUP_TEXT = 3, /* CLIP text tower */
     BIF_GROUP_JOINT = 4, /* CLIP projections, logit_scale, logit_bias */
-    BIF_GROUPS = 5,
+    BIF_GROUP_LORA = 5, /* low-rank adapters of the decoder */
+    BIF_GROUPS = 6,
 } bif_group;
 const char *bif_group_name(bif_group group); /* "encoder", ... */
 

@@ -1,0 +1,98 @@
+#include "train/hf_config_parts.h"
+
+#include <string.h>
+
+#include "base/json.h"
+
+static bif_status activation(const char *where, const json_t *o, const char *fallback, bif_act *out)
+{
+    const char *name = fallback;
+    bif_status st = bif_json_string(where, o, "hidden_act", false, &name);
+    if (st != BIF_OK) {
+        return st;
+    }
+    if (strcmp(name, "quick_gelu") == 0) {
+        *out = BIF_ACT_QUICK_GELU;
+    } else if (strcmp(name, "gelu") == 0) {
+        *out = BIF_ACT_GELU;
+    } else if (strcmp(name, "gelu_pytorch_tanh") == 0 || strcmp(name, "gelu_new") == 0) {
+        *out = BIF_ACT_GELU_TANH;
+    } else {
+        return bif_hf_refuse(where, "hidden_act", name, "quick_gelu, gelu and gelu_pytorch_tanh are");
+    }
+    return BIF_OK;
+}
+
+const bif_vit_config bif_hf_vit_b32 = {768, 12, 12, 3072, 32, 224, 1e-5f, BIF_ACT_QUICK_GELU};
+const bif_vit_config bif_hf_vit_l14_336 = {1024, 24, 16, 4096, 14, 336, 1e-5f, BIF_ACT_QUICK_GELU};
+
+bif_status bif_hf_read_vit(const char *where, const json_t *o, const bif_vit_config *base, bif_vit_config *c)
+{
+    bif_status st = BIF_OK;
+    int64_t channels = 3;
+    const char *type = "clip_vision_model";
+    *c = *base;
+    if (o == NULL || json_is_null(o)) {
+        return BIF_OK;
+    }
+    BIF_TRY(bif_json_string(where, o, "model_type", false, &type));
+    if (strcmp(type, "clip_vision_model") != 0 && strcmp(type, "clip") != 0) {
+        st = bif_hf_refuse(where, "vision_config.model_type", type, "clip_vision_model is");
+        goto done;
+    }
+    BIF_TRY(bif_hf_number(where, o, "hidden_size", base->hidden, &c->hidden));
+    BIF_TRY(bif_hf_number(where, o, "num_hidden_layers", base->layers, &c->layers));
+    BIF_TRY(bif_hf_number(where, o, "num_attention_heads", base->heads, &c->heads));
+    BIF_TRY(bif_hf_number(where, o, "intermediate_size", base->inner, &c->inner));
+    BIF_TRY(bif_hf_number(where, o, "patch_size", base->patch, &c->patch));
+    BIF_TRY(bif_hf_number(where, o, "image_size", base->image, &c->image));
+    BIF_TRY(bif_hf_real(where, o, "layer_norm_eps", 1e-5, &c->eps));
+    BIF_TRY(activation(where, o, "quick_gelu", &c->act));
+    BIF_TRY(bif_hf_number(where, o, "num_channels", 3, &channels));
+    if (channels != 3) {
+        st = bif_hf_refuse(where, "num_channels", "not 3", "images of 3 channels are");
+    }
+done:
+    return st;
+}
+
+static bif_status read_text(const char *where, const json_t *o, bif_text_config *c)
+{
+    bif_status st = BIF_OK;
+    BIF_TRY(bif_hf_number(where, o, "hidden_size", 512, &c->hidden));
+    BIF_TRY(bif_hf_number(where, o, "num_hidden_layers", 12, &c->layers));
+    BIF_TRY(bif_hf_number(where, o, "num_attention_heads", 8, &c->heads));
+    BIF_TRY(bif_hf_number(where, o, "intermediate_size", 2048, &c->inner));
+    BIF_TRY(bif_hf_number(where, o, "vocab_size", 49408, &c->vocab));
+    BIF_TRY(bif_hf_number(where, o, "max_position_embeddings", 77, &c->positions));
+    BIF_TRY(bif_hf_real(where, o, "layer_norm_eps", 1e-5, &c->eps));
+    BIF_TRY(activation(where, o, "quick_gelu", &c->act));
+    BIF_TRY(bif_hf_token(where, o, "bos_token_id", 49406, &c->bos));
+    BIF_TRY(bif_hf_token(where, o, "eos_token_id", 49407, &c->eos));
+    /* OpenAI's published configs say eos 2 (and bos 0), which is wrong for their tokenizer; transformers takes 2 to mean "the largest id in the
+     * text", which for that tokenizer is its last entry, the end of text; the entry before is the start. */
+    if (c->eos == 2 && c->vocab >= 4) {
+        c->eos = (int32_t)(c->vocab - 1 < INT32_MAX ? c->vocab - 1 : INT32_MAX);
+        c->bos = c->eos - 1;
+    }
+done:
+    return st;
+}
+
+bif_status bif_hf_read_clip(const char *where, const json_t *root, bif_model_config *out)
+{
+    bif_status st = BIF_OK;
+    json_t *empty = json_object();
+    /* Files of 2022 carry *_config_dict beside *_config; the former wins in transformers. */
+    const json_t *vision = json_object_get(root, bif_hf_is_null(root, "vision_config_dict") ? "vision_config" : "vision_config_dict");
+    const json_t *text = json_object_get(root, bif_hf_is_null(root, "text_config_dict") ? "text_config" : "text_config_dict");
+    out->kind = BIF_MODEL_CLIP;
+    BIF_TRY(bif_hf_read_vit(where, vision, &bif_hf_vit_b32, &out->vit));
+    BIF_TRY(read_text(where, text == NULL || json_is_null(text) ? empty : text, &out->text));
+    BIF_TRY(bif_hf_number(where, root, "projection_dim", 512, &out->projection));
+    BIF_TRY(bif_hf_real(where, root, "logit_scale_init_value", 2.6592, &out->logit_scale_init));
+    BIF_TRY(bif_json_bool(where, root, "bifocal_logit_bias", false, &out->logit_bias));
+done:
+    json_decref(empty);
+    return st;
+}
