@@ -1,0 +1,176 @@
+#include <stdio.h>
+
+#include "eval/score.h"
+
+typedef struct {
+    bif_score_set *set;
+    const bif_score_policy *policy;
+    bif_score_counts *counts;
+    const char *path;
+    char unknown[160], duplicate[160]; /* the first of them */
+} reader;
+
+static void keep(reader *r, bif_span id, bif_span prediction, int64_t line)
+{
+    bif_score_item *item = bif_score_find(r->set, id);
+    r->counts->read++;
+    if (item == NULL) {
+        if (r->counts->unknown++ == 0) {
+            snprintf(r->unknown, sizeof r->unknown, "%s:%lld: %.*s", r->path, (long long)line, (int)(id.size < 60 ? id.size : 60), id.text);
+        }
+        return;
+    }
+    if (item->line > 0 && r->counts->duplicates++ == 0) {
+        snprintf(r->duplicate, sizeof r->duplicate, "%s:%lld: %.*s, before in line %lld", r->path, (long long)line,
+                 (int)(id.size < 60 ? id.size : 60), id.text, (long long)item->line);
+    }
+    item->prediction = prediction;
+    item->line = line;
+}
+
+/* Of the keys in order of preference the place of `name`; `count` when it is none. */
+static int rank_of(const char *const *names, int count, bif_span name)
+{
+    int i = 0;
+    while (i < count && !bif_span_is(name, names[i])) {
+        i++;
+    }
+    return i;
+}
+
+/* One object: a row with an id and a prediction; *row = false when it has no key of an id. */
+static bif_status read_row(reader *r, bif_scan *s, bool *row)
+{
+    static const char *const ids[] = {"question_id", "questionId", "id", "index", "image_id", "image"};
+    static const char *const texts[] = {"prediction", "text", "answer", "caption"};
+    enum { IDS = sizeof ids / sizeof *ids, TEXTS = sizeof texts / sizeof *texts };
+    bif_status st = BIF_OK;
+    bif_span name, id = {0}, text = {0};
+    int best_id = IDS, best_text = TEXTS;
+    const int64_t line = bif_scan_line(s);
+    BIF_TRY(bif_scan_enter(s, '{'));
+    for (bool more; (st = bif_scan_key(s, &name, &more)) == BIF_OK && more;) {
+        const int i = rank_of(ids, IDS, name), t = rank_of(texts, TEXTS, name);
+        const char c = bif_scan_peek(s);
+        if (i < best_id && (c == '"' || c == '-' || (c >= '0' && c <= '9'))) {
+            best_id = i;
+            BIF_TRY(bif_scan_word(s, &id));
+        } else if (t < best_text && (c == '"' || c == '-' || (c >= '0' && c <= '9'))) { /* a number is an answer too */
+            best_text = t;
+            BIF_TRY(bif_scan_word(s, &text));
+        } else {
+            BIF_TRY(bif_scan_skip(s));
+        }
+    }
+    BIF_TRY(st);
+    *row = best_id < IDS;
+    if (*row && best_text == TEXTS) {
+        st = bif_fail(BIF_ERR_DATA, "%s:%lld: no prediction beside the id %.*s; one of prediction, text, answer, caption is wanted", r->path,
+                      (long long)line, (int)id.size, id.text);
+    } else if (*row) {
+        keep(r, id, text, line);
+    }
+done:
+    return st;
+}
+
+/* {"id": "prediction", ...} */
+static bif_status read_map(reader *r, bif_scan *s)
+{
+    bif_status st = BIF_OK;
+    bif_span id, text;
+    BIF_TRY(bif_scan_enter(s, '{'));
+    for (bool more; (st = bif_scan_key(s, &id, &more)) == BIF_OK && more;) {
+        const int64_t line = bif_scan_line(s);
+        BIF_TRY(bif_scan_word(s, &text));
+        keep(r, id, text, line);
+    }
+    BIF_TRY(st);
+    st = bif_scan_end(s);
+done:
+    return st;
+}
+
+static bif_status read_all(reader *r)
+{
+    bif_status st = BIF_OK;
+    bif_scan *s = NULL;
+    bool row = true;
+    BIF_TRY(bif_score_file(r->set, r->path, &s));
+    if (bif_scan_peek(s) == '[') {
+        BIF_TRY(bif_scan_enter(s, '['));
+        for (bool more; (st = bif_scan_more(s, &more)) == BIF_OK && more;) {
+            bif_scan_peek(s);
+            BIF_TRY(read_row(r, s, &row));
+            if (!row) {
+                BIF_TRY(bif_scan_fail(s, "no question_id in this object"));
+            }
+        }
+        BIF_TRY(st);
+        BIF_TRY(bif_scan_end(s));
+        goto done;
+    }
+    for (int64_t k = 0; bif_scan_peek(s) == '{'; k++) {
+        BIF_TRY(read_row(r, s, &row));
+        if (!row && k == 0 && bif_scan_peek(s) == '\0') {
+            BIF_TRY(bif_score_file(r->set, r->path, &s));
+            BIF_TRY(read_map(r, s));
+            goto done;
+        }
+        if (!row) {
+            BIF_TRY(bif_scan_fail(s, "the object before has no question_id"));
+        }
+    }
+    BIF_TRY(bif_scan_end(s));
+done:
+    return st;
+}
+
+/* Items without a prediction leave the set. */
+static bif_status drop_missing(bif_score_set *set)
+{
+    int64_t kept = 0;
+    for (int64_t i = 0; i < set->count; i++) {
+        if (set->items[i].line > 0) {
+            set->items[kept++] = set->items[i];
+        }
+    }
+    set->count = kept;
+    return bif_score_prepare(set);
+}
+
+bif_status bif_score_predictions(bif_score_set *set, const char *path, const bif_score_policy *policy, bif_score_counts *counts)
+{
+    bif_status st = BIF_OK;
+    reader r = {.set = set, .policy = policy, .counts = counts, .path = path};
+    const bif_score_item *first = NULL;
+    *counts = (bif_score_counts){0};
+    for (int64_t i = 0; i < set->count; i++) {
+        set->items[i].prediction = (bif_span){"", 0};
+        set->items[i].line = 0;
+    }
+    BIF_TRY(read_all(&r));
+    for (int64_t i = set->count - 1; i >= 0; i--) {
+        if (set->items[i].line == 0) {
+            first = &set->items[i];
+            counts->missing++;
+        }
+    }
+    if (counts->unknown > 0 && !policy->allow_unknown) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%lld predictions are of questions that the references do not have, first %s; are these the references of "
+                         "the same split? --allow-unknown leaves them out", (long long)counts->unknown, r.unknown));
+    }
+    if (counts->duplicates > 0 && !policy->allow_duplicates) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%lld questions are answered again, first %s; --allow-duplicates takes the last", (long long)counts->duplicates,
+                         r.duplicate));
+    }
+    if (counts->missing > 0 && policy->missing == BIF_MISSING_ERROR) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %lld of %lld questions have no prediction, first %.*s; --missing wrong counts them as wrong, --missing skip "
+                         "leaves them out", path, (long long)counts->missing, (long long)set->count, (int)first->id.size, first->id.text));
+    }
+    if (policy->missing == BIF_MISSING_SKIP) {
+        BIF_TRY(counts->missing == set->count ? bif_fail(BIF_ERR_DATA, "%s: no prediction of any question", path) : drop_missing(set));
+    }
+done:
+    return st;
+}
