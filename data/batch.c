@@ -61,7 +61,7 @@ void bif_batch_free(bif_batch *b)
 
 void bif_batch_clear(bif_batch *b)
 {
-    b->tokens = b->sequences = b->images = b->supervised = 0;
+    b->tokens = b->sequences = b->images = b->supervised = b->group = 0;
     b->cu_seqlens[0] = 0;
 }
 

@@ -8,6 +8,7 @@ typedef struct {
     int64_t sequences;  /* n */
     int64_t images;     /* pictures; 0 in a text-only batch */
     int64_t supervised; /* R: rows that predict a supervised token */
+    int64_t group;      /* packed batches of one rank with the same group are one micro-batch to train.loss micro_mean */
     int32_t *ids;        /* [T] token ids; image rows hold the image token's id */
     int32_t *pos;        /* [T] position in its sequence */
     int32_t *labels;     /* [T] unshifted, -100 = none */

@@ -100,6 +100,31 @@ static bif_status in_range(const char *name, int64_t value, int64_t low, int64_t
                           low, high);
 }
 
+/* What the orders and deals of other trainers need. */
+static bif_status check_order(const bif_loader_options *o)
+{
+    bif_status st = BIF_OK;
+    const bool pairs = o->mode == BIF_LOADER_CAPTION, grouped = o->sampler == BIF_SAMPLER_MODALITY_LENGTH && o->order_file == NULL;
+    const bool ordered = o->deal == BIF_DEAL_ORDER;
+    if (pairs && (grouped || ordered || o->last == BIF_LAST_SHORT)) {
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "loader: pairs are neither grouped by length, nor dealt in order, nor may their last step be short"));
+    }
+    if (grouped && (!o->shuffle || o->last == BIF_LAST_ENDLESS)) {
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "loader: samples grouped by modality and length are shuffled, and their epochs begin with a step"));
+    }
+    if ((grouped && o->micro_batch_samples > 0) || ordered) {
+        if (o->micro_batch_samples < 1 || o->samples_per_step % o->micro_batch_samples != 0) {
+            BIF_TRY(bif_fail(BIF_ERR_CONFIG, "loader: a step of %" PRId64 " samples is not made of whole micro-batches of %" PRId64,
+                             o->samples_per_step, o->micro_batch_samples));
+        }
+    }
+    if (o->end_sample > 0 && o->last != BIF_LAST_ENDLESS) {
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "loader: an end of the samples goes with the endless order only"));
+    }
+done:
+    return st;
+}
+
 static bif_status check_options(const bif_loader_options *o)
 {
     bif_status st = BIF_OK;
@@ -120,6 +145,7 @@ static bif_status check_options(const bif_loader_options *o)
     }
     BIF_TRY(in_range("the end of the samples", o->end_sample, 0, INT64_MAX));
     BIF_TRY(in_range("bytes of the picture cache", o->cache_bytes, 0, INT64_MAX));
+    BIF_TRY(check_order(o));
     if (!pairs) {
         BIF_TRY(in_range("the token budget of a micro-batch (at least the longest sample)", o->max_tokens,
                          o->chat.max_tokens, most));
@@ -216,10 +242,13 @@ bif_status bif_loader_open(const bif_loader_options *options, bif_loader **out)
     bif_loader *loader = bif_calloc(1, sizeof *loader);
     loader->options = *options;
     pthread_mutex_init(&loader->mutex, NULL);
+    pthread_mutex_init(&loader->order_mutex, NULL);
     pthread_cond_init(&loader->work, NULL);
     pthread_cond_init(&loader->ready, NULL);
     BIF_TRY(check_options(options));
     BIF_TRY(open_shards(loader, options));
+    BIF_TRY(bif_loader_order_open(loader));
+    loader->options.order_file = NULL;
     loader->options.shards = NULL;
     loader->options.shard_count = 0;
     if (options->end_sample > 0) { /* whole steps up to there, the last one perhaps shorter */
@@ -248,6 +277,8 @@ void bif_loader_close(bif_loader *loader)
     for (int64_t s = 0; s < loader->shards; s++) {
         bif_shard_close(loader->shard[s]);
     }
+    bif_loader_order_close(loader);
+    pthread_mutex_destroy(&loader->order_mutex);
     pthread_mutex_destroy(&loader->mutex);
     pthread_cond_destroy(&loader->work);
     pthread_cond_destroy(&loader->ready);

@@ -1,4 +1,4 @@
-/* Inside the loader: what its files (loader.c, loader_text.c, loader_image.c, loader_work.c) share. Not for others. */
+/* Inside the loader: what its files (loader.c, loader_order.c, loader_text.c, loader_image.c, loader_work.c) share. Not for others. */
 #pragma once
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,6 +20,17 @@ typedef struct {
 } bif_loader_item;
 
 typedef enum { BIF_SLOT_FREE = 0, BIF_SLOT_LENGTHS, BIF_SLOT_FILL, BIF_SLOT_READY, BIF_SLOT_HELD } bif_slot_stage;
+
+/* A place of the order. */
+typedef struct {
+    int64_t epoch, place; /* place: 0 to epoch_samples - 1 */
+} bif_loader_place;
+
+/* The order of an epoch, kept while steps of it are in work. */
+typedef struct {
+    int64_t epoch;
+    uint32_t *order; /* [samples]; NULL: free */
+} bif_loader_epoch;
 
 /* A step in work. Stage, next and done are guarded by the loader's mutex; the rest belongs to the items' workers while
  * a stage runs and to the last of them between two stages. */
@@ -64,6 +75,13 @@ struct bif_loader {
     bif_batch_limits limits;
     char digest[33];
 
+    int64_t epoch_samples, epoch_steps; /* L; steps of an epoch, 0: ENDLESS */
+    uint32_t *imported;                 /* [L] of order_file, or NULL */
+    int32_t *words;                     /* [samples] MODALITY_LENGTH: words, negative without pictures; never 0 */
+    pthread_mutex_t order_mutex;        /* guards epoch[] */
+    bif_loader_epoch *epoch;            /* MODALITY_LENGTH: as many as steps in work can touch */
+    int64_t epochs;
+
     _Atomic(uint64_t) *length;  /* [samples] 0 unknown, UINT64_MAX unusable, else tokens and above bit 32 pictures */
     _Atomic(uint8_t) *warned;   /* [samples] logged already */
     _Atomic(uint8_t *) *pixels; /* [images] cached [S, S, 3], augmenting a bif_kept_picture; NULL without a cache */
@@ -80,6 +98,14 @@ struct bif_loader {
     double waited;
     int64_t skipped;
 };
+
+/* ---- loader_order.c ---- */
+bif_status bif_loader_order_open(bif_loader *loader);
+void bif_loader_order_close(bif_loader *loader);
+int64_t bif_loader_step_items(const bif_loader *loader, int64_t step); /* over all ranks */
+/* Item `index` of a step (over all ranks); and the sample there, `attempt` > 0: its substitutes in CAPTION mode. */
+bif_loader_place bif_loader_place_of(const bif_loader *loader, int64_t step, int64_t index);
+uint64_t bif_loader_sample_at(bif_loader *loader, bif_loader_place place, int64_t attempt);
 
 /* ---- loader_text.c ---- */
 /* The shard of a global sample and its record. */

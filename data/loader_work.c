@@ -7,20 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/rng.h"
 #include "data/loader_parts.h"
-
-/* The global sample at a place of the endless order; `attempt` > 0: its substitutes in CAPTION mode. */
-static uint64_t sample_at(const bif_loader *loader, int64_t position, int64_t attempt)
-{
-    const uint64_t n = (uint64_t)loader->samples;
-    const uint64_t epoch = (uint64_t)position / n;
-    uint64_t k = (uint64_t)position % n;
-    if (attempt > 0) {
-        k = (k + n / 2 + (uint64_t)attempt - 1) % n;
-    }
-    return loader->options.shuffle ? bif_permute(loader->options.seed, epoch, n, k) : k;
-}
 
 static uint8_t *pixels_of(const bif_loader *loader, const bif_loader_slot *slot, const bif_loader_item *item)
 {
@@ -78,14 +65,12 @@ static bif_status fill_pair(bif_loader_worker *worker, bif_loader_slot *slot, in
 {
     bif_loader *loader = worker->loader;
     bif_loader_item *item = &slot->item[index];
-    const int64_t position =
-        slot->step * loader->options.samples_per_step + loader->options.rank * loader->pairs + index;
-    for (int64_t attempt = 0; attempt < BIF_LOADER_TRIES && attempt <= loader->samples; attempt++) {
-        item->sample = sample_at(loader, position, attempt);
+    const bif_loader_place place = bif_loader_place_of(loader, slot->step, loader->options.rank * loader->pairs + index);
+    for (int64_t attempt = 0; attempt < BIF_LOADER_TRIES && attempt <= loader->epoch_samples; attempt++) {
+        item->sample = bif_loader_sample_at(loader, place, attempt);
         bif_status st = bif_loader_encode(loader, item->sample, &item->encoded);
         if (st == BIF_OK) {
-            const uint64_t epoch = (uint64_t)position / (uint64_t)loader->samples;
-            st = bif_loader_pictures(worker, epoch, item->sample, 1, pixels_of(loader, slot, item));
+            st = bif_loader_pictures(worker, (uint64_t)place.epoch, item->sample, 1, pixels_of(loader, slot, item));
         }
         if (st != BIF_ERR_DATA) {
             item->tokens = (int64_t)item->encoded.ids.count;
@@ -107,7 +92,7 @@ static bif_status run_item(bif_loader_worker *worker, bif_loader_slot *slot, bif
     bif_loader *loader = worker->loader;
     if (stage == BIF_SLOT_LENGTHS) {
         bif_loader_item *item = &slot->item[index];
-        item->sample = sample_at(loader, slot->step * loader->options.samples_per_step + index, 0);
+        item->sample = bif_loader_sample_at(loader, bif_loader_place_of(loader, slot->step, index), 0);
         return measure(loader, item);
     }
     if (loader->options.mode == BIF_LOADER_CAPTION) {
@@ -137,12 +122,14 @@ static void need_batches(bif_loader *loader, bif_loader_slot *slot, int64_t coun
 static bif_status deal(bif_loader *loader, bif_loader_slot *slot)
 {
     const bif_loader_options *o = &loader->options;
-    const bif_deal_budget budget = {loader->limits.tokens, loader->limits.images, loader->limits.sequences};
+    const bool ordered = o->deal == BIF_DEAL_ORDER;
+    const bif_deal_budget budget = {loader->limits.tokens, loader->limits.images, ordered ? o->micro_batch_samples : loader->limits.sequences};
     int64_t *batches = bif_malloc((size_t)o->world * sizeof *batches);
     for (int64_t i = 0; i < slot->items; i++) {
         slot->deal[i] = (bif_deal_item){slot->item[i].tokens, slot->item[i].images};
     }
-    bif_status st = bif_deal(slot->deal, slot->items, o->world, &budget, slot->place, batches);
+    bif_status st = (ordered ? bif_deal_in_order : bif_deal)(slot->deal, slot->items, o->world, &budget, slot->place, batches);
+    slot->view.groups = ordered ? (slot->items - 1) / o->micro_batch_samples + 1 : 0;
     if (st == BIF_OK) {
         need_batches(loader, slot, batches[o->rank]);
         int64_t batch = 0, images = 0;
@@ -157,6 +144,7 @@ static bif_status deal(bif_loader *loader, bif_loader_slot *slot)
                 batch = slot->place[i].batch;
                 images = 0;
             }
+            slot->batch[batch]->group = slot->place[i].group;
             item->batch = batch;
             item->image = images;
             images += item->images;
@@ -230,10 +218,7 @@ static void open_slot(bif_loader *loader, bif_loader_slot *slot)
     const bif_loader_options *o = &loader->options;
     const bool pairs = o->mode == BIF_LOADER_CAPTION;
     slot->step = loader->open_step++;
-    slot->items = loader->pairs;
-    if (!pairs && o->end_sample > 0 && o->end_sample - slot->step * o->samples_per_step < slot->items) {
-        slot->items = o->end_sample - slot->step * o->samples_per_step;
-    }
+    slot->items = pairs ? loader->pairs : bif_loader_step_items(loader, slot->step);
     memset(slot->item, 0, (size_t)slot->items * sizeof *slot->item);
     slot->owned = 0;
     slot->view = (bif_step){.step = slot->step};

@@ -7,6 +7,7 @@
  * the key says. "${NAME}" in a string is replaced from the environment; an unset one is an error ("$${" stands for "${").
  * null means the default. In --set the value is YAML too: data.shards=[a, b]. */
 #pragma once
+#include "data/loader.h"
 #include "train/model.h"
 
 typedef enum { BIF_STAGE_LM = 0, BIF_STAGE_CLIP = 1, BIF_STAGE_PRETRAIN = 2, BIF_STAGE_FINETUNE = 3 } bif_stage;
@@ -56,6 +57,9 @@ typedef struct {
         int64_t max_tokens; /* longest sequence after expansion */
         bool truncate;
         bool shuffle;
+        bif_sampler sampler; /* data/loader.h */
+        char *order;         /* a file, NULL = none */
+        bif_last last;
         int64_t threads, prefetch, cache_mib;
         int64_t validation_samples; /* at most so many, 0 = all */
         int64_t max_image_pixels;
@@ -69,6 +73,7 @@ typedef struct {
         int64_t samples;       /* of an optimiser step, over all ranks and micro-batches */
         int64_t micro_tokens;  /* token budget of a micro-batch */
         int64_t micro_samples; /* at most so many sequences a micro-batch, 0 = no limit (the way to force accumulation) */
+        bif_deal_kind deal;
     } batch;
 
     struct {
@@ -106,9 +111,9 @@ void bif_config_free(bif_config *config);
 /* The resolved recipe as YAML with every key, malformed never: reading it again gives the same config. malloc'ed. */
 char *bif_config_text(const bif_config *config);
 /* Digest over all keys that change numbers: not output, device, threads, how often something is logged, saved or validated, prefetch and cache;
- * not the paths of shards (bif_loader_digest covers their content); and not batch.micro_tokens and micro_samples, which only regroup the sums, so
- * that a run that was out of memory can go on with smaller ones (unless train.loss is micro_mean, where they are numbers too); not
- * deterministic, which only reorders sums; and not precision, because `auto` says nothing without the device: the checkpoint itself records
+ * not the paths of shards and data.order (bif_loader_digest covers their content); and not batch.micro_tokens, micro_samples and deal, which only
+ * regroup the sums, so that a run that was out of memory can go on with smaller ones. They are numbers too where train.loss is micro_mean (but for
+ * micro_tokens if batch.deal is order), and micro_samples where data.sampler is modality_length. Not deterministic, which only reorders sums; and not precision, because `auto` says nothing without the device: the checkpoint itself records
  * which it was, and one of the other precision is refused (train/checkpoint.h). --help-config marks the keys of the digest. */
 void bif_config_digest(const bif_config *config, char hex[33]);
 /* The keys of the digest that differ, the first four with both values: "seed was 1 and is 2, ..."; empty when none does. malloc'ed. */

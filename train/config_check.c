@@ -32,6 +32,11 @@ static void text_default(char **member, bool given, const char *value)
         }                                  \
     } while (0)
 
+static bool grouped(const bif_config *config)
+{
+    return config->data.sampler == BIF_SAMPLER_MODALITY_LENGTH && config->data.order == NULL;
+}
+
 static void set_defaults(bif_config *config, const bool *given)
 {
     const bool clip = config->stage == BIF_STAGE_CLIP, lm = config->stage == BIF_STAGE_LM;
@@ -49,6 +54,7 @@ static void set_defaults(bif_config *config, const bool *given)
     text_default(&config->data.template_, is_given(given, "data.template"), finetune ? "vicuna_v1" : "plain");
     const int64_t positions = config->model.llama.hidden == 0 ? 0 : config->model.llama.positions < 2048 ? config->model.llama.positions : 2048;
     DEFAULT("data.max_tokens", data.max_tokens, clip ? config->model.text.positions : positions);
+    DEFAULT("data.last", data.last, grouped(config) ? BIF_LAST_WRAP : BIF_LAST_ENDLESS);
     DEFAULT("batch.micro_tokens", batch.micro_tokens, config->data.max_tokens > 4096 ? config->data.max_tokens : 4096);
     DEFAULT("optimizer.beta2", optimizer.beta2, lm ? 0.95 : clip ? 0.98 : 0.999);
     DEFAULT("optimizer.eps", optimizer.eps, clip ? 1e-6 : 1e-8);
@@ -121,6 +127,31 @@ static void check_model(const checker *c)
     }
 }
 
+static void check_order(const checker *c)
+{
+    const bif_config *config = c->config;
+    const bool clip = config->stage == BIF_STAGE_CLIP, ordered = config->batch.deal == BIF_DEAL_ORDER;
+    const int64_t micro = config->batch.micro_samples;
+    if (config->data.sampler == BIF_SAMPLER_MODALITY_LENGTH && config->data.order != NULL) {
+        complain(c, "data.order says the order already; remove data.sampler: modality_length");
+    }
+    if (clip && (config->data.sampler == BIF_SAMPLER_MODALITY_LENGTH || ordered || config->data.last == BIF_LAST_SHORT)) {
+        complain(c, "data.sampler: modality_length, data.last: short and batch.deal: order are not for stage clip; remove them");
+    }
+    if (grouped(config) && !config->data.shuffle) {
+        complain(c, "data.sampler: modality_length shuffles; remove data.shuffle: no, or the sampler");
+    }
+    if (grouped(config) && config->data.last == BIF_LAST_ENDLESS) {
+        complain(c, "data.sampler: modality_length begins every epoch with a step; set data.last to wrap, short or drop");
+    }
+    if (ordered && micro == 0) {
+        complain(c, "batch.deal: order needs batch.micro_samples, the samples of a rank's micro-batch");
+    }
+    if ((ordered || grouped(config)) && micro > 0 && config->batch.samples % micro != 0) {
+        complain(c, "batch.samples must be a multiple of batch.micro_samples with data.sampler: modality_length or batch.deal: order");
+    }
+}
+
 static bool is_empty(const bif_config *config, const bif_key *key)
 {
     const void *member = (const char *)config + key->offset;
@@ -150,6 +181,7 @@ void bif_config_finish(bif_config *config, const bool *given, const char *where,
     }
     set_defaults(config, given);
     check_model(&c);
+    check_order(&c);
     if (!bif_device_name_ok(config->device)) {
         bif_errors_add(errors, bif_format("%s: device is '%s'; it must be cpu, cuda, cuda:N or auto", where, config->device));
     }

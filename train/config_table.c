@@ -82,6 +82,13 @@ const bif_key bif_keys[] = {
         "longest sequence, image rows included; default model.text.positions in stage clip, else 0 = the smaller of 2048 and the decoder's positions"),
     FLAG("data.truncate", data.truncate, "yes", "cut longer sequences on the right; no: they are skipped as bad samples"),
     FLAG("data.shuffle", data.shuffle, "yes", "a new order every epoch"),
+    PICK("data.sampler", data.sampler, "permuted|modality_length", "permuted",
+         "how data.shuffle orders; modality_length: LLaVA's batches of either pictures or text alone, of about equal length over the micro-batches"),
+    TEXT("data.order", data.order, NULL, NULL, false,
+         "file with the sample numbers of an epoch in order, to replay another run (text, one a line, or .npy); replaces data.sampler and data.shuffle"),
+    PICK("data.last", data.last, "endless|wrap|short|drop", "",
+         "an epoch's last samples that fill no step: endless goes on with the next epoch; wrap fills up from the epoch's beginning, as Hugging Face's Trainer "
+         "does; short is a smaller step; drop leaves them out; default wrap with modality_length, else endless"),
     I64("data.threads", data.threads, 1, 1024, "2", false, "threads that decode pictures and text"),
     I64("data.prefetch", data.prefetch, 1, 1024, "2", false, "steps prepared ahead"),
     I64("data.cache_mib", data.cache_mib, 0, 16777216, "0", false, "memory for pictures kept after decoding; 0 = none"),
@@ -96,6 +103,8 @@ const bif_key bif_keys[] = {
     MUST("batch.samples", BIF_KEY_I64, batch.samples, 1, 1073741824, NULL, true, "of an optimiser step, over all ranks and micro-batches"),
     I64("batch.micro_tokens", batch.micro_tokens, 1, 1073741824, "", false, "tokens of a micro-batch; sets the memory; default the larger of 4096 and data.max_tokens"),
     I64("batch.micro_samples", batch.micro_samples, 0, 1073741824, "0", false, "at most so many sequences a micro-batch; 0 = no limit"),
+    CHOICE("batch.deal", batch.deal, "tokens|order", "tokens",
+           "samples of a step to ranks: by number of tokens, or in order as Hugging Face's Trainer does: the j-th batch.micro_samples of them to rank j % ranks"),
 
     I64("train.steps", train.steps, 0, STEPS_MAX, "0", true, "optimiser steps; this or train.epochs"),
     F64("train.epochs", train.epochs, 0, 1e9, "0", "passes over the data; this or train.steps"),
@@ -104,7 +113,7 @@ const bif_key bif_keys[] = {
     I64("train.checkpoint_every", train.checkpoint_every, 0, STEPS_MAX, "1000", false, "steps; 0 = only at the end"),
     I64("train.keep", train.keep, 1, 1000000, "2", false, "checkpoints kept"),
     I64("train.stop_after", train.stop_after, 0, STEPS_MAX, "0", false, "stop with exit code 75 after so many steps of this start; 0 = never"),
-    PICK("train.loss", train.loss, "global_tokens|micro_mean", "global_tokens", "mean over all supervised tokens of a step, or LLaVA's mean of micro-batch means"),
+    PICK("train.loss", train.loss, "global_tokens|micro_mean", "global_tokens", "mean over all supervised tokens of a step, or LLaVA's mean of micro-batch means (its very micro-batches with batch.deal: order)"),
     CHOICE("train.recompute", train.recompute, "auto|no|yes", "auto",
            "keep only the inputs of blocks and run each again in the backward: the same numbers in less memory and more time; auto = where a GPU has no room for the rest"),
 

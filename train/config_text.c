@@ -164,10 +164,19 @@ char *bif_config_reference(void)
     return out;
 }
 
-/* The mean of micro-batch means depends on how samples are grouped; the mean over tokens does not. */
+/* The mean of micro-batch means depends on how samples are grouped; the mean over tokens does not. Dealt in order, a group is one however many
+ * packed batches it takes. The order by modality and length balances micro-batches. */
 static bool in_digest(const bif_config *config, const bif_key *key)
 {
-    return key->numbers || (config->train.loss == BIF_LOSS_MICRO_MEAN && strncmp(key->key, "batch.micro_", 12) == 0);
+    const bool means = config->train.loss == BIF_LOSS_MICRO_MEAN, ordered = config->batch.deal == BIF_DEAL_ORDER;
+    const bool grouped = config->data.sampler == BIF_SAMPLER_MODALITY_LENGTH && config->data.order == NULL;
+    if (strcmp(key->key, "batch.micro_samples") == 0) {
+        return means || grouped;
+    }
+    if (strcmp(key->key, "batch.micro_tokens") == 0) {
+        return means && !ordered;
+    }
+    return key->numbers || (means && strcmp(key->key, "batch.deal") == 0);
 }
 
 char *bif_config_difference(const bif_config *before, const bif_config *config)

@@ -7,9 +7,23 @@
 
 /* ---- lm, pretrain, finetune ---- */
 
-static float weight_of(const bif_batch *batch, const double sums[5], bool micro_mean)
+/* Supervised tokens of the micro-batch that packed batch i is part of. */
+static double supervised_of(const bif_step *step, int64_t i)
 {
-    return (float)(micro_mean ? 1.0 / (sums[4] * (double)batch->supervised) : 1.0 / sums[0]);
+    double supervised = 0.0;
+    for (int64_t k = i; k >= 0 && step->batch[k]->group == step->batch[i]->group; k--) {
+        supervised += (double)step->batch[k]->supervised;
+    }
+    for (int64_t k = i + 1; k < step->batches && step->batch[k]->group == step->batch[i]->group; k++) {
+        supervised += (double)step->batch[k]->supervised;
+    }
+    return supervised;
+}
+
+/* Of each supervised token of packed batch i. */
+static float weight_of(const bif_step *step, int64_t i, const double sums[5], bool micro_mean)
+{
+    return (float)(micro_mean ? 1.0 / (sums[4] * supervised_of(step, i)) : 1.0 / sums[0]);
 }
 
 static void vlm_step(bif_stage_run *run, const bif_step *step, bool backward, bif_step_result *result)
@@ -22,9 +36,12 @@ static void vlm_step(bif_stage_run *run, const bif_step *step, bool backward, bi
         sums[1] += (double)batch->tokens;
         sums[2] += (double)batch->sequences;
         sums[3] += (double)batch->images;
-        sums[4] += batch->supervised > 0;
+        sums[4] += (i == 0 || batch->group != step->batch[i - 1]->group) && supervised_of(step, i) > 0.0;
     }
     bif_comm_sum_f64(run->comm, sums, 5);
+    if (step->groups > 0) { /* dealt in order: one without a supervised token counts too, with loss and gradient 0, as PyTorch's gradient is */
+        sums[4] = (double)step->groups;
+    }
     /* The gradient of the mean over all supervised tokens of the step; or LLaVA's mean of the micro-batches' means. */
     int64_t first = -1, last = -1;
     for (int64_t i = 0; i < step->batches; i++) {
@@ -42,13 +59,13 @@ static void vlm_step(bif_stage_run *run, const bif_step *step, bool backward, bi
             next++;
         }
         if (i == first) {
-            bif_vlm_bring(&run->vlm, run->device, batch, weight_of(batch, sums, micro_mean));
+            bif_vlm_bring(&run->vlm, run->device, batch, weight_of(step, i, sums, micro_mean));
         }
         if (next <= last) {
-            bif_vlm_bring(&run->vlm, run->device, step->batch[next], weight_of(step->batch[next], sums, micro_mean));
+            bif_vlm_bring(&run->vlm, run->device, step->batch[next], weight_of(step, next, sums, micro_mean));
         }
         run->params->hook->reached = i == last && backward ? run->reached : NULL;
-        bif_vlm_micro_step(&run->vlm, run->device, &run->arena, batch, weight_of(batch, sums, micro_mean), backward);
+        bif_vlm_micro_step(&run->vlm, run->device, &run->arena, batch, weight_of(step, i, sums, micro_mean), backward);
     }
     run->params->hook->reached = NULL;
     run->loss = run->vlm.loss;

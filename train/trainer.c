@@ -105,6 +105,10 @@ static bif_loader_options loader_options(const trainer *t, const bif_strings *sh
         .image_limits = {.max_pixels = c->data.max_image_pixels},
         .seed = (uint64_t)c->seed,
         .shuffle = c->data.shuffle,
+        .sampler = c->data.sampler,
+        .order_file = c->data.order,
+        .last = c->data.last,
+        .deal = c->batch.deal,
         .samples_per_step = c->batch.samples,
         .micro_batch_samples = c->batch.micro_samples,
         .max_tokens = c->batch.micro_tokens,
@@ -131,6 +135,10 @@ static bif_loader_options validation_options(const trainer *t)
 {
     bif_loader_options options = loader_options(t, &t->config->data.validation);
     options.shuffle = false;
+    options.sampler = BIF_SAMPLER_PERMUTED;
+    options.order_file = NULL;
+    options.last = BIF_LAST_ENDLESS;
+    options.deal = BIF_DEAL_TOKENS;
     options.cache_pixels = false;
     options.augment = (bif_augment){0};
     options.prefetch = 1;
@@ -180,7 +188,7 @@ static bif_status open_data(trainer *t)
     t->limits = bif_loader_limits(t->loader);
     BIF_TRY(enough_pairs(c, "data.shards", samples));
     BIF_TRY(measure_validation(t));
-    t->steps = c->train.steps > 0 ? c->train.steps : (int64_t)ceil(c->train.epochs * (double)samples / (double)c->batch.samples);
+    t->steps = c->train.steps > 0 ? c->train.steps : bif_loader_steps(t->loader, c->train.epochs);
     t->warmup = bif_warmup_steps(c, t->steps);
     bif_info("data: %lld samples in %zu shard path(s), %lld a step, %lld steps, %lld of warm-up", (long long)samples,
              c->data.shards.count, (long long)c->batch.samples, (long long)t->steps, (long long)t->warmup);
@@ -290,7 +298,7 @@ static bif_status check_data_digest(trainer *t)
 {
     const char *digest = bif_loader_digest(t->loader);
     if (t->state.step > 0 && strcmp(t->state.data_digest, digest) != 0) {
-        return bif_fail(BIF_ERR_CONFIG, "data.shards: they are not the ones the checkpoint in %s was trained on; restore them, or set another output",
+        return bif_fail(BIF_ERR_CONFIG, "data.shards or data.order: not what the checkpoint in %s was trained on; restore them, or set another output",
                         t->config->output);
     }
     snprintf(t->state.data_digest, sizeof t->state.data_digest, "%s", digest);
@@ -372,7 +380,7 @@ static bif_status report(trainer *t, const bif_step_result *result, double norm,
     const int64_t step = t->state.step;
     const double rate = result->samples / seconds, tokens = result->tokens / seconds;
     const double share = t->peak_flops > 0.0 ? bif_stage_flops(&t->run, result) / seconds / t->peak_flops : 0.0;
-    const double epoch = (double)(step * t->config->batch.samples) / (double)bif_loader_samples(t->loader);
+    const double epoch = bif_loader_epochs(t->loader, step);
     json_t *record = json_pack("{s:I,s:o,s:f,s:o,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "step", (json_int_t)step, "loss",
                                number(result->loss), "lr",
                                t->config->optimizer.lr * schedule, "grad_norm", number(norm),
