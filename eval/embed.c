@@ -57,27 +57,34 @@ static bif_status add_image(embedder *e, const bif_embed_item *item)
     return st == BIF_OK ? st : bif_fail_context(st, "%s", item->where);
 }
 
-static bif_status add_text(embedder *e, const bif_embed_item *item)
+bif_status bif_embed_ids(const bif_session *s, const bif_embed_item *item, bool cut, bif_ids *ids)
 {
     bif_status st = BIF_OK;
-    const bif_session *s = e->session;
     const size_t most = (size_t)s->model.text.positions;
-    bif_ids ids = {0}, labels = {0};
     if (s->chat.bos >= 0) {
-        bif_ids_push(&ids, s->chat.bos);
+        bif_ids_push(ids, s->chat.bos);
     }
-    st = bif_tokenizer_encode(s->tokenizer, item->value, strlen(item->value), false, &ids);
+    st = bif_tokenizer_encode(s->tokenizer, item->value, strlen(item->value), false, ids);
     if (st != BIF_OK) {
         BIF_TRY(bif_fail_context(st, "%s", item->where));
     }
-    bif_ids_push(&ids, s->chat.eos);
-    if (ids.count > most) {
-        if (!e->cut) {
-            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: '%s' has %zu tokens, the text tower takes %zu", item->where, item->value, ids.count, most));
+    bif_ids_push(ids, s->chat.eos);
+    if (ids->count > most) {
+        if (!cut) {
+            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: '%s' has %zu tokens, the text tower takes %zu", item->where, item->value, ids->count, most));
         }
-        ids.count = most;
-        ids.ids[most - 1] = s->chat.eos;
+        ids->count = most;
+        ids->ids[most - 1] = s->chat.eos;
     }
+done:
+    return st;
+}
+
+static bif_status add_text(embedder *e, const bif_embed_item *item)
+{
+    bif_status st = BIF_OK;
+    bif_ids ids = {0}, labels = {0};
+    BIF_TRY(bif_embed_ids(e->session, item, e->cut, &ids));
     for (size_t i = 0; i < ids.count; i++) {
         bif_ids_push(&labels, BIF_LABEL_NONE);
     }

@@ -9,6 +9,9 @@ typedef struct {
     const char *where; /* "file:line" for messages; borrowed */
 } bif_embed_item;
 
+/* Appends BOS? text EOS, as the text tower of a CLIP pair takes it. Not collective. cut: as in bif_embed_texts. */
+bif_status bif_embed_ids(const bif_session *session, const bif_embed_item *item, bool cut, bif_ids *ids);
+
 /* out f32 [count, E] on every rank, rows of length 1 in the order of the items. batch: items at a time. */
 bif_status bif_embed_images(bif_session *session, bif_comm *comm, const char *root, int64_t batch, const bif_embed_item *items,
                             int64_t count, float *out);

@@ -1,5 +1,3 @@
-#include "eval/probe.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -8,8 +6,8 @@
 
 #include "base/file.h"
 #include "eval/jsonl.h"
+#include "eval/probe_parts.h"
 #include "kernels/convert.h"
-#include "train/safetensors.h"
 
 typedef struct {
     bif_encoded *encoded;
@@ -106,13 +104,7 @@ done:
     return st;
 }
 
-static bif_st_out host(const char *name, bif_tensor tensor)
-{
-    return (bif_st_out){.name = name, .tensor = tensor};
-}
-
-/* The pictures as the encoder sees them and other implementations want them: f32 [images, 3, S, S], malloc'ed. */
-static bif_status pixel_values(const bif_session *s, const bif_batch *batch, float **out)
+bif_status bif_probe_pixels(const bif_session *s, const bif_batch *batch, float **out)
 {
     float table[3 * 256];
     const bif_status st = bif_preprocess_table(&s->preprocess, table);
@@ -131,41 +123,50 @@ static bif_status pixel_values(const bif_session *s, const bif_batch *batch, flo
     return BIF_OK;
 }
 
-static bif_status write_result(bif_session *s, const bif_batch *batch, float *logits, float *loss, bool gradients, const char *out)
+bif_status bif_probe_write(bif_session *s, const bif_params *params, const bif_st_out *tensors, int64_t count, bool gradients,
+                           const char *out)
 {
-    const bif_params *params = &s->vlm.params;
-    const int64_t side = s->model.vit.image;
-    float *values = NULL;
-    bif_status st = s->model.kind == BIF_MODEL_LLAVA ? pixel_values(s, batch, &values) : BIF_OK;
-    if (st != BIF_OK) {
-        return st;
-    }
-    bif_st_out *tensors = bif_calloc((size_t)params->count + 6, sizeof *tensors);
-    char **names = bif_calloc((size_t)params->count, sizeof *names);
-    int64_t count = 0;
-    tensors[count++] = host("input_ids", bif_tensor1(batch->ids, BIF_DTYPE_I32, batch->tokens));
-    tensors[count++] = host("labels", bif_tensor1(batch->labels, BIF_DTYPE_I32, batch->tokens));
-    tensors[count++] = host("cu_seqlens", bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1));
-    if (s->model.kind == BIF_MODEL_LLAVA) {
-        tensors[count++] = host("pixel_values", bif_tensor4(values, BIF_DTYPE_F32, batch->images, 3, side, side));
-    }
-    tensors[count++] = host("logits", bif_tensor2(logits, BIF_DTYPE_F32, batch->tokens, s->model.decoder.vocab));
-    tensors[count++] = host("loss", bif_tensor1(loss, BIF_DTYPE_F32, 1));
-    for (int64_t i = 0; gradients && i < params->count; i++) {
+    const int64_t extra = gradients ? params->count : 0;
+    bif_st_out *all = bif_calloc((size_t)(count + extra), sizeof *all);
+    char **names = bif_calloc((size_t)extra, sizeof *names);
+    memcpy(all, tensors, (size_t)count * sizeof *all);
+    for (int64_t i = 0; i < extra; i++) {
         names[i] = bif_format("grad.%s", params->items[i].name);
-        tensors[count++] = (bif_st_out){.name = names[i], .tensor = params->items[i].grad, .device = s->device};
+        all[count + i] = (bif_st_out){.name = names[i], .tensor = params->items[i].grad, .device = s->device};
     }
-    st = bif_safetensors_write(out, tensors, count, NULL, NULL, NULL);
-    for (int64_t i = 0; gradients && i < params->count; i++) {
+    const bif_status st = bif_safetensors_write(out, all, count + extra, NULL, NULL, NULL);
+    for (int64_t i = 0; i < extra; i++) {
         free(names[i]);
     }
     free(names);
-    free(tensors);
+    free(all);
+    return st;
+}
+
+static bif_status write_result(bif_session *s, const bif_batch *batch, float *logits, float *loss, bool gradients, const char *out)
+{
+    const bool llava = s->model.kind == BIF_MODEL_LLAVA;
+    const int64_t side = s->model.vit.image;
+    float *values = NULL;
+    bif_status st = llava ? bif_probe_pixels(s, batch, &values) : BIF_OK;
+    if (st != BIF_OK) {
+        return st;
+    }
+    const bif_st_out tensors[] = {
+        bif_probe_host("input_ids", bif_tensor1(batch->ids, BIF_DTYPE_I32, batch->tokens)),
+        bif_probe_host("labels", bif_tensor1(batch->labels, BIF_DTYPE_I32, batch->tokens)),
+        bif_probe_host("cu_seqlens", bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1)),
+        bif_probe_host("logits", bif_tensor2(logits, BIF_DTYPE_F32, batch->tokens, s->model.decoder.vocab)),
+        bif_probe_host("loss", bif_tensor1(loss, BIF_DTYPE_F32, 1)),
+        bif_probe_host("pixel_values", bif_tensor4(values, BIF_DTYPE_F32, batch->images, 3, side, side)), /* of a LLaVA */
+    };
+    const int64_t count = (int64_t)(sizeof tensors / sizeof *tensors);
+    st = bif_probe_write(s, &s->vlm.params, tensors, llava ? count : count - 1, gradients, out);
     free(values);
     return st;
 }
 
-bif_status bif_probe(bif_session *session, const char *samples, const char *image_root, const char *out, bool gradients)
+static bif_status probe_vlm(bif_session *session, const char *samples, const char *image_root, const char *out, bool gradients)
 {
     bif_status st = BIF_OK;
     sample_set set = {0};
@@ -203,4 +204,9 @@ done:
     free_samples(&set);
     free(logits);
     return st;
+}
+
+bif_status bif_probe(bif_session *session, const char *samples, const char *image_root, const char *out, bool gradients)
+{
+    return (session->model.kind == BIF_MODEL_CLIP ? bif_probe_clip : probe_vlm)(session, samples, image_root, out, gradients);
 }

@@ -19,6 +19,9 @@ static bif_status open_model(const bif_session_options *options, unsigned kinds,
         static const char *const names[] = {"a decoder alone", "a CLIP pair", "a LLaVA"};
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s is %s, which this command cannot use", s->folder, names[s->model.kind]));
     }
+    if (s->model.kind == BIF_MODEL_CLIP && s->model.text.hidden == 0) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s is a vision tower alone; name a CLIP pair", s->folder));
+    }
     BIF_TRY(bif_comm_open_device(comm, options->device, bif_comm_threads(comm, options->threads), &s->device));
     BIF_TRY(bif_choose_dtype(options->precision, s->device, &dtype));
     BIF_TRY(bif_tokenizer_load(options->tokenizer != NULL ? options->tokenizer : s->folder, &s->tokenizer));
@@ -51,7 +54,8 @@ static bif_status open_input(const bif_session_options *options, bif_session *s)
                                 : m->template_name[0] != '\0'  ? m->template_name
                                                                : "vicuna_v1";
     const char *system = options->system != NULL ? options->system : m->has_system ? m->system : NULL;
-    const char *fit = options->image_fit != NULL ? options->image_fit : m->image_fit[0] != '\0' ? m->image_fit : "pad";
+    const char *usual = m->kind == BIF_MODEL_CLIP ? "crop" : "pad"; /* CLIPImageProcessor's, LLaVA's */
+    const char *fit = options->image_fit != NULL ? options->image_fit : m->image_fit[0] != '\0' ? m->image_fit : usual;
     const int64_t positions = m->kind == BIF_MODEL_CLIP ? m->text.positions : m->decoder.positions;
     const int64_t max_tokens = options->max_tokens > 0 && options->max_tokens < positions ? options->max_tokens : positions;
     BIF_TRY(bif_build_chat(m, s->tokenizer, template_name, system, max_tokens, false, &s->chat));

@@ -273,7 +273,7 @@ static bif_status run_probe(void *context, bif_comm *comm)
     const arguments *a = context;
     bif_status st = BIF_OK;
     bif_session session = {0};
-    BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_LLAVA | 1u << BIF_MODEL_DECODER, &a->session, comm, &session));
+    BIF_TRY(bif_session_open(a->checkpoint, ~0u, &a->session, comm, &session));
     if (bif_comm_rank(comm) == 0) {
         st = bif_probe(&session, a->samples, a->image_root, a->out, a->session.gradients);
     }
@@ -291,7 +291,9 @@ bif_status bif_cmd_probe(int argc, char **argv)
     BIF_TRY(parse(argc, argv,
                   "usage: bifocal probe CHECKPOINT SAMPLES.jsonl --image-root DIR --out X.safetensors [--grad]\n\n"
                   "Runs LLaVA-style samples laid end to end and writes input_ids [T] (an image position holds the image token's id), labels [T]\n"
-                  "(unshifted, -100 = unsupervised), cu_seqlens, pixel_values, logits [T, V] and loss (mean over supervised tokens).\n",
+                  "(unshifted, -100 = unsupervised), cu_seqlens, pixel_values, logits [T, V] and loss (mean over supervised tokens).\n"
+                  "Of a CLIP pair: n records {\"image\", \"caption\" or \"text\"} as one batch; input_ids [n, L] (filled with EOS), lengths,\n"
+                  "pixel_values, image_embeds and text_embeds [n, E], logits_per_image [n, n] and the contrastive loss.\n",
                   &a, &done));
     if (!done) {
         BIF_TRY(a.samples != NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "probe: name a JSONL of samples; see bifocal probe --help"));

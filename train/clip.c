@@ -163,6 +163,51 @@ bif_clip_acts *bif_clip_forward(bif_clip *clip, bif_device *device, bif_arena *a
     return a;
 }
 
+double bif_clip_loss_factor(bool sigmoid, int64_t pairs)
+{
+    return (sigmoid ? 1.0 : 0.5) / (double)pairs; /* InfoNCE: mean of both directions */
+}
+
+void bif_clip_loss(bif_clip *clip, bif_device *device, const bif_clip_loss_args *args)
+{
+    const bool backward = args->dimage != NULL;
+    BIF_BUG_IF(backward != (args->dtext != NULL), "the gradient of one side's embeddings alone");
+    const float weight = (args->sigmoid ? 1.0f : 0.5f) / (float)args->image->dim[0];
+    bif_tensor image = bif_rows(args->image, args->first, args->local), text = bif_rows(args->text, args->first, args->local);
+    bif_tensor dimage = {0}, dtext = {0};
+    if (backward) {
+        dimage = bif_rows(args->dimage, args->first, args->local);
+        dtext = bif_rows(args->dtext, args->first, args->local);
+        device->zero(device, args->dimage->data, bif_bytes(args->dimage));
+        device->zero(device, args->dtext->data, bif_bytes(args->dtext));
+        device->zero(device, args->dscale->data, sizeof(float));
+        device->zero(device, args->dbias->data, sizeof(float));
+    }
+    device->zero(device, args->sum->data, sizeof(double));
+    if (args->sigmoid) {
+        bif_siglip(device, &(bif_siglip_args){.a = &image, .b = args->text, .first = args->first, .scale = args->scale, .bias = args->bias,
+                                              .weight = weight, .loss = args->loss, .da = backward ? &dimage : NULL, .db = args->dtext,
+                                              .dscale = backward ? args->dscale : NULL, .dbias = backward ? args->dbias : NULL});
+        bif_sum(device, args->loss, args->sum);
+    } else {
+        bif_infonce(device, &(bif_infonce_args){.a = &image, .b = args->text, .first = args->first, .scale = args->scale, .weight = weight,
+                                                .loss = args->loss, .da = backward ? &dimage : NULL, .db = args->dtext,
+                                                .dscale = backward ? args->dscale : NULL});
+        bif_sum(device, args->loss, args->sum);
+        bif_infonce(device, &(bif_infonce_args){.a = &text, .b = args->image, .first = args->first, .scale = args->scale, .weight = weight,
+                                                .loss = args->loss, .da = backward ? &dtext : NULL, .db = args->dimage,
+                                                .dscale = backward ? args->dscale : NULL});
+        bif_sum(device, args->loss, args->sum);
+    }
+    /* logit_scale is stored as a logarithm: d/dlog = d/dscale * scale. */
+    if (backward && clip->logit_scale->grad.data != NULL) {
+        bif_axpy(device, args->scale, args->dscale, &(bif_tensor){clip->logit_scale->grad.data, BIF_DTYPE_F32, 1, {1, 0, 0, 0}});
+    }
+    if (backward && clip->logit_bias != NULL && clip->logit_bias->grad.data != NULL) {
+        bif_axpy(device, 1.0f, args->dbias, &(bif_tensor){clip->logit_bias->grad.data, BIF_DTYPE_F32, 1, {1, 0, 0, 0}});
+    }
+}
+
 /* Back to the pooled row, whose gradient is wanted when its tower trains. */
 static void side_backward(bif_device *device, const side_acts *s, bif_param *projection, const bif_tensor *dout,
                           bif_tensor *djoint, bif_tensor *dpooled)

@@ -256,6 +256,21 @@ size_t bif_clip_measure(const bif_clip *clip, bif_device *device, const bif_batc
  * result is valid until the next forward. */
 bif_clip_acts *bif_clip_forward(bif_clip *clip, bif_device *device, bif_arena *arena, const bif_batch *batch, bool keep,
                                 bif_tensor *image, bif_tensor *text);
+/* The contrastive loss of `local` pairs, rows first.. of image and text f32 [n, E] of all ranks, against all n: InfoNCE in both
+ * directions, or the sigmoid loss. scale (not its logarithm) and bias as numbers. loss f32 [local] is scratch; sum f64 [1] times
+ * bif_clip_loss_factor is this rank's share of the mean over the n pairs. With dimage and dtext [n, E] (both or neither) these become
+ * the gradient of that share, which for rows of other ranks is theirs to add, and the gradients of logit_scale and logit_bias are
+ * added to the table's; dscale, dbias f32 [1] are scratch. */
+typedef struct {
+    const bif_tensor *image, *text;
+    int64_t first, local;
+    bool sigmoid;
+    float scale, bias;
+    bif_tensor *loss, *sum;
+    bif_tensor *dimage, *dtext, *dscale, *dbias;
+} bif_clip_loss_args;
+void bif_clip_loss(bif_clip *clip, bif_device *device, const bif_clip_loss_args *args);
+double bif_clip_loss_factor(bool sigmoid, int64_t pairs);
 /* Gradients of the two embeddings f32 [n, E] back through both towers into the table's gradients. */
 void bif_clip_backward(bif_clip *clip, bif_device *device, bif_arena *arena, bif_clip_acts *acts,
                        const bif_tensor *dimage, const bif_tensor *dtext);

@@ -110,50 +110,19 @@ static float scalar_out(bif_device *device, const bif_param *param)
     return value;
 }
 
-/* Loss of this rank's rows against all ranks' columns, both directions for InfoNCE; gradients of the embeddings when wanted.
+/* Loss of this rank's rows against all ranks' columns; gradients of the embeddings when wanted.
  * The gradient of a column that another rank owns travels home by reduce-scatter; it is exactly what one rank holding all would compute. */
 static void contrastive_loss(bif_stage_run *run, contrast *c, const scalars *scalar, int64_t first, int64_t local, bool backward)
 {
     bif_device *device = run->device;
-    const int64_t global = c->image.dim[0];
-    const float scale = scalar->scale;
-    bif_tensor image = bif_rows(&c->image, first, local), text = bif_rows(&c->text, first, local);
-    bif_tensor dimage = bif_rows(&c->dimage, first, local), dtext = bif_rows(&c->dtext, first, local);
-    bif_tensor *dscale = backward ? &c->dscale : NULL;
-    if (backward) {
-        device->zero(device, c->dimage.data, bif_bytes(&c->dimage));
-        device->zero(device, c->dtext.data, bif_bytes(&c->dtext));
-        device->zero(device, c->dscale.data, sizeof(float));
-        device->zero(device, c->dbias.data, sizeof(float));
-    }
-    device->zero(device, c->sum.data, sizeof(double));
-    if (run->config->clip.loss == BIF_CONTRASTIVE_SIGMOID) {
-        bif_siglip(device, &(bif_siglip_args){.a = &image, .b = &c->text, .first = first, .scale = scale,
-                                              .bias = scalar->bias, .weight = 1.0f / (float)global,
-                                              .loss = &c->loss, .da = backward ? &dimage : NULL, .db = backward ? &c->dtext : NULL,
-                                              .dscale = dscale, .dbias = backward ? &c->dbias : NULL});
-        bif_sum(device, &c->loss, &c->sum);
-    } else {
-        const float weight = 0.5f / (float)global;
-        bif_infonce(device, &(bif_infonce_args){.a = &image, .b = &c->text, .first = first, .scale = scale, .weight = weight,
-                                                .loss = &c->loss, .da = backward ? &dimage : NULL, .db = backward ? &c->dtext : NULL,
-                                                .dscale = dscale});
-        bif_sum(device, &c->loss, &c->sum);
-        bif_infonce(device, &(bif_infonce_args){.a = &text, .b = &c->image, .first = first, .scale = scale, .weight = weight,
-                                                .loss = &c->loss, .da = backward ? &dtext : NULL, .db = backward ? &c->dimage : NULL,
-                                                .dscale = dscale});
-        bif_sum(device, &c->loss, &c->sum);
-    }
+    bif_clip_loss(&run->clip, device,
+                  &(bif_clip_loss_args){.image = &c->image, .text = &c->text, .first = first, .local = local,
+                                        .sigmoid = run->config->clip.loss == BIF_CONTRASTIVE_SIGMOID, .scale = scalar->scale,
+                                        .bias = scalar->bias, .loss = &c->loss, .sum = &c->sum, .dimage = backward ? &c->dimage : NULL,
+                                        .dtext = backward ? &c->dtext : NULL, .dscale = &c->dscale, .dbias = &c->dbias});
     if (backward) {
         bif_comm_reduce_scatter(run->comm, device, &c->dimage);
         bif_comm_reduce_scatter(run->comm, device, &c->dtext);
-        /* logit_scale is stored as a logarithm: d/dlog = d/dscale * scale. */
-        if (run->clip.logit_scale->grad.data != NULL) {
-            bif_axpy(device, scale, &c->dscale, &(bif_tensor){run->clip.logit_scale->grad.data, BIF_DTYPE_F32, 1, {1, 0, 0, 0}});
-        }
-        if (run->clip.logit_bias != NULL && run->clip.logit_bias->grad.data != NULL) {
-            bif_axpy(device, 1.0f, &c->dbias, &(bif_tensor){run->clip.logit_bias->grad.data, BIF_DTYPE_F32, 1, {1, 0, 0, 0}});
-        }
     }
 }
 
@@ -215,7 +184,7 @@ static void clip_step(bif_stage_run *run, const bif_step *step, bool backward, b
     }
     run->params->hook->reached = NULL;
     run->loss = c.sum;
-    run->loss_factor = (run->config->clip.loss == BIF_CONTRASTIVE_SIGMOID ? 1.0 : 0.5) / (double)global; /* InfoNCE: mean of both directions */
+    run->loss_factor = bif_clip_loss_factor(run->config->clip.loss == BIF_CONTRASTIVE_SIGMOID, global);
     if (towers.peak + run->arena.used > run->arena.peak) {
         run->arena.peak = towers.peak + run->arena.used;
     }

@@ -1,5 +1,5 @@
 """A tiny LLaVA folder of transformers (float16), three samples, and what `bifocal probe --grad` must write for them:
-probe/*.
+probe/*. The same for a decoder alone (Qwen3, tied head) and the sample without pictures: probe_lm/*.
 
 Nothing here comes from bifocal: ids and labels are laid out by hand after data/chat.h, pictures are padded and resized
 with Pillow, and logits, loss and gradients are transformers' (fp32, eager). tests/cli/probe.sh compares.
@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers.utils import logging
 
-from small_llava import CASES, make_model, randomise, run_probe_inputs, table_name, tokenizer
+from small_llava import CASES, make_decoder, make_model, randomise, run_probe_inputs, table_name, tokenizer
 
-OUT = Path(__file__).parent / "probe"
+OUT, ALONE = Path(__file__).parent / "probe", Path(__file__).parent / "probe_lm"
 SIDE, MEAN, STD = 16, [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 SAMPLES = [
     {"id": "0", "image": ["b.png", "a.png"], "conversations": [
@@ -57,6 +57,34 @@ def pixels(path):
     return torch.from_numpy((x - np.float32(MEAN)) / np.float32(STD)).permute(2, 0, 1)
 
 
+def packed(encoded):
+    return {"input_ids": torch.tensor(sum((e[0] for e in encoded), []), dtype=torch.int32),
+            "labels": torch.tensor(sum((e[1] for e in encoded), []), dtype=torch.int32),
+            "cu_seqlens": torch.cumsum(torch.tensor([0] + [len(e[0]) for e in encoded]), 0).to(torch.int32)}
+
+
+def write(out, tensors, model, words):
+    save_file({k: v.contiguous() for k, v in tensors.items()}, out / "expected.safetensors")
+    model.half().save_pretrained(out)
+    words.save_pretrained(out)
+    (out / "tokenizer_config.json").unlink()
+    sizes = {p.name: p.stat().st_size for p in sorted(out.rglob("*")) if p.is_file()}
+    print(sizes, sum(sizes.values()), "bytes;", len(tensors), "tensors of", len(tensors["input_ids"]), "tokens")
+
+
+def make_alone(words):
+    ALONE.mkdir(exist_ok=True)
+    samples = [SAMPLES[2], {"conversations": SAMPLES[1]["conversations"][2:]}]
+    (ALONE / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    model = make_decoder("qwen3_tied", words, 1, dict(hidden_size=16, intermediate_size=24))
+    randomise(model, torch.Generator().manual_seed(2), half=True)
+    tensors = packed([lay_out(words, sample, 0) for sample in samples])
+    logits, tensors["loss"] = run_probe_inputs(model, tensors)
+    tensors["logits"] = logits[:LOGIT_ROWS // 2]
+    tensors |= {"grad." + name: p.grad for name, p in model.named_parameters() if "layers.1." not in name}
+    write(ALONE, tensors, model, words)
+
+
 def main():
     logging.disable_progress_bar()
     (OUT / "images").mkdir(parents=True, exist_ok=True)
@@ -69,22 +97,15 @@ def main():
     CASES["golden"] = CASES["qwen2_gqa_tied"][:2] + ((2, SIDE, 8), -2, "full", False)
     model = make_model("golden", words, 1, *[dict(hidden_size=16, intermediate_size=24)] * 2)
     randomise(model, torch.Generator().manual_seed(1), half=True)
-    encoded = [lay_out(words, sample, model.config.image_seq_length) for sample in SAMPLES]
-    tensors = {"input_ids": torch.tensor(sum((e[0] for e in encoded), []), dtype=torch.int32),
-               "labels": torch.tensor(sum((e[1] for e in encoded), []), dtype=torch.int32),
-               "cu_seqlens": torch.cumsum(torch.tensor([0] + [len(e[0]) for e in encoded]), 0).to(torch.int32),
-               "pixel_values": torch.stack([pixels(OUT / "images" / name) for name in ("b.png", "a.png", "a.png")])}
+    tensors = packed([lay_out(words, sample, model.config.image_seq_length) for sample in SAMPLES])
+    tensors["pixel_values"] = torch.stack([pixels(OUT / "images" / name) for name in ("b.png", "a.png", "a.png")])
     logits, tensors["loss"] = run_probe_inputs(model, tensors)
     tensors["logits"] = logits[:LOGIT_ROWS]
     for name, p in model.named_parameters():
         if p.grad is not None and any(wanted in table_name(name) for wanted in GRADIENTS):
             tensors["grad." + table_name(name)] = p.grad
-    save_file({k: v.contiguous() for k, v in tensors.items()}, OUT / "expected.safetensors")
-    model.half().save_pretrained(OUT)
-    words.save_pretrained(OUT)
-    (OUT / "tokenizer_config.json").unlink()
-    sizes = {p.name: p.stat().st_size for p in sorted(OUT.rglob("*")) if p.is_file()}
-    print(sizes, sum(sizes.values()), "bytes;", len(tensors), "tensors of", len(tensors["input_ids"]), "tokens")
+    write(OUT, tensors, model, words)
+    make_alone(words)
 
 
 if __name__ == "__main__":

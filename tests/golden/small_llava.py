@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, MistralConfig,
+from transformers import (AutoModelForCausalLM, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, MistralConfig,
                           PreTrainedTokenizerFast, Qwen2Config, Qwen3Config)
 
 SPECIALS = ["<s>", "</s>", "<image>"]
@@ -80,7 +80,15 @@ def make_model(case, words, seed, common=None, vision=None):
     return randomise(LlavaForConditionalGeneration(config), torch.Generator().manual_seed(seed))
 
 
-def make_samples(folder, count, seed):
+def make_decoder(case, words, seed, common=None):
+    """The case's language model alone."""
+    kind, numbers, *_, tied = CASES[case]
+    ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": None}
+    config = kind(**(COMMON | (common or {}) | numbers | ids), vocab_size=len(words), tie_word_embeddings=tied)
+    return randomise(AutoModelForCausalLM.from_config(config), torch.Generator().manual_seed(seed))
+
+
+def make_samples(folder, count, seed, pictures=True):
     """count LLaVA records: text only, one picture, two pictures, several turns; PNG and JPEG of odd sizes."""
     rng, noise = random.Random(seed), np.random.default_rng(seed)
     folder = Path(folder)
@@ -89,7 +97,7 @@ def make_samples(folder, count, seed):
     with open(folder / "samples.jsonl", "w") as out:
         for i in range(count):
             names = []
-            for k in range((1, 0, 2, 1)[i % 4]):
+            for k in range((1, 0, 2, 1)[i % 4] if pictures else 0):
                 coarse = noise.integers(0, 256, (rng.randint(3, 6), rng.randint(3, 6), 3), dtype=np.uint8)
                 names.append(f"{i}_{k}.{'png' if (i + k) % 3 else 'jpg'}")
                 picture = Image.fromarray(coarse).resize((rng.randint(20, 90), rng.randint(20, 90)), Image.BICUBIC)
@@ -98,21 +106,21 @@ def make_samples(folder, count, seed):
             for k in range(1 + (i % 4 == 3) * rng.randint(1, 2)):
                 turns.append({"from": "human", "value": "<image>\n" * (len(names) if k == 0 else 0) + text(8) + "?"})
                 turns.append({"from": "gpt", "value": text(5)})
-            pictures = {} if not names else {"image": names[0] if len(names) == 1 else names}
-            out.write(json.dumps({"id": str(i)} | pictures | {"conversations": turns}) + "\n")
+            image = {} if not names else {"image": names[0] if len(names) == 1 else names}
+            out.write(json.dumps({"id": str(i)} | image | {"conversations": turns}) + "\n")
 
 
 def run_probe_inputs(model, probe, gradients=True):
     """transformers on the very inputs of a probe file, sequence by sequence: logits [T, V], loss; gradients are left in the model."""
     ids, labels, bounds = probe["input_ids"].long(), probe["labels"].long(), probe["cu_seqlens"].long().tolist()
-    image = model.config.image_token_id
-    rows = model.config.image_seq_length
+    image = getattr(model.config, "image_token_id", None)  # a language model alone has none
+    rows = model.config.image_seq_length if image is not None else 1
     logits, total, count, at = [], 0.0, 0, 0
     model.zero_grad()
     with torch.set_grad_enabled(gradients):
         for first, last in zip(bounds, bounds[1:]):
             seq, label = ids[first:last], labels[first:last]
-            pictures, rest = divmod(int((seq == image).sum()), rows)
+            pictures, rest = divmod(int((seq == image).sum()) if image is not None else 0, rows)
             if rest:
                 raise SystemExit(f"a sequence holds {rest} image rows too many for pictures of {rows}")
             extra = {"pixel_values": probe["pixel_values"][at:at + pictures]} if pictures else {}
@@ -124,6 +132,6 @@ def run_probe_inputs(model, probe, gradients=True):
         loss = total / count
     if gradients:
         loss.backward()
-    if at != len(probe["pixel_values"]):
+    if at != len(probe.get("pixel_values", [])):
         raise SystemExit(f"{len(probe['pixel_values'])} pictures, {at} used")
     return torch.cat(logits), loss.detach().reshape(1)

@@ -9,7 +9,7 @@
 
 static bool same_shape(const bif_st_entry *x, const bif_st_entry *y)
 {
-    bool same = x->rank == y->rank && x->dtype == y->dtype && x->rank > 0 && x->dim[0] <= y->dim[0];
+    bool same = x->rank == y->rank && x->dtype == y->dtype && (x->rank == 0 || x->dim[0] <= y->dim[0]);
     for (int d = 1; same && d < x->rank; d++) {
         same = x->dim[d] == y->dim[d];
     }
