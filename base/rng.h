@@ -16,6 +16,7 @@ typedef enum {
     BIF_RNG_SAMPLING = 4, /* generation: index = question number, sub = step */
     BIF_RNG_TEST = 5,
     BIF_RNG_PATCHES = 6,  /* patch dropout: index = place of the pair in the endless order, sub = patch / 4 */
+    BIF_RNG_DROPOUT = 7,  /* kernels/ops.h bif_dropout: index = the two numbers of a row, sub = column / 4 */
     BIF_RNG_BOOTSTRAP = 8, /* index = draw, sub = cluster / 4 */
 } bif_rng_purpose;
 

@@ -36,6 +36,7 @@ bif_batch *bif_batch_new(const bif_batch_limits *limits)
     b->cu_seqlens = array(limits->sequences + 1, sizeof *b->cu_seqlens);
     b->eot = array(limits->sequences, sizeof *b->eot);
     b->sample = array(limits->sequences, sizeof *b->sample);
+    b->place = array(limits->sequences, sizeof *b->place);
     b->pixels = bytes > 0 ? bif_malloc((size_t)bytes) : NULL;
     bif_batch_clear(b);
     return b;
@@ -55,6 +56,7 @@ void bif_batch_free(bif_batch *b)
     free(b->cu_seqlens);
     free(b->eot);
     free(b->sample);
+    free(b->place);
     free(b->pixels);
     free(b);
 }
@@ -97,7 +99,7 @@ bool bif_batch_add(bif_batch *b, const bif_batch_limits *limits, const struct bi
     }
     b->images += s->images;
     b->tokens += s->count;
-    b->sample[b->sequences] = sample;
+    b->sample[b->sequences] = b->place[b->sequences] = sample;
     b->eot[b->sequences] = (int32_t)(b->tokens - 1);
     b->sequences++;
     b->cu_seqlens[b->sequences] = (int32_t)b->tokens;

@@ -19,6 +19,7 @@ typedef struct {
     int32_t *eot;        /* [n] last row of each sequence (pooling of a text tower) */
     uint8_t *pixels;     /* [images, S, S, 3] */
     uint64_t *sample;    /* [n] global sample number, for logs */
+    uint64_t *place;     /* [n] place in the endless order of samples, by which dropout is drawn; where no loader sets it, `sample` */
 } bif_batch;
 
 /* Capacity of a batch, for planning memory. */

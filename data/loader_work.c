@@ -157,14 +157,18 @@ static bif_status deal(bif_loader *loader, bif_loader_slot *slot)
 
 static void pack(bif_loader *loader, bif_loader_slot *slot)
 {
+    const bif_loader_options *o = &loader->options;
+    const int64_t before = slot->step * o->samples_per_step + (o->mode == BIF_LOADER_CAPTION ? o->rank * loader->pairs : 0);
     for (int64_t i = 0; i < slot->owned; i++) {
         bif_loader_item *item = &slot->item[slot->own[i]];
         const bif_encoded *e = &item->encoded;
         const struct bif_encoded_view view = {e->ids.ids, e->labels.ids, (int64_t)e->ids.count, e->image_start,
                                               e->images};
-        bool fits = bif_batch_add(slot->batch[item->batch], &loader->limits, &view, NULL, item->sample);
+        bif_batch *batch = slot->batch[item->batch];
+        bool fits = bif_batch_add(batch, &loader->limits, &view, NULL, item->sample);
         BIF_BUG_IF(!fits || e->images != item->images, "sample %" PRIu64 " does not fit where the deal put it",
                    item->sample);
+        batch->place[batch->sequences - 1] = (uint64_t)(before + slot->own[i]);
     }
 }
 

@@ -445,6 +445,43 @@ void bif_vit_embed_backward(bif_device *device, const bif_vit_embed_backward_arg
     DISPATCH(vit_embed_backward);
 }
 
+void bif_dropout(bif_device *device, const bif_dropout_args *args)
+{
+    MEASURE(x, t, c);
+    RULE(args->p >= 0.0 && args->p < 1.0, "p is not in [0, 1)");
+    NEED(x, dtype, t, c);
+    NEED(index, I32, t, 2);
+    MAYBE(add, dtype, t, c);
+    NEED(y, dtype, t, c);
+    SAME_OR_APART(y, x);
+    SAME_OR_APART(y, add);
+    DISPATCH(dropout);
+}
+
+void bif_take_columns(bif_device *device, const bif_take_columns_args *args)
+{
+    MEASURE(rows, t, w);
+    RULE(args->part != NULL && args->part->rank == 2, "part is not a matrix");
+    int64_t n = args->part->dim[1];
+    RULE(args->first >= 0 && args->first + n <= w, "the columns do not fit the row");
+    NEED(rows, dtype, t, w);
+    NEED(part, dtype, t, n);
+    APART(part, rows);
+    DISPATCH(take_columns);
+}
+
+void bif_add_columns(bif_device *device, const bif_add_columns_args *args)
+{
+    MEASURE(part, t, n);
+    RULE(args->rows != NULL && args->rows->rank == 2, "rows is not a matrix");
+    int64_t w = args->rows->dim[1];
+    RULE(args->first >= 0 && args->first + n <= w, "the columns do not fit the row");
+    NEED(part, dtype, t, n);
+    NEED(rows, dtype, t, w);
+    APART(rows, part);
+    DISPATCH(add_columns);
+}
+
 void bif_add_rows(bif_device *device, const bif_add_rows_args *args)
 {
     MEASURE(y, t, c);

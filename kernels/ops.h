@@ -218,6 +218,33 @@ typedef struct {
 } bif_vit_embed_backward_args;
 void bif_vit_embed_backward(bif_device *device, const bif_vit_embed_backward_args *args);
 
+/* Inverted dropout: y = (add or 0) + (kept ? x / (1 - p) : 0), each element kept with probability 1 - p. x, y, add [T,C]; y may
+ * be x or add. Whether (t, c) is kept is a function of (seed, index[t], c) alone, the same on all devices: word c % 4 of
+ * bif_philox(seed, BIF_RNG_DROPOUT, index[t][0] | index[t][1] << 32, c / 4) is at least p * 2^32, rounded down. index i32 [T,2],
+ * any bits; 0 <= p < 1. Applied to a gradient with the same numbers it is its own backward. */
+typedef struct {
+    const bif_tensor *x, *add, *index;
+    uint64_t seed;
+    double p;
+    bif_tensor *y;
+} bif_dropout_args;
+void bif_dropout(bif_device *device, const bif_dropout_args *args);
+
+/* N columns of packed rows, from column `first` on. rows [T,W], part [T,N], first + N <= W.
+ * take_columns: part = those columns of rows. add_columns: those columns of rows += part. */
+typedef struct {
+    const bif_tensor *rows;
+    int64_t first;
+    bif_tensor *part;
+} bif_take_columns_args;
+void bif_take_columns(bif_device *device, const bif_take_columns_args *args);
+typedef struct {
+    const bif_tensor *part;
+    int64_t first;
+    bif_tensor *rows;
+} bif_add_columns_args;
+void bif_add_columns(bif_device *device, const bif_add_columns_args *args);
+
 /* y[t] += table[pos[t]] (learned positions of a text tower). y [T,C], table [L,C], pos i32 [T]. */
 typedef struct {
     const bif_tensor *table, *pos;
@@ -304,8 +331,8 @@ void bif_adamw(bif_device *device, const bif_adamw_args *args);
     X(linear) X(linear_backward) X(act_backward) X(layernorm) X(layernorm_backward) X(rmsnorm) X(rmsnorm_backward)      \
     X(head_rmsnorm) X(head_rmsnorm_backward) X(swiglu) X(swiglu_backward) X(rope) X(attention) X(attention_backward)    \
     X(attention_decode) X(embedding) X(embedding_backward) X(gather_rows) X(scatter_rows) X(patchify) X(vit_embed)      \
-    X(vit_embed_backward) X(add_rows) X(cross_entropy) X(argmax) X(l2norm) X(l2norm_backward) X(infonce) X(siglip)      \
-    X(adamw)
+    X(vit_embed_backward) X(dropout) X(take_columns) X(add_columns) X(add_rows) X(cross_entropy) X(argmax) X(l2norm)    \
+    X(l2norm_backward) X(infonce) X(siglip) X(adamw)
 
 struct bif_ops_table {
 #define X(op) void (*op)(bif_device * device, const bif_##op##_args *args);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "train/checkpoint.h"
 #include "train/hf_folder.h"
+#include "train/lora.h"
 
 bif_status bif_resolve_model(bif_comm *comm, const char *key, const char *path, char **out)
 {
@@ -252,6 +253,15 @@ done:
     return st;
 }
 
+static bif_lora_config lora_config(const bif_config *config)
+{
+    bif_lora_config lora = {.rank = config->lora.rank, .alpha = (float)config->lora.alpha, .dropout = (float)config->lora.dropout};
+    for (size_t i = 0; i < config->lora.targets.count; i++) {
+        lora.targets |= 1u << bif_lora_by_name(config->lora.targets.items[i]);
+    }
+    return lora.rank > 0 ? lora : (bif_lora_config){0};
+}
+
 bif_status bif_build_config(const bif_config *config, const bif_model_paths *paths, const bif_tokenizer *tokenizer, bif_model_config *out)
 {
     bif_status st = BIF_OK;
@@ -267,6 +277,7 @@ bif_status bif_build_config(const bif_config *config, const bif_model_paths *pat
         out->kind = BIF_MODEL_DECODER;
         scratch_decoder(config, tokenizer, &out->decoder);
     }
+    out->decoder.lora = lora_config(config);
     const int64_t vocab = out->kind == BIF_MODEL_CLIP ? out->text.vocab : out->decoder.vocab;
     snprintf(out->template_name, sizeof out->template_name, "%s", config->data.template_);
     snprintf(out->image_fit, sizeof out->image_fit, "%s", config->data.image_fit);
@@ -304,12 +315,14 @@ static bif_status load_parts(const bif_config *config, const bif_model_paths *pa
         drawn &= parts[i].path == NULL ? ~0u : ~parts[i].groups;
         replaced |= parts[i].path == NULL || i == 0 ? 0 : parts[i].groups;
     }
-    bif_params_init(params, (uint64_t)config->seed, drawn | 1u << BIF_GROUP_JOINT); /* a folder may lack the sigmoid loss's bias */
+    /* A folder may lack the sigmoid loss's bias, and adapters are new. */
+    bif_params_init(params, (uint64_t)config->seed, drawn | 1u << BIF_GROUP_JOINT | 1u << BIF_GROUP_LORA);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i].path == NULL) {
             continue;
         }
-        BIF_TRY(bif_hf_load(parts[i].path, params, i == 0 ? ~replaced : parts[i].groups)); /* the whole may lack what a part brings */
+        /* The whole may lack what a part brings. */
+        BIF_TRY(bif_hf_load(parts[i].path, params, i == 0 ? ~(replaced | 1u << BIF_GROUP_LORA) : parts[i].groups));
         bif_info("%s: loaded from %s", parts[i].key, parts[i].path);
     }
 done:
@@ -354,6 +367,7 @@ bif_status bif_build_vlm(const bif_config *config, const bif_model_paths *paths,
         p->trainable = p->trainable && bif_vlm_uses(out, p);
     }
     set_rates(config, &out->params);
+    bif_vlm_drop(out, (uint64_t)config->seed);
     BIF_TRY(bif_vlm_allocate(out, device, world));
     BIF_TRY(load_parts(config, paths, &out->params));
 done:

@@ -48,6 +48,12 @@ typedef struct {
         bool train_encoder, train_projector, train_decoder; /* defaults by stage: pretrain = projector; finetune = projector + decoder */
     } model;
 
+    struct { /* low-rank adapters beside linear layers of the decoder, which is frozen then */
+        int64_t rank; /* 0 = none */
+        double alpha, dropout;
+        bif_strings targets; /* "q_proj", ...; all seven when the recipe names none */
+    } lora;
+
     struct {
         bif_strings shards, validation;
         char *tokenizer; /* tokenizer.json, tokenizer.model, vocab.json, or their folder */

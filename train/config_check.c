@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "train/config_table.h"
+#include "train/lora.h"
 
 void bif_errors_add(bif_errors *errors, char *text)
 {
@@ -49,7 +50,13 @@ static void set_defaults(bif_config *config, const bool *given)
     DEFAULT("model.llama.inner", model.llama.inner, (8 * config->model.llama.hidden / 3 + 63) / 64 * 64);
     DEFAULT("model.train_encoder", model.train_encoder, clip);
     DEFAULT("model.train_projector", model.train_projector, finetune || config->stage == BIF_STAGE_PRETRAIN);
-    DEFAULT("model.train_decoder", model.train_decoder, finetune || lm);
+    DEFAULT("model.train_decoder", model.train_decoder, (finetune || lm) && config->lora.rank == 0);
+    if (config->lora.rank > 0 && config->lora.targets.count == 0) {
+        const bif_key *targets = &bif_keys[bif_key_find("lora.targets")];
+        for (int i = 0; i < BIF_LORA_TARGETS; i++) {
+            BIF_BUG_IF(bif_key_set(config, targets, bif_lora_name((bif_lora_target)i)) != NULL, "a target of LoRA");
+        }
+    }
     text_default(&config->device, false, "cpu"); /* also when it is given empty */
     text_default(&config->data.template_, is_given(given, "data.template"), finetune ? "vicuna_v1" : "plain");
     const int64_t positions = config->model.llama.hidden == 0 ? 0 : config->model.llama.positions < 2048 ? config->model.llama.positions : 2048;
@@ -121,9 +128,32 @@ static void check_model(const checker *c)
     if (clip && (config->model.decoder != NULL || config->model.projector != NULL)) {
         complain(c, "stage clip has no decoder and no projector; remove model.decoder and model.projector");
     }
-    if ((lm && !config->model.train_decoder) ||
-        (llava && !config->model.train_encoder && !config->model.train_projector && !config->model.train_decoder)) {
-        complain(c, "nothing is trained; set model.train_encoder, model.train_projector or model.train_decoder");
+    const bool decoder = config->model.train_decoder || config->lora.rank > 0;
+    if ((lm && !decoder) || (llava && !config->model.train_encoder && !config->model.train_projector && !decoder)) {
+        complain(c, "nothing is trained; set model.train_encoder, model.train_projector, model.train_decoder or lora.rank");
+    }
+}
+
+static void check_lora(const checker *c)
+{
+    const bif_config *config = c->config;
+    const bif_strings *targets = &config->lora.targets;
+    unsigned seen = 0;
+    for (size_t i = 0; i < targets->count; i++) {
+        const int target = bif_lora_by_name(targets->items[i]);
+        if (target < 0) {
+            bif_errors_add(c->errors, bif_format("%s: lora.targets names '%.80s'; it must be one of q_proj, k_proj, v_proj, o_proj, gate_proj, "
+                                                 "up_proj, down_proj", c->where, targets->items[i]));
+        } else if (seen >> target & 1u) {
+            bif_errors_add(c->errors, bif_format("%s: lora.targets names %s twice", c->where, targets->items[i]));
+        } else {
+            seen |= 1u << target;
+        }
+    }
+    if (config->lora.rank > 0 && config->stage == BIF_STAGE_CLIP) {
+        complain(c, "lora.rank is for decoders: stages lm, pretrain and finetune; remove it in stage clip");
+    } else if (config->lora.rank > 0 && config->model.train_decoder) {
+        complain(c, "model.train_decoder: yes beside lora.rank: adapters belong to a decoder that stays as it is; remove one of them");
     }
 }
 
@@ -182,6 +212,7 @@ void bif_config_finish(bif_config *config, const bool *given, const char *where,
     set_defaults(config, given);
     check_model(&c);
     check_order(&c);
+    check_lora(&c);
     if (!bif_device_name_ok(config->device)) {
         bif_errors_add(errors, bif_format("%s: device is '%s'; it must be cpu, cuda, cuda:N or auto", where, config->device));
     }

@@ -70,7 +70,14 @@ const bif_key bif_keys[] = {
     I64("model.projection", model.projection, 1, SIZE_MAX_KEY, "512", true, "width of CLIP's joint space"),
     FLAG("model.train_encoder", model.train_encoder, "", "default: yes in stage clip, else no"),
     FLAG("model.train_projector", model.train_projector, "", "default: yes in stages pretrain and finetune"),
-    FLAG("model.train_decoder", model.train_decoder, "", "default: yes in stages lm and finetune"),
+    FLAG("model.train_decoder", model.train_decoder, "", "default: yes in stages lm and finetune; must be no with lora.rank"),
+
+    I64("lora.rank", lora.rank, 0, 65536, "0", true,
+        "train low-rank adapters of this rank beside linear layers of a frozen decoder (LLaVA: 128), with optimizer.lr; 0 = none"),
+    F64("lora.alpha", lora.alpha, 1e-6, 1e6, "16", "an adapter's output is scaled by alpha / rank (LLaVA's recipe: 256)"),
+    F64("lora.dropout", lora.dropout, 0, 0.99, "0.05", "share of an adapter's input that a training step leaves out"),
+    {"lora.targets", BIF_KEY_STRINGS, AT(lora.targets), 0, 0, NULL, NULL, false, true,
+     "some of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; none named = all; a vision tower never has adapters"},
 
     MUST("data.shards", BIF_KEY_STRINGS, data.shards, 0, 0, NULL, false, "shard files, or folders of them"),
     {"data.validation", BIF_KEY_STRINGS, AT(data.validation), 0, 0, NULL, NULL, false, false, "shards of the validation loss"},
@@ -141,7 +148,8 @@ const bif_key bif_keys[] = {
 const size_t bif_key_count = sizeof bif_keys / sizeof bif_keys[0];
 _Static_assert(sizeof bif_keys / sizeof bif_keys[0] <= BIF_KEY_CAP, "raise BIF_KEY_CAP");
 
-const char *const bif_key_sections[] = {"model", "model.vit", "model.text", "model.llama", "data", "augment", "batch", "train", "optimizer", "clip", NULL};
+const char *const bif_key_sections[] = {"model", "model.vit", "model.text", "model.llama", "lora", "data", "augment", "batch", "train",
+                                       "optimizer", "clip", NULL};
 
 int bif_key_find(const char *key)
 {

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "train/networks.h"
+#include "train/lora.h"
 #include "train/rows.h"
 
 static void layer_prefix(char *out, size_t size, const char *prefix, int64_t index)
@@ -47,6 +47,7 @@ void bif_decoder_declare(bif_params *params, const bif_decoder_config *config, c
         bif_declare(params, g, base, "mlp.down_proj.weight", false, c, f, true, normal, 0.02f);
         bif_declare(params, g, base, "input_layernorm.weight", false, c, 0, false, one, 0);
         bif_declare(params, g, base, "post_attention_layernorm.weight", false, c, 0, false, one, 0);
+        bif_lora_declare(params, config, base);
     }
     bif_declare(params, g, prefix, "norm.weight", false, c, 0, false, one, 0);
     if (!config->tied) {
@@ -76,6 +77,7 @@ void bif_decoder_bind(bif_decoder *decoder, const bif_params *params, const bif_
         p->norm2 = bif_row(params, base, "post_attention_layernorm.weight");
         p->gate_up = bif_row(params, base, "mlp.gate_proj.weight");
         p->down = bif_row(params, base, "mlp.down_proj.weight");
+        bif_lora_bind(p->lora, params, config, base);
     }
 }
 
@@ -94,7 +96,7 @@ static bool layer_trains(const bif_decoder_layer *p)
             return true;
         }
     }
-    return false;
+    return bif_lora_trains(p->lora);
 }
 
 bool bif_decoder_trains(const bif_decoder *decoder)
@@ -148,6 +150,7 @@ bif_decoder_acts bif_decoder_plan(const bif_decoder *decoder, bif_arena *arena, 
         a.dnormed = bif_take2(arena, dtype, tokens, c);
         a.wide = bif_take2(arena, dtype, tokens, f > w + q ? f : w + q);
     }
+    a.lora = bif_lora_plan(config, dtype, arena, tokens, kept);
     return a;
 }
 
@@ -227,6 +230,18 @@ static void norm2(const bif_decoder *decoder, bif_device *device, bif_decoder_ac
                                             .rstd = a->keep ? &rstd : NULL});
 }
 
+/* The adapters of block i, which read all rows or the picked ones. */
+static bif_lora_at adapters(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, int64_t i, bool picked)
+{
+    const bif_tensor *places = picked ? &a->lora.picked_places : &a->lora.places;
+    return (bif_lora_at){.config = &decoder->config,
+                         .device = device,
+                         .lora = decoder->layer[i].lora,
+                         .acts = &a->lora,
+                         .places = a->keep && places->data != NULL ? places : NULL,
+                         .layer = i};
+}
+
 /* Block i up to gate and up; h is where the residual stream stands then. */
 static void layer_forward(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, const bif_tensor *pos,
                           const bif_bounds *bounds, const bif_tensor *rows, bif_kv_cache *cache, int64_t i, const bif_tensor *x, bif_tensor *h)
@@ -243,6 +258,11 @@ static void layer_forward(const bif_decoder *decoder, bif_device *device, bif_de
     bif_tensor pre = config->qk_norm && a->keep ? of_layer(a, &a->qkv_pre, i, tokens) : qkv;
     norm1(decoder, device, a, i, x);
     bif_linear(device, &(bif_linear_args){.x = &a->normed, .w = &qkv_w, .b = p->qkv_b != NULL ? &qkv_b : NULL, .y = &pre});
+    const bif_lora_at all = adapters(decoder, device, a, i, false), picked = adapters(decoder, device, a, i, pick);
+    const int64_t q = config->heads * config->head_dim, kv = config->kv_heads * config->head_dim;
+    bif_lora_forward(&all, BIF_LORA_Q, &a->normed, &pre, 0);
+    bif_lora_forward(&all, BIF_LORA_K, &a->normed, &pre, q);
+    bif_lora_forward(&all, BIF_LORA_V, &a->normed, &pre, q + kv);
     rotate(decoder, device, a, i, pos, &qkv);
     if (cache != NULL) {
         bif_kv_cache_fill(decoder, device, cache, i, &qkv);
@@ -270,10 +290,13 @@ static void layer_forward(const bif_decoder *decoder, bif_device *device, bif_de
                                           .b = p->o_b != NULL ? &p->o_b->value : NULL,
                                           .residual = residual,
                                           .y = h});
+    bif_lora_forward(&picked, BIF_LORA_O, joined, h, 0);
     const bif_tensor gate_up_w = bif_params_fused_value(p->gate_up, 2), normed = bif_rows(&a->normed, 0, r);
     bif_tensor gate_up = of_layer(a, &a->gate_up, i, r);
     norm2(decoder, device, a, i, h);
     bif_linear(device, &(bif_linear_args){.x = &normed, .w = &gate_up_w, .y = &gate_up});
+    bif_lora_forward(&picked, BIF_LORA_GATE, &normed, &gate_up, 0);
+    bif_lora_forward(&picked, BIF_LORA_UP, &normed, &gate_up, config->inner);
 }
 
 void bif_decoder_forward(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, const bif_tensor *pos,
@@ -287,6 +310,8 @@ void bif_decoder_forward(const bif_decoder *decoder, bif_device *device, bif_dec
         bif_tensor act = bif_rows(&a->act, 0, r), next = a->keep ? input_of(a, i + 1, r) : h;
         bif_swiglu(device, &(bif_swiglu_args){.gu = &gate_up, .y = &act});
         bif_linear(device, &(bif_linear_args){.x = &act, .w = &decoder->layer[i].down->value, .residual = &h, .y = &next});
+        const bif_lora_at picked = adapters(decoder, device, a, i, a->pick && i == decoder->config.layers - 1);
+        bif_lora_forward(&picked, BIF_LORA_DOWN, &act, &next, 0);
         x = next;
     }
     bif_rmsnorm(device, &(bif_rmsnorm_args){.x = &x,
@@ -334,28 +359,33 @@ static void rotate_back(const bif_decoder *decoder, bif_device *device, bif_deco
     }
 }
 
-/* The MLP half of layer i on its r rows: d becomes the gradient of h. */
-static void mlp_back(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, int64_t i, int64_t r,
-                     bif_tensor *d)
+/* The MLP half of layer i on its rows: d becomes the gradient of h. */
+static void mlp_back(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, int64_t i, const bif_lora_at *lora, bif_tensor *d)
 {
+    const int64_t r = d->dim[0];
     const bif_decoder_layer *p = &decoder->layer[i];
     bif_tensor gate_up = of_layer(a, &a->gate_up, i, r), act = bif_rows(&a->act, 0, r), dnormed = bif_rows(&a->dnormed, 0, r);
     bif_tensor dact = bif_part2(&a->wide, 0, r, decoder->config.inner);
     const bif_tensor normed = bif_rows(&a->normed, 0, r), h = of_layer(a, &a->h, i, r);
     const bif_tensor rstd2 = of_layer(a, &a->rstd2, i, r), gate_up_w = bif_params_fused_value(p->gate_up, 2);
     bif_tensor dgate_up_w = bif_params_fused_grad(p->gate_up, 2);
-    if (p->down->grad.data != NULL) { /* cheaper to make again than to keep: F floats a token and layer */
+    if (p->down->grad.data != NULL || bif_lora_wants(p->lora, BIF_LORA_DOWN)) {
+        /* cheaper to make again than to keep: F floats a token and layer */
         bif_swiglu(device, &(bif_swiglu_args){.gu = &gate_up, .y = &act});
     }
     bif_linear_backward(device, &(bif_linear_backward_args){
                                     .x = &act, .w = &p->down->value, .dy = d, .dx = &dact, .dw = bif_grad(p->down)});
+    bif_lora_backward(lora, BIF_LORA_DOWN, &act, d, 0, &dact);
     bif_swiglu_backward(device, &(bif_swiglu_backward_args){.gu = &gate_up, .dy = &dact, .dgu = &gate_up});
-    if (dgate_up_w.data != NULL) { /* likewise C floats, and so for norm1 */
+    if (dgate_up_w.data != NULL || bif_lora_wants(p->lora, BIF_LORA_GATE) || bif_lora_wants(p->lora, BIF_LORA_UP)) {
+        /* likewise C floats, and so for norm1 */
         norm2(decoder, device, a, i, &h);
     }
     bif_linear_backward(
         device, &(bif_linear_backward_args){
                     .x = &normed, .w = &gate_up_w, .dy = &gate_up, .dx = &dnormed, .dw = bif_wanted(&dgate_up_w)});
+    bif_lora_backward(lora, BIF_LORA_GATE, &normed, &gate_up, 0, &dnormed);
+    bif_lora_backward(lora, BIF_LORA_UP, &normed, &gate_up, decoder->config.inner, &dnormed);
     bif_rmsnorm_backward(device, &(bif_rmsnorm_backward_args){.x = &h,
                                                               .weight = &p->norm2->value,
                                                               .rstd = &rstd2,
@@ -370,7 +400,7 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
 {
     const bif_decoder_config *config = &decoder->config;
     const int64_t tokens = a->tokens, layers = config->layers, q = config->heads * config->head_dim,
-                  w = packed_width(config);
+                  kv = config->kv_heads * config->head_dim, w = packed_width(config);
     int64_t lowest = 0; /* the first block somebody needs */
     while (!need_input && lowest < layers && !layer_trains(&decoder->layer[lowest])) {
         lowest++;
@@ -394,7 +424,8 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
         if (!a->every && i < layers - 1) {
             layer_forward(decoder, device, a, pos, bounds, rows, NULL, i, &x, &h);
         }
-        mlp_back(decoder, device, a, i, pick ? a->rows : tokens, &d);
+        const bif_lora_at all = adapters(decoder, device, a, i, false), picked = adapters(decoder, device, a, i, pick);
+        mlp_back(decoder, device, a, i, &picked, &d);
 
         bif_tensor dqkv = bif_part2(&a->wide, 0, tokens, w), dattn = bif_part2(&a->wide, tokens * w, tokens, q);
         const bif_tensor rstd1 = of_layer(a, &a->rstd1, i, tokens), qkv = of_layer(a, &a->qkv, i, tokens);
@@ -405,6 +436,7 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
                                                                 .dx = pick ? &a->dpicked_attn : &dattn,
                                                                 .dw = bif_grad(p->o_w),
                                                                 .db = p->o_b != NULL ? bif_grad(p->o_b) : NULL});
+        bif_lora_backward(&picked, BIF_LORA_O, pick ? &a->picked_attn : &attn, &d, 0, pick ? &a->dpicked_attn : &dattn);
         if (pick) { /* the rows nobody reads have no gradient */
             device->zero(device, dattn.data, bif_bytes(&dattn));
             device->zero(device, a->dx.data, bif_bytes(&a->dx));
@@ -428,7 +460,8 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
         bif_tensor dqkv_w = bif_params_fused_grad(p->qkv_w, 3);
         bif_tensor dqkv_b = p->qkv_b != NULL ? bif_params_fused_grad(p->qkv_b, 3) : (bif_tensor){0};
         const bool dnorm = below || p->norm1->grad.data != NULL;
-        if (dqkv_w.data != NULL) {
+        if (dqkv_w.data != NULL || bif_lora_wants(p->lora, BIF_LORA_Q) || bif_lora_wants(p->lora, BIF_LORA_K) ||
+            bif_lora_wants(p->lora, BIF_LORA_V)) {
             norm1(decoder, device, a, i, &x);
         }
         bif_linear_backward(device, &(bif_linear_backward_args){.x = &a->normed,
@@ -437,6 +470,9 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
                                                                 .dx = dnorm ? &a->dnormed : NULL,
                                                                 .dw = bif_wanted(&dqkv_w),
                                                                 .db = bif_wanted(&dqkv_b)});
+        bif_lora_backward(&all, BIF_LORA_Q, &a->normed, &dqkv, 0, dnorm ? &a->dnormed : NULL);
+        bif_lora_backward(&all, BIF_LORA_K, &a->normed, &dqkv, q, dnorm ? &a->dnormed : NULL);
+        bif_lora_backward(&all, BIF_LORA_V, &a->normed, &dqkv, q + kv, dnorm ? &a->dnormed : NULL);
         if (dnorm) {
             bif_rmsnorm_backward(device, &(bif_rmsnorm_backward_args){.x = &x,
                                                                       .weight = &p->norm1->value,
@@ -446,6 +482,7 @@ void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_de
                                                                       .dx = below ? &a->dx : NULL,
                                                                       .dweight = bif_grad(p->norm1)});
         }
-        bif_params_reached(p->qkv_w);
+        const bif_param *adapter = bif_lora_first(p->lora); /* behind the block's other rows */
+        bif_params_reached(p->qkv_w->trainable || adapter == NULL ? p->qkv_w : adapter);
     }
 }

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "train/networks.h"
+#include "train/lora.h"
 #include "train/rows.h"
 
 void bif_kv_cache_plan(const bif_decoder *decoder, bif_arena *arena, int64_t sequences, int64_t cap,
@@ -112,7 +112,7 @@ static void attend(const bif_decoder *decoder, bif_device *device, const int32_t
 }
 
 /* One of q, k, v as its own product (the packed row would have to be taken apart), normed and rotated. */
-static void project(const bif_decoder *decoder, bif_device *device, const bif_decoder_layer *p, int part,
+static void project(const bif_decoder *decoder, bif_device *device, const bif_lora_at *lora, const bif_decoder_layer *p, int part,
                     const bif_tensor *x, const bif_tensor *pos, bif_tensor *y)
 {
     const bif_decoder_config *config = &decoder->config;
@@ -121,6 +121,7 @@ static void project(const bif_decoder *decoder, bif_device *device, const bif_de
     bif_linear(device,
                &(bif_linear_args){
                    .x = x, .w = &p->qkv_w[part].value, .b = p->qkv_b != NULL ? &p->qkv_b[part].value : NULL, .y = y});
+    bif_lora_forward(lora, (bif_lora_target)(BIF_LORA_Q + part), x, y, 0);
     if (norm != NULL) {
         bif_head_rmsnorm(device, &(bif_head_rmsnorm_args){.x = y,
                                                           .weight = &norm->value,
@@ -160,11 +161,12 @@ void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decode
         bif_tensor k_cache = bif_rows(&cache->k, i * cache->sequences * cache->cap, cache->sequences * cache->cap);
         bif_tensor v_cache = bif_rows(&cache->v, i * cache->sequences * cache->cap, cache->sequences * cache->cap);
         const bif_tensor gate_up_w = bif_params_fused_value(p->gate_up, 2);
+        const bif_lora_at lora = {.config = config, .device = device, .lora = p->lora, .acts = &a->lora, .layer = i};
         bif_rmsnorm(device,
                     &(bif_rmsnorm_args){.x = &x, .weight = &p->norm1->value, .eps = config->eps, .y = &a->normed});
-        project(decoder, device, p, 0, &a->normed, &pos, &q);
-        project(decoder, device, p, 1, &a->normed, &pos, &k);
-        project(decoder, device, p, 2, &a->normed, &pos, &v);
+        project(decoder, device, &lora, p, 0, &a->normed, &pos, &q);
+        project(decoder, device, &lora, p, 1, &a->normed, &pos, &k);
+        project(decoder, device, &lora, p, 2, &a->normed, &pos, &v);
         bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &k, .index = &place, .dst = &k_cache});
         bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &v, .index = &place, .dst = &v_cache});
         attend(decoder, device, slots, b, cache, i, &q, &a->attn);
@@ -173,11 +175,15 @@ void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decode
                                               .b = p->o_b != NULL ? &p->o_b->value : NULL,
                                               .residual = &x,
                                               .y = &x});
+        bif_lora_forward(&lora, BIF_LORA_O, &a->attn, &x, 0);
         bif_rmsnorm(device,
                     &(bif_rmsnorm_args){.x = &x, .weight = &p->norm2->value, .eps = config->eps, .y = &a->normed});
         bif_linear(device, &(bif_linear_args){.x = &a->normed, .w = &gate_up_w, .y = &a->gate_up});
+        bif_lora_forward(&lora, BIF_LORA_GATE, &a->normed, &a->gate_up, 0);
+        bif_lora_forward(&lora, BIF_LORA_UP, &a->normed, &a->gate_up, config->inner);
         bif_swiglu(device, &(bif_swiglu_args){.gu = &a->gate_up, .y = &a->act});
         bif_linear(device, &(bif_linear_args){.x = &a->act, .w = &p->down->value, .residual = &x, .y = &x});
+        bif_lora_forward(&lora, BIF_LORA_DOWN, &a->act, &x, 0);
     }
     bif_rmsnorm(device,
                 &(bif_rmsnorm_args){.x = &x, .weight = &decoder->norm->value, .eps = config->eps, .y = &a->final});

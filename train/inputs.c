@@ -68,6 +68,21 @@ static void draw_rows(const bif_inputs_shape *shape, int64_t image, int32_t *row
     }
 }
 
+/* A row's position in its sequence, and the place of that in the endless order, of which 2^32 sequences have masks of their own. */
+static void places_piece(packer *p, const bif_batch *b, const int32_t *rows, int64_t count, bif_tensor *out)
+{
+    int32_t *to = claim(p, BIF_DTYPE_I32, 2 * count, out);
+    *out = bif_tensor2(out->data, BIF_DTYPE_I32, count, 2);
+    for (int64_t i = 0, s = 0; to != NULL && i < count; i++) {
+        const int32_t row = rows == NULL ? (int32_t)i : rows[i];
+        while (row >= b->cu_seqlens[s + 1]) { /* rows rise */
+            s++;
+        }
+        to[2 * i] = row - b->cu_seqlens[s];
+        to[2 * i + 1] = (int32_t)(uint32_t)b->place[s];
+    }
+}
+
 /* Lays out a batch; with p->host it is filled in. */
 static void pack(packer *p, const bif_inputs_shape *shape, const bif_batch *b, float weight, bif_inputs *in)
 {
@@ -98,6 +113,10 @@ static void pack(packer *p, const bif_inputs_shape *shape, const bif_batch *b, f
     piece(p, BIF_DTYPE_I32, b->targets, b->supervised, &in->targets);
     piece(p, BIF_DTYPE_I32, b->eot, b->sequences, &in->eot);
     bounds_piece(p, b->cu_seqlens, b->sequences + 1, &in->bounds);
+    if (shape->places) {
+        places_piece(p, b, NULL, b->tokens, &in->places);
+        places_piece(p, b, b->rows, b->supervised, &in->picked_places);
+    }
     if (images > 0) {
         BIF_BUG_IF(images * encoder_rows > INT32_MAX, "%lld pictures of %lld rows", (long long)images, (long long)encoder_rows);
         int32_t *first = claim(p, BIF_DTYPE_I32, images + 1, &in->image_bounds.device);

@@ -35,6 +35,7 @@ typedef struct {
     bif_tensor kept_rows;                    /* patch dropout: i32 [I * (K + 1)] the rows that go on, of P + 1 a picture; else empty */
     bif_tensor class_rows;                   /* i32 [I] first row of each picture among those that go on */
     bif_bounds bounds, image_bounds;         /* of the sequences; of the encoder's rows (P + 1 a picture, or K + 1) */
+    bif_tensor places, picked_places;        /* dropout: i32 [T,2], [R,2] a row's position in its sequence, and that one's place */
     bif_tensor weight;                       /* f32 [1] factor of each supervised row's loss */
 } bif_inputs;
 
@@ -45,6 +46,7 @@ typedef struct {
     int64_t per_image; /* rows of a picture in the decoder, P or P + 1; 0 = CLIP */
     int64_t kept;      /* patch dropout: K of P patches go on, drawn by (seed, place + number of the picture in the batch); 0 = all */
     uint64_t seed, place;
+    bool places; /* LoRA's dropout: rows are told by their place */
 } bif_inputs_shape;
 
 typedef struct {

@@ -112,6 +112,16 @@ static bif_status check_decoder(const char *where, const bif_decoder_config *c)
     BIF_TRY(positive(where, "rope theta", c->rope_theta));
     BIF_TRY(within(where, "bos token", c->bos, -1, c->vocab - 1));
     BIF_TRY(within(where, "eos token", c->eos, -1, c->vocab - 1));
+    if (c->lora.rank != 0) {
+        BIF_TRY(within(where, "LoRA rank", c->lora.rank, 1, 1 << 16));
+        BIF_TRY(within(where, "LoRA targets (a mask)", (int64_t)c->lora.targets, 1, (1 << BIF_LORA_TARGETS) - 1));
+        BIF_TRY(positive(where, "LoRA alpha", c->lora.alpha));
+        BIF_TRY(fits(where, "a matrix of LoRA", c->lora.rank, c->inner > c->hidden ? c->inner : c->hidden));
+        BIF_TRY(fits(where, "a matrix of LoRA", c->lora.rank, c->heads * c->head_dim));
+        if (!(c->lora.dropout >= 0.0f && c->lora.dropout < 1.0f)) {
+            BIF_TRY(bif_fail(BIF_ERR_CONFIG, "%s: LoRA dropout is %g; it must be in [0, 1)", where, (double)c->lora.dropout));
+        }
+    }
     if (c->mlp_bias) {
         st = bif_fail(BIF_ERR_CONFIG, "%s: an MLP with biases (mlp_bias) is not implemented", where);
         goto done;

@@ -94,10 +94,23 @@ void bif_projector_forward(const bif_projector *projector, bif_device *device, b
 void bif_projector_backward(const bif_projector *projector, bif_device *device, bif_projector_acts *acts,
                             const bif_tensor *dy, bif_tensor *dx);
 
-/* ---- Llama-family decoder (train/decoder.c, decoder_head.c) ---- */
+/* ---- Llama-family decoder (train/decoder.c, decoder_head.c; its adapters train/lora.c) ---- */
+/* A linear layer's adapter; NULL when it has none. */
+typedef struct {
+    bif_param *a, *b; /* [r, in], [out, r] */
+} bif_lora;
+/* What adapters compute with; all of them, in turn, use the same memory. */
+typedef struct {
+    bif_tensor z, dz, part, dropped; /* [T,r], its gradient, [T, out] of packed rows, [T, in] */
+    /* Dropout: i32 [T,2] and, of the picked rows, [R,2]: what each row's mask is drawn by (bif_inputs); without data there is
+     * none. Set after the plan, by a caller that trains. */
+    bif_tensor places, picked_places;
+    uint64_t seed;
+} bif_lora_acts;
 /* qkv_w, qkv_b and gate_up are the first of fused rows (q|k|v, gate|up); what the config lacks is NULL. */
 typedef struct {
     bif_param *norm1, *qkv_w, *qkv_b, *q_norm, *k_norm, *o_w, *o_b, *norm2, *gate_up, *down;
+    bif_lora lora[BIF_LORA_TARGETS];
 } bif_decoder_layer;
 typedef struct {
     bif_decoder_config config;
@@ -117,6 +130,7 @@ typedef struct {
     bif_tensor act;                                      /* [T,F] */
     bif_tensor final, final_rstd;                        /* [R,C], [R] */
     bif_tensor dx, dpicked, dpicked_attn, dnormed, wide; /* only for a backward */
+    bif_lora_acts lora;
 } bif_decoder_acts;
 /* The loss works in chunks of rows; these are one chunk's. */
 typedef struct {
@@ -197,6 +211,9 @@ typedef struct {
     bif_tensor loss; /* f64 [1] on the device: weighted losses of the micro-batches since bif_vlm_zero_loss */
     bool recompute;  /* keep the inputs of blocks only; set before measuring */
 } bif_vlm;
+/* Micro-steps with a backward drop inputs of the adapters (config.decoder.lora.dropout) from now on, drawn by (seed, place of the
+ * sequence in the endless order, position in it, layer, target, column). Without this call nothing is dropped. Before measuring. */
+void bif_vlm_drop(bif_vlm *vlm, uint64_t seed);
 /* Fills a new vlm. Freeze with bif_params_train_group before measuring or allocating. */
 void bif_vlm_declare(bif_vlm *vlm, const bif_model_config *config);
 /* False for what the feature layer leaves out: the encoder's later blocks and post_layernorm. The table holds them so that a

@@ -294,7 +294,7 @@ double bif_stage_flops(const bif_stage_run *run, const bif_step_result *step)
         }
         const double once = 2.0 * rows * (double)bif_numel(&p->value);
         flops += once * (1.0 + (p->trainable ? 1.0 : 0.0) + (below || p->trainable ? 1.0 : 0.0));
-        below = below || (p->trainable && (p->group == BIF_GROUP_ENCODER || p->group == BIF_GROUP_PROJECTOR));
+        below = below || (p->trainable && (p->group == BIF_GROUP_ENCODER || p->group == BIF_GROUP_PROJECTOR || p->group == BIF_GROUP_LORA));
     }
     return flops;
 }

@@ -117,6 +117,12 @@ static vlm_acts vlm_plan(const bif_vlm *vlm, const bif_device *device, bif_arena
     return a;
 }
 
+void bif_vlm_drop(bif_vlm *vlm, uint64_t seed)
+{
+    vlm->shape.places = vlm->config.decoder.lora.rank > 0 && vlm->config.decoder.lora.dropout > 0.0f;
+    vlm->shape.seed = seed;
+}
+
 size_t bif_vlm_measure(const bif_vlm *vlm, bif_device *device, const bif_batch_limits *limits, bool backward)
 {
     bif_arena arena = bif_arena_measure("activations");
@@ -181,6 +187,11 @@ static void forward_and_backward(bif_vlm *vlm, bif_device *device, bif_arena *ar
                           &(vlm_extent){.tokens = in->tokens, .images = in->images, .rows = in->rows, .backward = backward, .decoder = true});
     bif_tensor input = bif_decoder_input(&a.decoder), hidden, dinput;
     a.in = in;
+    if (backward && vlm->shape.places) {
+        a.decoder.lora.places = in->places;
+        a.decoder.lora.picked_places = in->picked_places;
+        a.decoder.lora.seed = vlm->shape.seed;
+    }
     embed(vlm, device, &a, &input);
     bif_decoder_forward(&vlm->decoder, device, &a.decoder, &in->pos, &in->bounds, &in->picked, NULL, &hidden);
     const bool need_hidden = a.below || bif_decoder_trains(&vlm->decoder);

@@ -86,6 +86,10 @@ static const field vit_embed_fields[] = {F(vit_embed, x, WRITE, FLOAT), F(vit_em
                                          F(vit_embed, pos, READ, FLOAT), END};
 static const field vit_embed_backward_fields[] = {F(vit_embed_backward, dx, READ, FLOAT), F(vit_embed_backward, dpatches, WRITE, FLOAT),
                                                   F(vit_embed_backward, dcls, BOTH, SAME), F(vit_embed_backward, dpos, BOTH, SAME), END};
+static const field dropout_fields[] = {F(dropout, x, READ, FLOAT), F(dropout, add, READ, FLOAT), F(dropout, index, READ, SAME),
+                                       F(dropout, y, WRITE, FLOAT), END};
+static const field take_columns_fields[] = {F(take_columns, rows, READ, FLOAT), F(take_columns, part, WRITE, FLOAT), END};
+static const field add_columns_fields[] = {F(add_columns, part, READ, FLOAT), F(add_columns, rows, BOTH, FLOAT), END};
 static const field add_rows_fields[] = {F(add_rows, y, BOTH, FLOAT), F(add_rows, table, READ, FLOAT), F(add_rows, pos, READ, SAME), END};
 static const field cross_entropy_fields[] = {F(cross_entropy, logits, READ, FLOAT), F(cross_entropy, targets, READ, SAME),
                                              F(cross_entropy, weight, READ, SAME), F(cross_entropy, loss, WRITE, SAME),

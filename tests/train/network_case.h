@@ -218,6 +218,17 @@ static inline bif_model_config case_config(const char *name)
         c.decoder.eps = 1e-6f;
         c.decoder.qk_norm = c.decoder.tied = true;
     }
+    if (strncmp(name, "lora_", 5) == 0) { /* make_lora.py */
+        c.decoder.heads = 4;
+        c.decoder.head_dim = 4;
+        c.decoder.lora = (bif_lora_config){.rank = 4, .alpha = 8, .dropout = 0.25f, .targets = (1u << BIF_LORA_TARGETS) - 1};
+    }
+    if (strcmp(name, "lora_qwen3") == 0) {
+        c.decoder.head_dim = 8;
+        c.decoder.eps = 1e-6f;
+        c.decoder.qk_norm = c.decoder.tied = true;
+        c.decoder.lora = (bif_lora_config){.rank = 3, .alpha = 5, .targets = 1u << BIF_LORA_Q | 1u << BIF_LORA_V | 1u << BIF_LORA_UP};
+    }
     if (strncmp(name, "llava", 5) == 0) {
         c.kind = BIF_MODEL_LLAVA;
         c.projector = (bif_projector_config){.kind = BIF_PROJECTOR_MLP, .depth = 2, .in = 16, .out = 16};

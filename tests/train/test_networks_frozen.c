@@ -9,7 +9,12 @@ typedef struct {
     unsigned frozen;
 } frozen_case;
 
-enum { ENCODER = 1u << BIF_GROUP_ENCODER, PROJECTOR = 1u << BIF_GROUP_PROJECTOR, DECODER = 1u << BIF_GROUP_DECODER };
+enum {
+    ENCODER = 1u << BIF_GROUP_ENCODER,
+    PROJECTOR = 1u << BIF_GROUP_PROJECTOR,
+    DECODER = 1u << BIF_GROUP_DECODER,
+    LORA = 1u << BIF_GROUP_LORA
+};
 
 ParameterizedTestParameters(networks, frozen)
 {
@@ -23,7 +28,10 @@ ParameterizedTestParameters(networks, frozen)
                                   {"llava_qwen2", DECODER},
                                   {"llava_qwen2", PROJECTOR},
                                   {"llava_llama", ENCODER | PROJECTOR | DECODER},
-                                  {"qwen3", DECODER}};
+                                  {"qwen3", DECODER},
+                                  {"lora_llama", DECODER},
+                                  {"lora_llama", LORA},
+                                  {"lora_qwen3", DECODER}};
     return cr_make_param_array(frozen_case, cases, sizeof cases / sizeof cases[0]);
 }
 
@@ -58,7 +66,7 @@ ParameterizedTest(frozen_case *param, networks, frozen)
 ParameterizedTestParameters(networks, measured)
 {
     static frozen_case cases[] = {
-        {"llava_llama", 0}, {"llava_llama", ENCODER}, {"llava_qwen2", ENCODER | DECODER}, {"qwen3", 0}};
+        {"llava_llama", 0}, {"llava_llama", ENCODER}, {"llava_qwen2", ENCODER | DECODER}, {"qwen3", 0}, {"lora_llama", DECODER}};
     return cr_make_param_array(frozen_case, cases, sizeof cases / sizeof cases[0]);
 }
 

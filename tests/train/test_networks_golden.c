@@ -1,5 +1,5 @@
-/* Logits, loss, embeddings and every parameter gradient of tiny models against transformers. Measured: below 3e-6
- * relative L2. */
+/* Logits, loss, embeddings and every parameter gradient of tiny models against transformers, and with adapters against
+ * PEFT. Measured: below 3e-6 relative L2. */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 
@@ -14,7 +14,7 @@ typedef struct {
 ParameterizedTestParameters(networks, vlm)
 {
     static vlm_case cases[] = {{"llama"}, {"llama_gqa"},   {"mistral"},    {"qwen2"},
-                               {"qwen3"}, {"llava_llama"}, {"llava_qwen2"}};
+                               {"qwen3"}, {"llava_llama"}, {"llava_qwen2"}, {"lora_llama"}, {"lora_qwen3"}};
     return cr_make_param_array(vlm_case, cases, sizeof cases / sizeof cases[0]);
 }
 
