@@ -55,6 +55,8 @@ typedef struct {
 
 /* CLIP's constants, fit crop. */
 bif_preprocess bif_preprocess_clip(int64_t size);
+/* SigLIP's: mean and deviation 0.5, fit squash. */
+bif_preprocess bif_preprocess_siglip(int64_t size);
 /* out u8 [S, S, 3]. BIF_ERR_CONFIG: a setting out of range; BIF_ERR_DATA: an empty image. */
 bif_status bif_preprocess_run(const bif_preprocess *preprocess, const bif_image *image, uint8_t *out);
 /* The normalised value of each level of a channel, table[channel * 256 + level], to the bit what CLIPImageProcessor makes of it.

@@ -12,6 +12,11 @@ bif_preprocess bif_preprocess_clip(int64_t size)
                              .std = { 0.26862954f, 0.26130258f, 0.27577711f } };
 }
 
+bif_preprocess bif_preprocess_siglip(int64_t size)
+{
+    return (bif_preprocess){ .size = size, .fit = BIF_FIT_SQUASH, .mean = { 0.5f, 0.5f, 0.5f }, .std = { 0.5f, 0.5f, 0.5f } };
+}
+
 static uint8_t level(double value)
 {
     return (uint8_t)(value < 0.0 ? 0.0 : value > 255.0 ? 255.0 : value);

@@ -54,7 +54,7 @@ static bif_status open_input(const bif_session_options *options, bif_session *s)
                                 : m->template_name[0] != '\0'  ? m->template_name
                                                                : "vicuna_v1";
     const char *system = options->system != NULL ? options->system : m->has_system ? m->system : NULL;
-    const char *usual = m->kind == BIF_MODEL_CLIP ? "crop" : "pad"; /* CLIPImageProcessor's, LLaVA's */
+    const char *usual = bif_image_fit(m, m->kind == BIF_MODEL_CLIP ? "crop" : "pad"); /* CLIPImageProcessor's, LLaVA's */
     const char *fit = options->image_fit != NULL ? options->image_fit : m->image_fit[0] != '\0' ? m->image_fit : usual;
     const int64_t positions = m->kind == BIF_MODEL_CLIP ? m->text.positions : m->decoder.positions;
     const int64_t max_tokens = options->max_tokens > 0 && options->max_tokens < positions ? options->max_tokens : positions;

@@ -27,8 +27,8 @@ static const char show_help[] =
 
 static json_t *describe_vit(const bif_vit_config *c)
 {
-    return json_sprintf("CLIP ViT, %lld px in patches of %lld, %lld layers of %lld, %lld heads", (long long)c->image, (long long)c->patch,
-                        (long long)c->layers, (long long)c->hidden, (long long)c->heads);
+    return json_sprintf("%s ViT, %lld px in patches of %lld, %lld layers of %lld, %lld heads", c->family == BIF_TOWER_SIGLIP ? "SigLIP" : "CLIP",
+                        (long long)c->image, (long long)c->patch, (long long)c->layers, (long long)c->hidden, (long long)c->heads);
 }
 
 static json_t *describe(const bif_model_config *c)

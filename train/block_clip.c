@@ -11,7 +11,7 @@ static void block_prefix(char *out, size_t size, const char *prefix, int64_t ind
     snprintf(out, size, "%sencoder.layers.%" PRId64 ".", prefix, index);
 }
 
-/* Two published rules. Vision: what torch.nn gives (xavier-uniform of the fused [3C, C], uniform 1/sqrt(fan_in)
+/* Three published rules. SigLIP: xavier-uniform of each matrix; biases zero, those of the MLP 1e-6 wide. Vision: what torch.nn gives (xavier-uniform of the fused [3C, C], uniform 1/sqrt(fan_in)
  * elsewhere). Text: normals whose spread falls with depth, C^-0.5 (2L)^-0.5 where a branch joins the residual stream.
  * MLP biases are torch's in both, because CLIP's own rule touches weights only; attention biases are zero in both. */
 void bif_clip_block_declare(bif_params *params, bif_group group, const char *prefix, int64_t index, int64_t layers,
@@ -20,13 +20,15 @@ void bif_clip_block_declare(bif_params *params, bif_group group, const char *pre
     char base[128];
     block_prefix(base, sizeof base, prefix, index);
     const float c = (float)hidden;
-    const bool scaled = init == BIF_CLIP_INIT_SCALED;
+    const bool scaled = init == BIF_CLIP_INIT_SCALED, siglip = init == BIF_CLIP_INIT_SIGLIP;
     const bif_init draw = scaled ? BIF_INIT_NORMAL : BIF_INIT_UNIFORM;
     const float join = 1.0f / sqrtf(c) / sqrtf(2.0f * (float)layers);
-    const float in = scaled ? 1.0f / sqrtf(c) : sqrtf(6.0f / (4.0f * c));
-    const float out = scaled ? join : 1.0f / sqrtf(c);
-    const float fc1 = scaled ? 1.0f / sqrtf(2.0f * c) : 1.0f / sqrtf(c);
-    const float fc2 = scaled ? join : 1.0f / sqrtf((float)inner);
+    const float square = sqrtf(6.0f / (2.0f * c)), across = sqrtf(6.0f / (c + (float)inner)); /* xavier */
+    const float in = siglip ? square : scaled ? 1.0f / sqrtf(c) : sqrtf(6.0f / (4.0f * c));
+    const float out = siglip ? square : scaled ? join : 1.0f / sqrtf(c);
+    const float fc1 = siglip ? across : scaled ? 1.0f / sqrtf(2.0f * c) : 1.0f / sqrtf(c);
+    const float fc2 = siglip ? across : scaled ? join : 1.0f / sqrtf((float)inner);
+    const bif_init mlp = siglip ? BIF_INIT_NORMAL : BIF_INIT_UNIFORM;
     bif_declare(params, group, base, "self_attn.q_proj.weight", false, hidden, hidden, true, draw, in);
     bif_declare(params, group, base, "self_attn.k_proj.weight", true, hidden, hidden, true, draw, in);
     bif_declare(params, group, base, "self_attn.v_proj.weight", true, hidden, hidden, true, draw, in);
@@ -38,10 +40,9 @@ void bif_clip_block_declare(bif_params *params, bif_group group, const char *pre
     bif_declare(params, group, base, "layer_norm1.weight", false, hidden, 0, false, BIF_INIT_ONE, 0);
     bif_declare(params, group, base, "layer_norm1.bias", false, hidden, 0, false, BIF_INIT_ZERO, 0);
     bif_declare(params, group, base, "mlp.fc1.weight", false, inner, hidden, true, draw, fc1);
-    bif_declare(params, group, base, "mlp.fc1.bias", false, inner, 0, false, BIF_INIT_UNIFORM, 1.0f / sqrtf(c));
+    bif_declare(params, group, base, "mlp.fc1.bias", false, inner, 0, false, mlp, siglip ? 1e-6f : 1.0f / sqrtf(c));
     bif_declare(params, group, base, "mlp.fc2.weight", false, hidden, inner, true, draw, fc2);
-    bif_declare(params, group, base, "mlp.fc2.bias", false, hidden, 0, false, BIF_INIT_UNIFORM,
-                1.0f / sqrtf((float)inner));
+    bif_declare(params, group, base, "mlp.fc2.bias", false, hidden, 0, false, mlp, siglip ? 1e-6f : 1.0f / sqrtf((float)inner));
     bif_declare(params, group, base, "layer_norm2.weight", false, hidden, 0, false, BIF_INIT_ONE, 0);
     bif_declare(params, group, base, "layer_norm2.bias", false, hidden, 0, false, BIF_INIT_ZERO, 0);
 }

@@ -24,8 +24,8 @@ typedef struct {
     bif_clip_layer *layer; /* [layers], owned */
 } bif_clip_stack;
 
-/* How new blocks are drawn: PyTorch's defaults (vision) or CLIP's scaled normals (text). */
-typedef enum { BIF_CLIP_INIT_TORCH = 0, BIF_CLIP_INIT_SCALED = 1 } bif_clip_init;
+/* How new blocks are drawn: PyTorch's defaults (vision), CLIP's scaled normals (text), or as SigLIP's are. */
+typedef enum { BIF_CLIP_INIT_TORCH = 0, BIF_CLIP_INIT_SCALED = 1, BIF_CLIP_INIT_SIGLIP = 2 } bif_clip_init;
 
 /* Adds block `index` of `layers` under prefix + "encoder.layers.<index>.". */
 void bif_clip_block_declare(bif_params *params, bif_group group, const char *prefix, int64_t index, int64_t layers,

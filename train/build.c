@@ -103,7 +103,8 @@ static bif_status scratch_vit(const bif_config *config, bif_vit_config *vit)
                             .inner = config->model.vit.inner,
                             .patch = config->model.vit.patch,
                             .image = config->model.vit.image,
-                            .eps = (float)config->model.vit.eps};
+                            .eps = (float)config->model.vit.eps,
+                            .family = config->model.vit.family};
     return act_by_name(config->model.vit.act, &vit->act);
 }
 
@@ -280,7 +281,8 @@ bif_status bif_build_config(const bif_config *config, const bif_model_paths *pat
     out->decoder.lora = lora_config(config);
     const int64_t vocab = out->kind == BIF_MODEL_CLIP ? out->text.vocab : out->decoder.vocab;
     snprintf(out->template_name, sizeof out->template_name, "%s", config->data.template_);
-    snprintf(out->image_fit, sizeof out->image_fit, "%s", config->data.image_fit);
+    const bool automatic = strcmp(config->data.image_fit, "auto") == 0;
+    snprintf(out->image_fit, sizeof out->image_fit, "%s", automatic ? bif_image_fit(out, "crop") : config->data.image_fit);
     out->has_system = config->data.system != NULL;
     if (out->has_system) {
         if (strlen(config->data.system) >= sizeof out->system) {
@@ -423,9 +425,14 @@ done:
     return st;
 }
 
+const char *bif_image_fit(const bif_model_config *model, const char *otherwise)
+{
+    return model->vit.family == BIF_TOWER_SIGLIP ? "squash" : otherwise;
+}
+
 bif_status bif_build_preprocess(const bif_model_config *model, const char *image_fit, bif_preprocess *out)
 {
-    *out = bif_preprocess_clip(model->vit.image);
+    *out = model->vit.family == BIF_TOWER_SIGLIP ? bif_preprocess_siglip(model->vit.image) : bif_preprocess_clip(model->vit.image);
     if (strcmp(image_fit, "crop") == 0) {
         out->fit = BIF_FIT_CROP;
     } else if (strcmp(image_fit, "pad") == 0) {

@@ -26,8 +26,9 @@ void bif_clip_declare(bif_clip *clip, const bif_model_config *config)
                 1.0f / sqrtf((float)text));
     bif_text_bind(&clip->text, params, &config->text, TEXT_PREFIX);
     bif_vit_bind(&clip->vit, params, &config->vit, VISION_PREFIX, config->vit.layers, true);
-    const int64_t side = config->vit.image / config->vit.patch;
-    clip->shape = (bif_inputs_shape){.side = config->vit.image, .patches = side * side};
+    clip->shape = (bif_inputs_shape){.side = config->vit.image,
+                                     .patches = bif_vit_patches(&config->vit),
+                                     .no_class = config->vit.family == BIF_TOWER_SIGLIP};
     clip->logit_scale = bif_row(params, "", "logit_scale");
     clip->logit_bias = config->logit_bias ? bif_row(params, "", "logit_bias") : NULL;
     clip->visual_projection = bif_row(params, "", "visual_projection.weight");

@@ -40,7 +40,7 @@ typedef struct {
         char *projector_type; /* "linear", "mlp2x_gelu", "mlpNx_gelu" */
         int64_t feature_layer;   /* default -2 */
         char *feature_select;    /* "patch" or "cls_patch" */
-        struct { int64_t hidden, layers, heads, inner, patch, image; double eps; char *act; } vit;   /* from scratch, when no folder is given */
+        struct { int64_t hidden, layers, heads, inner, patch, image; double eps; char *act; bif_tower_family family; } vit;   /* from scratch, when no folder is given */
         struct { int64_t hidden, layers, heads, inner, positions; double eps; char *act; } text;
         struct { int64_t hidden, layers, heads, kv_heads, head_dim, inner, positions; double eps, rope_theta;
                  bool qkv_bias, qk_norm, tied; } llama;
@@ -59,7 +59,7 @@ typedef struct {
         char *tokenizer; /* tokenizer.json, tokenizer.model, vocab.json, or their folder */
         char *template_; /* key "template": plain, vicuna_v1, chatml */
         char *system;    /* NULL = the template's own */
-        char *image_fit; /* crop, pad, squash */
+        char *image_fit; /* auto, crop, pad, squash */
         int64_t max_tokens; /* longest sequence after expansion */
         bool truncate;
         bool shuffle;

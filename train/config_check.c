@@ -43,6 +43,9 @@ static void set_defaults(bif_config *config, const bool *given)
     const bool clip = config->stage == BIF_STAGE_CLIP, lm = config->stage == BIF_STAGE_LM;
     const bool finetune = config->stage == BIF_STAGE_FINETUNE;
     DEFAULT("model.vit.inner", model.vit.inner, 4 * config->model.vit.hidden);
+    const bool siglip = config->model.vit.family == BIF_TOWER_SIGLIP;
+    DEFAULT("model.vit.eps", model.vit.eps, siglip ? 1e-6 : 1e-5);
+    text_default(&config->model.vit.act, is_given(given, "model.vit.act"), siglip ? "gelu_pytorch_tanh" : "quick_gelu");
     DEFAULT("model.text.inner", model.text.inner, 4 * config->model.text.hidden);
     DEFAULT("model.llama.kv_heads", model.llama.kv_heads, config->model.llama.heads);
     DEFAULT("model.llama.head_dim", model.llama.head_dim,

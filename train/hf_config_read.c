@@ -64,7 +64,13 @@ static bif_status read_llava(const char *where, const json_t *root, bif_model_co
         st = bif_hf_refuse(where, "vision_feature_select_strategy", select, "default and full are");
         goto done;
     }
-    out->cls_patch = strcmp(select, "full") == 0;
+    out->cls_patch = strcmp(select, "full") == 0 && out->vit.family == BIF_TOWER_CLIP;
+    if (out->vit.family == BIF_TOWER_SIGLIP && strcmp(select, "full") != 0) {
+        st = bif_fail(BIF_ERR_CONFIG, "%s: vision_feature_select_strategy is 'default', by which transformers leaves out the first row of the "
+                                      "tower: with CLIP the class token, but SigLIP has none, and a patch would be lost; set it to 'full'",
+                      where);
+        goto done;
+    }
     BIF_TRY(bif_json_string(where, root, "projector_hidden_act", false, &act));
     if (strcmp(act, "gelu") != 0) {
         st = bif_hf_refuse(where, "projector_hidden_act", act, "gelu is");
@@ -199,7 +205,11 @@ static bif_status read_root(const char *where, const json_t *root, const char *t
         goto done;
     }
     const char *name = architecture != NULL ? architecture : type;
-    if (strcmp(name, "CLIPModel") == 0 || strcmp(name, "clip") == 0) {
+    if (strcmp(name, "SiglipVisionModel") == 0 || strcmp(name, "siglip_vision_model") == 0) {
+        out->kind = BIF_MODEL_CLIP;
+        BIF_TRY(bif_hf_read_vit(where, root, &bif_hf_vit_siglip, &out->vit));
+        out->projection = out->vit.hidden;
+    } else if (strcmp(name, "CLIPModel") == 0 || strcmp(name, "clip") == 0) {
         BIF_TRY(bif_hf_read_clip(where, root, out));
     } else if (strcmp(name, "CLIPVisionModel") == 0 || strcmp(name, "CLIPVisionModelWithProjection") == 0 ||
                strcmp(name, "clip_vision_model") == 0) {
@@ -260,8 +270,9 @@ bif_status bif_hf_config_read_with(const char *folder, const char *tower, bif_mo
     config.projector.out = config.decoder.hidden;
     bif_model_config checked = config;
     if (config.kind == BIF_MODEL_CLIP && config.text.hidden == 0) { /* a tower alone: checked as if it had a text tower of its own shape */
-        checked.text = (bif_text_config){config.vit.hidden, config.vit.layers, config.vit.heads, config.vit.inner, 2, 1, config.vit.eps,
-                                         config.vit.act, 0, 1};
+        checked.text = (bif_text_config){.hidden = config.vit.hidden, .layers = config.vit.layers, .heads = config.vit.heads,
+                                         .inner = config.vit.inner, .vocab = 2, .positions = 1, .eps = config.vit.eps, .act = config.vit.act,
+                                         .bos = 0, .eos = 1};
     }
     BIF_TRY(bif_model_check(&checked, path));
     *out = config;

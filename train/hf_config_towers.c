@@ -23,21 +23,29 @@ static bif_status activation(const char *where, const json_t *o, const char *fal
     return BIF_OK;
 }
 
-const bif_vit_config bif_hf_vit_b32 = {768, 12, 12, 3072, 32, 224, 1e-5f, BIF_ACT_QUICK_GELU};
-const bif_vit_config bif_hf_vit_l14_336 = {1024, 24, 16, 4096, 14, 336, 1e-5f, BIF_ACT_QUICK_GELU};
+const bif_vit_config bif_hf_vit_b32 = {
+    .hidden = 768, .layers = 12, .heads = 12, .inner = 3072, .patch = 32, .image = 224, .eps = 1e-5f, .act = BIF_ACT_QUICK_GELU};
+const bif_vit_config bif_hf_vit_l14_336 = {
+    .hidden = 1024, .layers = 24, .heads = 16, .inner = 4096, .patch = 14, .image = 336, .eps = 1e-5f, .act = BIF_ACT_QUICK_GELU};
+const bif_vit_config bif_hf_vit_siglip = {.hidden = 768, .layers = 12, .heads = 12, .inner = 3072, .patch = 16, .image = 224, .eps = 1e-6f,
+                                          .act = BIF_ACT_GELU_TANH, .family = BIF_TOWER_SIGLIP, .head = true};
 
 bif_status bif_hf_read_vit(const char *where, const json_t *o, const bif_vit_config *base, bif_vit_config *c)
 {
     bif_status st = BIF_OK;
     int64_t channels = 3;
-    const char *type = "clip_vision_model";
+    const char *type = base->family == BIF_TOWER_SIGLIP ? "siglip_vision_model" : "clip_vision_model";
     *c = *base;
     if (o == NULL || json_is_null(o)) {
         return BIF_OK;
     }
     BIF_TRY(bif_json_string(where, o, "model_type", false, &type));
-    if (strcmp(type, "clip_vision_model") != 0 && strcmp(type, "clip") != 0) {
-        st = bif_hf_refuse(where, "vision_config.model_type", type, "clip_vision_model is");
+    if (strcmp(type, "siglip_vision_model") == 0 || strcmp(type, "siglip") == 0) {
+        base = &bif_hf_vit_siglip;
+        *c = *base;
+        BIF_TRY(bif_json_bool(where, o, "vision_use_head", false, &c->head));
+    } else if (strcmp(type, "clip_vision_model") != 0 && strcmp(type, "clip") != 0) {
+        st = bif_hf_refuse(where, "vision_config.model_type", type, "clip_vision_model and siglip_vision_model are");
         goto done;
     }
     BIF_TRY(bif_hf_number(where, o, "hidden_size", base->hidden, &c->hidden));
@@ -46,8 +54,8 @@ bif_status bif_hf_read_vit(const char *where, const json_t *o, const bif_vit_con
     BIF_TRY(bif_hf_number(where, o, "intermediate_size", base->inner, &c->inner));
     BIF_TRY(bif_hf_number(where, o, "patch_size", base->patch, &c->patch));
     BIF_TRY(bif_hf_number(where, o, "image_size", base->image, &c->image));
-    BIF_TRY(bif_hf_real(where, o, "layer_norm_eps", 1e-5, &c->eps));
-    BIF_TRY(activation(where, o, "quick_gelu", &c->act));
+    BIF_TRY(bif_hf_real(where, o, "layer_norm_eps", c->family == BIF_TOWER_SIGLIP ? 1e-6 : 1e-5, &c->eps));
+    BIF_TRY(activation(where, o, c->family == BIF_TOWER_SIGLIP ? "gelu_pytorch_tanh" : "quick_gelu", &c->act));
     BIF_TRY(bif_hf_number(where, o, "num_channels", 3, &channels));
     if (channels != 3) {
         st = bif_hf_refuse(where, "num_channels", "not 3", "images of 3 channels are");

@@ -69,7 +69,7 @@ static void decoder_object(json_t *o, const bif_decoder_config *c, const char **
 static json_t *vit_object(const bif_vit_config *c, int64_t projection)
 {
     json_t *o = json_object();
-    put(o, "model_type", json_string("clip_vision_model"));
+    put(o, "model_type", json_string(c->family == BIF_TOWER_SIGLIP ? "siglip_vision_model" : "clip_vision_model"));
     put(o, "hidden_size", json_integer(c->hidden));
     put(o, "num_hidden_layers", json_integer(c->layers));
     put(o, "num_attention_heads", json_integer(c->heads));
@@ -79,7 +79,9 @@ static json_t *vit_object(const bif_vit_config *c, int64_t projection)
     put(o, "num_channels", json_integer(3));
     put(o, "hidden_act", act_name(c->act));
     put(o, "layer_norm_eps", real(c->eps));
-    if (projection > 0) {
+    if (c->family == BIF_TOWER_SIGLIP) {
+        put(o, "vision_use_head", json_boolean(c->head));
+    } else if (projection > 0) {
         put(o, "projection_dim", json_integer(projection));
     }
     return o;
@@ -117,7 +119,7 @@ static void llava_object(json_t *o, const bif_model_config *c)
     put(o, "projector_hidden_act", json_string("gelu"));
     put(o, "multimodal_projector_bias", json_true());
     put(o, "vision_feature_layer", json_integer(c->feature_layer));
-    put(o, "vision_feature_select_strategy", json_string(c->cls_patch ? "full" : "default"));
+    put(o, "vision_feature_select_strategy", json_string(c->cls_patch || c->vit.family == BIF_TOWER_SIGLIP ? "full" : "default"));
     put(o, "tie_word_embeddings", json_boolean(c->decoder.tied));
     if (c->projector.kind == BIF_PROJECTOR_LINEAR) {
         put(o, "bifocal_projector", json_string("linear"));
@@ -217,5 +219,5 @@ bif_status bif_hf_config_write_native(const char *folder, const bif_model_config
 
 bif_status bif_hf_config_write_tower(const char *folder, const bif_vit_config *vit, bif_dtype dtype)
 {
-    return save(folder, vit_object(vit, 0), "CLIPVisionModel", dtype);
+    return save(folder, vit_object(vit, 0), vit->family == BIF_TOWER_SIGLIP ? "SiglipVisionModel" : "CLIPVisionModel", dtype);
 }

@@ -9,26 +9,26 @@
 static const struct {
     const char *table[3]; /* prefixes in the table */
     const char *file[8];  /* prefixes in files, the most telling first */
-    const char *probe;    /* the tensor that proves a prefix */
+    const char *probe[2]; /* the tensors one of which proves a prefix */
 } parts[BIF_PARTS] = {
     [BIF_PART_VISION] = {{"vision_tower.vision_model.", "vision_model.", END},
                          {"vision_tower.vision_model.",                    /* transformers 4 LLaVA; what we write */
                           "vision_tower.",                                 /* transformers 5 LLaVA */
                           "model.vision_tower.vision_model.",              /* transformers 4.52 in memory */
                           "model.vision_tower.vision_tower.vision_model.", /* LLaVA's authors */
-                          "model.vision_tower.", "vision_model.",          /* CLIPModel */
-                          "",                                              /* CLIPVisionModel of transformers 5 */
+                          "model.vision_tower.", "vision_model.",          /* CLIPModel, SiglipModel */
+                          "",                                              /* CLIPVisionModel, SiglipVisionModel of transformers 5 */
                           END},
-                         "embeddings.class_embedding"},
-    [BIF_PART_TEXT] = {{"text_model.", END}, {"text_model.", "", END}, "embeddings.token_embedding.weight"},
+                         {"embeddings.patch_embedding.weight"}},
+    [BIF_PART_TEXT] = {{"text_model.", END}, {"text_model.", "", END}, {"embeddings.token_embedding.weight"}},
     [BIF_PART_DECODER] = {{"language_model.model.", "model.", END},
                           {"language_model.model.", "model.language_model.", "model.", "", END},
-                          "embed_tokens.weight"},
-    [BIF_PART_HEAD] = {{"language_model.lm_head.", "lm_head.", END}, {"language_model.lm_head.", "lm_head.", END}, "weight"},
+                          {"embed_tokens.weight"}},
+    [BIF_PART_HEAD] = {{"language_model.lm_head.", "lm_head.", END}, {"language_model.lm_head.", "lm_head.", END}, {"weight"}},
     [BIF_PART_PROJECTOR] = {{"multi_modal_projector.", END},
                             {"multi_modal_projector.", "model.multi_modal_projector.", END},
-                            "linear_1.weight"},
-    [BIF_PART_JOINT] = {{"", END}, {"", END}, "visual_projection.weight"},
+                            {"linear_1.weight"}},
+    [BIF_PART_JOINT] = {{"", END}, {"", END}, {"visual_projection.weight", "logit_scale"}},
 };
 
 /* mm_projector.0.weight, or mm_projector.weight of a linear one. */
@@ -52,7 +52,7 @@ bif_layout bif_layout_find(const bif_safetensors *st)
     bif_layout layout = {0};
     for (int p = 0; p < BIF_PARTS; p++) {
         for (int i = 0; layout.prefix[p] == NULL && !ends(parts[p].file[i]); i++) {
-            if (has(st, parts[p].file[i], parts[p].probe)) {
+            if (has(st, parts[p].file[i], parts[p].probe[0]) || (parts[p].probe[1] != NULL && has(st, parts[p].file[i], parts[p].probe[1]))) {
                 layout.prefix[p] = parts[p].file[i];
             }
         }

@@ -36,7 +36,7 @@ static bif_status save_generation(const char *folder, const bif_model_config *c)
 }
 
 /* What data/image.h does with the model's image_fit, in the words of transformers: crop is CLIPImageProcessor, pad is LlavaImageProcessor, squash is a
- * resize to both sides. */
+ * resize to both sides (SiglipImageProcessor, with a tower of that family). */
 static bif_status save_preprocessor(const char *folder, const bif_model_config *c)
 {
     const json_int_t side = (json_int_t)c->vit.image;
@@ -46,10 +46,19 @@ static bif_status save_preprocessor(const char *folder, const bif_model_config *
                           "crop_size", "height", side, "width", side, "image_mean", 0.48145466, 0.4578275, 0.40821073, "image_std",
                           0.26862954, 0.26130258, 0.27577711);
     BIF_BUG_IF(o == NULL, "preprocessor_config.json does not encode");
+    const bool siglip = c->vit.family == BIF_TOWER_SIGLIP;
+    if (siglip) {
+        json_object_set_new(o, "image_mean", json_pack("[f, f, f]", 0.5, 0.5, 0.5));
+        json_object_set_new(o, "image_std", json_pack("[f, f, f]", 0.5, 0.5, 0.5));
+    }
     if (strcmp(c->image_fit, "pad") == 0) {
         json_object_set_new(o, "image_processor_type", json_string("LlavaImageProcessor"));
         json_object_set_new(o, "do_pad", json_true());
-    } else if (strcmp(c->image_fit, "squash") == 0) {
+    } else if (strcmp(c->image_fit, "squash") == 0 || (siglip && c->image_fit[0] == '\0')) {
+        if (siglip) {
+            json_object_set_new(o, "image_processor_type", json_string("SiglipImageProcessor"));
+            json_object_del(o, "crop_size");
+        }
         json_object_set_new(o, "do_center_crop", json_false());
         json_object_set_new(o, "size", json_pack("{s:I, s:I}", "height", side, "width", side));
     }
@@ -58,9 +67,10 @@ static bif_status save_preprocessor(const char *folder, const bif_model_config *
 
 static bif_status save_processor(const char *folder, const bif_model_config *c)
 {
+    const bool siglip = c->vit.family == BIF_TOWER_SIGLIP;
     json_t *o = json_pack("{s:s, s:s, s:I, s:s, s:i}", "processor_class", "LlavaProcessor", "image_token", "<image>", "patch_size",
-                          (json_int_t)c->vit.patch, "vision_feature_select_strategy", c->cls_patch ? "full" : "default",
-                          "num_additional_image_tokens", 1);
+                          (json_int_t)c->vit.patch, "vision_feature_select_strategy", c->cls_patch || siglip ? "full" : "default",
+                          "num_additional_image_tokens", siglip ? 0 : 1);
     BIF_BUG_IF(o == NULL, "processor_config.json does not encode");
     return save(folder, "processor_config.json", o);
 }

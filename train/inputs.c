@@ -53,17 +53,19 @@ static void bounds_piece(packer *p, int32_t *host, int64_t count, bif_bounds *ou
 /* The rows of one picture that go on: the class token's, and `kept` of its patches' in order, every choice equally likely. */
 static void draw_rows(const bif_inputs_shape *shape, int64_t image, int32_t *rows)
 {
-    const int64_t first = image * (shape->patches + 1);
+    const int64_t tokens = shape->no_class ? 0 : 1, first = image * (shape->patches + tokens);
     uint32_t word[4];
     int64_t chosen = 0;
-    rows[0] = (int32_t)first;
+    if (tokens > 0) {
+        *rows++ = (int32_t)first;
+    }
     for (int64_t patch = 0; patch < shape->patches; patch++) {
         if (patch % 4 == 0) {
             bif_philox(shape->seed, BIF_RNG_PATCHES, shape->place + (uint64_t)image, (uint32_t)(patch / 4), word);
         }
         const uint64_t left = (uint64_t)(shape->patches - patch);
         if ((int64_t)(left * word[patch % 4] >> 32) < shape->kept - chosen) {
-            rows[++chosen] = (int32_t)(first + 1 + patch);
+            rows[chosen++] = (int32_t)(first + tokens + patch);
         }
     }
 }
@@ -87,7 +89,7 @@ static void places_piece(packer *p, const bif_batch *b, const int32_t *rows, int
 static void pack(packer *p, const bif_inputs_shape *shape, const bif_batch *b, float weight, bif_inputs *in)
 {
     const bool fill = p->host != NULL;
-    const int64_t images = shape->side > 0 ? b->images : 0, encoder_rows = (shape->kept > 0 ? shape->kept : shape->patches) + 1;
+    const int64_t images = shape->side > 0 ? b->images : 0, encoder_rows = (shape->kept > 0 ? shape->kept : shape->patches) + (shape->no_class ? 0 : 1);
     *in = (bif_inputs){.tokens = b->tokens, .sequences = b->sequences, .images = images, .rows = b->supervised};
     float *factor = claim(p, BIF_DTYPE_F32, 1, &in->weight);
     if (fill) {
@@ -100,7 +102,7 @@ static void pack(packer *p, const bif_inputs_shape *shape, const bif_batch *b, f
             ids[t] = b->image_row[t] >= 0 ? -1 : b->ids[t];
         }
         piece(p, BIF_DTYPE_I32, b->image_row, b->tokens, &in->image_row);
-        const int64_t features = images * shape->per_image, skip = shape->per_image == shape->patches ? 1 : 0;
+        const int64_t features = images * shape->per_image, skip = shape->per_image == shape->patches && !shape->no_class ? 1 : 0;
         int32_t *rows = claim(p, BIF_DTYPE_I32, features, &in->patch_rows);
         for (int64_t i = 0; fill && i < features; i++) {
             rows[i] = (int32_t)(i / shape->per_image * encoder_rows + skip + i % shape->per_image);

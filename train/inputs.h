@@ -32,9 +32,9 @@ typedef struct {
     bif_tensor picked, targets;              /* i32 [R]: rows that predict a supervised token, and that token */
     bif_tensor eot;                          /* i32 [n] last row of each sequence */
     bif_tensor pixels;                       /* u8 [I,S,S,3] */
-    bif_tensor kept_rows;                    /* patch dropout: i32 [I * (K + 1)] the rows that go on, of P + 1 a picture; else empty */
-    bif_tensor class_rows;                   /* i32 [I] first row of each picture among those that go on */
-    bif_bounds bounds, image_bounds;         /* of the sequences; of the encoder's rows (P + 1 a picture, or K + 1) */
+    bif_tensor kept_rows;                    /* patch dropout: i32 [I * K (+ 1)] the rows that go on, of P (+ 1) a picture; else empty */
+    bif_tensor class_rows;                   /* i32 [I] first row of each picture among those that go on: the class token's, where there is one */
+    bif_bounds bounds, image_bounds;         /* of the sequences; of the encoder's rows (P a picture, or K; + 1 with a class token) */
     bif_tensor places, picked_places;        /* dropout: i32 [T,2], [R,2] a row's position in its sequence, and that one's place */
     bif_tensor weight;                       /* f32 [1] factor of each supervised row's loss */
 } bif_inputs;
@@ -43,6 +43,7 @@ typedef struct {
 typedef struct {
     int64_t side;      /* S; 0 = the model sees no pictures */
     int64_t patches;   /* P of the encoder */
+    bool no_class;     /* it has no class token */
     int64_t per_image; /* rows of a picture in the decoder, P or P + 1; 0 = CLIP */
     int64_t kept;      /* patch dropout: K of P patches go on, drawn by (seed, place + number of the picture in the batch); 0 = all */
     uint64_t seed, place;

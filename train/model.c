@@ -8,10 +8,19 @@ int64_t bif_feature_blocks(const bif_model_config *config)
     return k >= 0 ? k : config->vit.layers + 1 + k; /* layers + 1 hidden states, as torch indexes them */
 }
 
+int64_t bif_vit_patches(const bif_vit_config *config)
+{
+    return (config->image / config->patch) * (config->image / config->patch);
+}
+
+int64_t bif_vit_rows(const bif_vit_config *config)
+{
+    return bif_vit_patches(config) + (config->family == BIF_TOWER_CLIP ? 1 : 0);
+}
+
 int64_t bif_tokens_per_image(const bif_model_config *config)
 {
-    const int64_t side = config->vit.image / config->vit.patch;
-    return side * side + (config->cls_patch ? 1 : 0);
+    return bif_vit_patches(&config->vit) + (config->cls_patch ? 1 : 0);
 }
 
 /* A number within [low, high], so that products of two of them cannot overflow. */
@@ -65,9 +74,13 @@ static bif_status check_vit(const char *where, const bif_vit_config *c)
     BIF_TRY(check_tower(where, c->hidden, c->layers, c->heads, c->inner, c->eps));
     BIF_TRY(within(where, "image size", c->image, 1, 1 << 14));
     BIF_TRY(within(where, "patch size", c->patch, 1, 1 << 10));
-    BIF_TRY(divides(where, "the patch size", c->patch, "the image size", c->image));
+    if (c->family == BIF_TOWER_SIGLIP) { /* 384 = 27 * 14 + 6 */
+        BIF_TRY(within(where, "patch size", c->patch, 1, c->image));
+    } else {
+        BIF_TRY(divides(where, "the patch size", c->patch, "the image size", c->image));
+    }
     BIF_TRY(fits(where, "the patch embedding", c->hidden, 3 * c->patch * c->patch));
-    BIF_TRY(fits(where, "the position embedding", 1 + (c->image / c->patch) * (c->image / c->patch), c->hidden));
+    BIF_TRY(fits(where, "the position embedding", bif_vit_rows(c), c->hidden));
 done:
     return st == BIF_OK ? st : bif_fail_context(st, "vision tower");
 }
@@ -149,6 +162,10 @@ static bif_status check_llava(const bif_model_config *c, const char *where)
     BIF_TRY(within(where, "projector output width", p->out, c->decoder.hidden, c->decoder.hidden));
     BIF_TRY(fits(where, "a projector matrix", p->out, p->in > p->out ? p->in : p->out));
     BIF_TRY(within(where, "feature layer", c->feature_layer, -c->vit.layers - 1, c->vit.layers));
+    if (c->cls_patch && c->vit.family == BIF_TOWER_SIGLIP) {
+        st = bif_fail(BIF_ERR_CONFIG, "%s: the class token is wanted among the features, but a SigLIP tower has none", where);
+        goto done;
+    }
     BIF_TRY(within(where, "image token", c->image_token, -1, INT32_MAX));
     BIF_TRY(within(where, "pad token", c->pad_token, -1, INT32_MAX));
 done:

@@ -8,11 +8,17 @@ typedef enum {
     BIF_MODEL_LLAVA = 2,   /* LlavaForConditionalGeneration: encoder, projector, decoder */
 } bif_model_kind;
 
-/* CLIP vision transformer. */
+/* CLIP: class token, norm before the blocks, no bias where patches are cut. SigLIP: none of the three norms and tokens but that bias, and what is
+ * left of the picture's side behind the last whole patch is not seen. */
+typedef enum { BIF_TOWER_CLIP = 0, BIF_TOWER_SIGLIP = 1 } bif_tower_family;
+
+/* Vision transformer. */
 typedef struct {
     int64_t hidden, layers, heads, inner, patch, image; /* inner = MLP width; image = side S in pixels */
     float eps;
     bif_act act;
+    bif_tower_family family;
+    bool head; /* SigLIP: the checkpoint holds the pooling head (vision_use_head), which pairs need and LLaVA does not */
 } bif_vit_config;
 
 /* CLIP text transformer. */
@@ -70,7 +76,7 @@ typedef struct {
     bif_decoder_config decoder;     /* DECODER, LLAVA */
     bif_projector_config projector; /* LLAVA */
     int64_t feature_layer;          /* LLAVA: index into hidden_states, -2 = output of the last block but one */
-    bool cls_patch;                 /* LLAVA: true = class token and patches ("full"), false = patches ("default") */
+    bool cls_patch;                 /* LLAVA: true = class token and patches ("full"), false = patches ("default"; SigLIP: "full") */
     int32_t image_token, pad_token; /* LLAVA; pad -1 = none */
     float logit_scale_init;         /* CLIP: log scale, ln(1/0.07) */
     float logit_bias_init;          /* CLIP with logit_bias: -10 (nearly every pair of a batch is a negative) */
@@ -81,16 +87,20 @@ typedef struct {
     bool has_system;
 } bif_model_config;
 
+/* P = floor(image/patch)^2, and what the tower computes with: P, and the class token where there is one. */
+int64_t bif_vit_patches(const bif_vit_config *config);
+int64_t bif_vit_rows(const bif_vit_config *config);
 /* Blocks of the encoder that the feature layer needs: hidden_states[k] is the output of block k (0 = embeddings after pre-norm). */
 int64_t bif_feature_blocks(const bif_model_config *config);
-/* Rows an image takes in the decoder's sequence: P or P + 1, P = (image/patch)^2. */
+/* Rows an image takes in the decoder's sequence: P or P + 1. */
 int64_t bif_tokens_per_image(const bif_model_config *config);
 /* Impossible numbers (hidden not divisible by heads, odd head_dim, kv_heads not dividing heads, ...): BIF_ERR_CONFIG naming them. */
 bif_status bif_model_check(const bif_model_config *config, const char *where);
 
 /* config.json <-> bif_model_config (train/hf_config_read.c, hf_config_write.c). Partial configs get the published defaults of their family; an
  * architecture or option that is not implemented is refused by name.
- * - CLIPVisionModel alone reads as BIF_MODEL_CLIP with text.hidden = 0: a source of an encoder, nothing to train.
+ * - CLIPVisionModel or SiglipVisionModel alone reads as BIF_MODEL_CLIP with text.hidden = 0: a source of an encoder, nothing to train.
+ * - A LLaVA with a SigLIP tower must say vision_feature_select_strategy "full": with "default" transformers leaves out the first row, there a patch.
  * - A sliding window (Mistral, Qwen) limits `positions` to the window: within it the window has no effect.
  * - A LLaVA folder in its authors' layout (LlavaLlamaForCausalLM) reads with image_token = -1 when it names none. Its tower is outside:
  *   FOLDER/mm_vision_tower where there is such a folder, else one of OpenAI's by name.
@@ -106,5 +116,5 @@ char *bif_hf_tower_below(const char *folder);
 bif_status bif_hf_config_write(const char *folder, const bif_model_config *config, bif_dtype dtype);
 /* In the layout of LLaVA's authors, with the name of a tower: LLAVA with a Llama decoder only, else BIF_ERR_CONFIG. */
 bif_status bif_hf_config_write_native(const char *folder, const bif_model_config *config, bif_dtype dtype, const char *tower);
-/* Of the vision tower alone (CLIPVisionModel). */
+/* Of the vision tower alone (CLIPVisionModel, SiglipVisionModel). */
 bif_status bif_hf_config_write_tower(const char *folder, const bif_vit_config *vit, bif_dtype dtype);

@@ -15,11 +15,13 @@
 #include "train/model.h"
 #include "train/params.h"
 
-/* ---- CLIP vision tower (train/vit.c) ---- */
+/* ---- vision tower of CLIP or SigLIP (train/vit.c) ---- */
 typedef struct {
     bif_vit_config config;
     bool pooled; /* post_layernorm of the class token is computed (CLIP) */
-    bif_param *cls, *patch, *pos, *pre_w, *pre_b, *post_w, *post_b;
+    bif_param *patch, *pos, *post_w, *post_b;
+    bif_param *cls, *pre_w, *pre_b; /* CLIP; else NULL */
+    bif_param *patch_b;             /* SigLIP; else NULL */
     bif_clip_stack stack; /* the blocks computed; the table still holds all of them, and post_layernorm, so that a
                              checkpoint is complete */
     bif_tensor table; /* [3,256], owned, on table_device */
@@ -29,8 +31,9 @@ typedef struct {
 typedef struct {
     int64_t images;
     bool keep;
-    bif_tensor patches, embedded, x, mean, rstd; /* [I*P, 3pp], [I*P, C], [I*(P+1), C] and its statistics; with `kept` x has I*(K+1) rows */
-    bif_tensor whole;                            /* with `kept`: [I*(P+1), C] before the patches are dropped, and the gradient of that */
+    bif_tensor patches, embedded, x, mean, rstd; /* [I*P, 3pp], [I*P, C], CLIP: [I*(P+1), C] before the norm and its
+                                                    statistics; with `kept` x has I*(K+1) rows */
+    bif_tensor whole;                            /* with `kept`: [I*P(+1), C] before the patches are dropped, and the gradient of that */
     bif_clip_stack_acts stack;
     bif_tensor output, pooled, post_mean, post_rstd;
 } bif_vit_acts;
@@ -43,13 +46,16 @@ void bif_vit_unbind(bif_vit *vit);
 bif_status bif_vit_set_table(bif_vit *vit, bif_device *device, const float table[3 * 256]);
 bool bif_vit_trains(const bif_vit *vit);
 bif_vit_acts bif_vit_plan(const bif_vit *vit, bif_arena *arena, int64_t images, bif_keep keep);
-/* Of the inputs it reads pixels, kept_rows, image_bounds and class_rows -> pooled [I, C] when vit->pooled, else hidden [I*(P+1), C]; views into
+/* Of the inputs it reads pixels, kept_rows, image_bounds and class_rows -> pooled [I, C] when vit->pooled, else hidden [I*P(+1), C]; views into
  * acts, the other untouched (may be NULL). */
 void bif_vit_forward(const bif_vit *vit, bif_device *device, bif_vit_acts *acts, const bif_inputs *in, bif_tensor *hidden, bif_tensor *pooled);
-/* Where the caller puts the gradient of hidden [I*(P+1), C] (not pooled). */
+/* Where the caller puts the gradient of hidden (not pooled). */
 bif_tensor bif_vit_dhidden(const bif_vit_acts *acts);
 /* dpooled [I, C] when vit->pooled, else NULL. */
 void bif_vit_backward(const bif_vit *vit, bif_device *device, bif_vit_acts *acts, const bif_inputs *in, const bif_tensor *dpooled);
+
+/* The pooling head of SigLIP's vision tower (train/pool_head.c): rows prefix + "head.*". */
+void bif_pool_head_declare(bif_params *params, const bif_vit_config *config, const char *prefix);
 
 /* ---- CLIP text tower (train/text_tower.c) ---- */
 typedef struct {
@@ -216,7 +222,7 @@ typedef struct {
 void bif_vlm_drop(bif_vlm *vlm, uint64_t seed);
 /* Fills a new vlm. Freeze with bif_params_train_group before measuring or allocating. */
 void bif_vlm_declare(bif_vlm *vlm, const bif_model_config *config);
-/* False for what the feature layer leaves out: the encoder's later blocks and post_layernorm. The table holds them so that a
+/* False for what the feature layer leaves out: the encoder's later blocks, post_layernorm and SigLIP's head. The table holds them so that a
  * checkpoint is complete; they never have a gradient, and must not train: weight decay would shrink them step by step. */
 bool bif_vlm_uses(const bif_vlm *vlm, const bif_param *param);
 /* Values and gradients, laid out for `world` ranks. */

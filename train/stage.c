@@ -134,6 +134,13 @@ static int64_t kept_patches(const bif_stage_run *run)
     return share >= 1.0 ? 0 : kept > 1 ? kept : 1;
 }
 
+/* Rows of a picture in the encoder; kept 0 = all its patches. */
+static int64_t encoder_rows(const bif_model_config *model, int64_t kept)
+{
+    const int64_t rows = bif_vit_rows(&model->vit);
+    return kept > 0 ? rows - bif_vit_patches(&model->vit) + kept : rows;
+}
+
 static void clip_step(bif_stage_run *run, const bif_step *step, bool backward, bif_step_result *result)
 {
     bif_device *device = run->device;
@@ -142,7 +149,7 @@ static void clip_step(bif_stage_run *run, const bif_step *step, bool backward, b
     int64_t local = 0, tokens = 0;
     for (int64_t i = 0; i < step->batches; i++) {
         local += step->batch[i]->sequences;
-        tokens += step->batch[i]->tokens + step->batch[i]->images * ((kept > 0 ? kept : run->clip.shape.patches) + 1);
+        tokens += step->batch[i]->tokens + step->batch[i]->images * encoder_rows(&run->model, kept);
     }
     /* No collective of the host may come between the backward and the end of the gradients' sum, which `reached` begins. */
     double sums[2] = {(double)tokens, (double)local};
@@ -264,10 +271,7 @@ double bif_stage_flops(const bif_stage_run *run, const bif_step_result *step)
     double flops = 0.0;
     const bif_params *params = run->params;
     const int64_t kept = model->kind == BIF_MODEL_CLIP ? kept_patches(run) : 0;
-    const int64_t side = model->kind == BIF_MODEL_DECODER ? 0 : model->vit.image / model->vit.patch;
-    const double image_rows = model->kind == BIF_MODEL_DECODER
-                                  ? 0.0
-                                  : step->images * (double)((kept > 0 ? kept : side * side) + 1);
+    const double image_rows = model->kind == BIF_MODEL_DECODER ? 0.0 : step->images * (double)encoder_rows(model, kept);
     bool below = false; /* a part nearer to the input trains, so its consumers hand a gradient down */
     for (int64_t i = 0; i < params->count; i++) {
         const bif_param *p = &params->items[i];

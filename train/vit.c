@@ -4,31 +4,37 @@
 #include "train/networks.h"
 #include "train/rows.h"
 
-static int64_t patches_of(const bif_vit_config *config)
-{
-    return (config->image / config->patch) * (config->image / config->patch);
-}
-
 void bif_vit_declare(bif_params *params, const bif_vit_config *config, const char *prefix)
 {
     const int64_t c = config->hidden, p = config->patch;
-    const float spread = 1.0f / sqrtf((float)c);
+    const float spread = 1.0f / sqrtf((float)c), cut = 1.0f / sqrtf(3.0f * (float)(p * p));
+    const bool siglip = config->family == BIF_TOWER_SIGLIP;
     char name[sizeof params->items->name];
-    bif_declare(params, BIF_GROUP_ENCODER, prefix, "embeddings.class_embedding", false, c, 0, false, BIF_INIT_NORMAL,
-                spread);
+    if (!siglip) {
+        bif_declare(params, BIF_GROUP_ENCODER, prefix, "embeddings.class_embedding", false, c, 0, false, BIF_INIT_NORMAL,
+                    spread);
+    }
     snprintf(name, sizeof name, "%sembeddings.patch_embedding.weight", prefix);
-    bif_params_add(params, name, BIF_GROUP_ENCODER, 4, (const int64_t[]){c, 3, p, p}, true, BIF_INIT_UNIFORM,
-                   1.0f / sqrtf(3.0f * (float)(p * p)));
+    bif_params_add(params, name, BIF_GROUP_ENCODER, 4, (const int64_t[]){c, 3, p, p}, true, siglip ? BIF_INIT_NORMAL : BIF_INIT_UNIFORM,
+                   cut);
+    if (siglip) {
+        bif_declare(params, BIF_GROUP_ENCODER, prefix, "embeddings.patch_embedding.bias", false, c, 0, false, BIF_INIT_ZERO, 0);
+    }
     bif_declare(params, BIF_GROUP_ENCODER, prefix, "embeddings.position_embedding.weight", false,
-                patches_of(config) + 1, c, false, BIF_INIT_NORMAL, spread);
-    bif_declare(params, BIF_GROUP_ENCODER, prefix, "pre_layrnorm.weight", false, c, 0, false, BIF_INIT_ONE, 0);
-    bif_declare(params, BIF_GROUP_ENCODER, prefix, "pre_layrnorm.bias", false, c, 0, false, BIF_INIT_ZERO, 0);
+                bif_vit_rows(config), c, false, BIF_INIT_NORMAL, spread);
+    if (!siglip) {
+        bif_declare(params, BIF_GROUP_ENCODER, prefix, "pre_layrnorm.weight", false, c, 0, false, BIF_INIT_ONE, 0);
+        bif_declare(params, BIF_GROUP_ENCODER, prefix, "pre_layrnorm.bias", false, c, 0, false, BIF_INIT_ZERO, 0);
+    }
     for (int64_t i = 0; i < config->layers; i++) {
         bif_clip_block_declare(params, BIF_GROUP_ENCODER, prefix, i, config->layers, c, config->inner,
-                               BIF_CLIP_INIT_TORCH);
+                               siglip ? BIF_CLIP_INIT_SIGLIP : BIF_CLIP_INIT_TORCH);
     }
     bif_declare(params, BIF_GROUP_ENCODER, prefix, "post_layernorm.weight", false, c, 0, false, BIF_INIT_ONE, 0);
     bif_declare(params, BIF_GROUP_ENCODER, prefix, "post_layernorm.bias", false, c, 0, false, BIF_INIT_ZERO, 0);
+    if (config->head) {
+        bif_pool_head_declare(params, config, prefix);
+    }
 }
 
 void bif_vit_bind(bif_vit *vit, const bif_params *params, const bif_vit_config *config, const char *prefix,
@@ -44,11 +50,15 @@ void bif_vit_bind(bif_vit *vit, const bif_params *params, const bif_vit_config *
                                   .eps = config->eps,
                                   .act = config->act};
     bif_clip_stack_bind(&vit->stack, params, prefix);
-    vit->cls = bif_row(params, prefix, "embeddings.class_embedding");
     vit->patch = bif_row(params, prefix, "embeddings.patch_embedding.weight");
     vit->pos = bif_row(params, prefix, "embeddings.position_embedding.weight");
-    vit->pre_w = bif_row(params, prefix, "pre_layrnorm.weight");
-    vit->pre_b = bif_row(params, prefix, "pre_layrnorm.bias");
+    if (config->family == BIF_TOWER_SIGLIP) {
+        vit->patch_b = bif_row(params, prefix, "embeddings.patch_embedding.bias");
+    } else {
+        vit->cls = bif_row(params, prefix, "embeddings.class_embedding");
+        vit->pre_w = bif_row(params, prefix, "pre_layrnorm.weight");
+        vit->pre_b = bif_row(params, prefix, "pre_layrnorm.bias");
+    }
     vit->post_w = bif_row(params, prefix, "post_layernorm.weight");
     vit->post_b = bif_row(params, prefix, "post_layernorm.bias");
 }
@@ -78,8 +88,9 @@ bif_status bif_vit_set_table(bif_vit *vit, bif_device *device, const float table
 
 static bool embeddings_train(const bif_vit *vit)
 {
-    return vit->cls->trainable || vit->patch->trainable || vit->pos->trainable || vit->pre_w->trainable ||
-           vit->pre_b->trainable;
+    const bool own = vit->cls == NULL ? vit->patch_b->trainable
+                                      : vit->cls->trainable || vit->pre_w->trainable || vit->pre_b->trainable;
+    return own || vit->patch->trainable || vit->pos->trainable;
 }
 
 bool bif_vit_trains(const bif_vit *vit)
@@ -90,16 +101,17 @@ bool bif_vit_trains(const bif_vit *vit)
 
 bif_vit_acts bif_vit_plan(const bif_vit *vit, bif_arena *arena, int64_t images, bif_keep keep)
 {
-    const bif_dtype dtype = vit->cls->value.dtype;
-    const int64_t c = vit->config.hidden, p = patches_of(&vit->config), n = vit->pooled ? images : 0;
-    const int64_t tokens = images * ((vit->kept > 0 ? vit->kept : p) + 1);
+    const bif_dtype dtype = vit->patch->value.dtype;
+    const bool norm = vit->pre_w != NULL;
+    const int64_t c = vit->config.hidden, p = bif_vit_patches(&vit->config), rows = bif_vit_rows(&vit->config), n = vit->pooled ? images : 0;
+    const int64_t tokens = images * (vit->kept > 0 ? rows - p + vit->kept : rows);
     bif_vit_acts a = {.images = images, .keep = keep != BIF_KEEP_NOTHING};
     a.patches = bif_take2(arena, dtype, images * p, 3 * vit->config.patch * vit->config.patch);
     a.embedded = bif_take2(arena, dtype, images * p, c);
-    a.whole = bif_take2(arena, dtype, vit->kept > 0 ? images * (p + 1) : 0, c);
-    a.x = bif_take2(arena, dtype, tokens, c);
-    a.mean = bif_take1(arena, BIF_DTYPE_F32, a.keep ? tokens : 0);
-    a.rstd = bif_take1(arena, BIF_DTYPE_F32, a.keep ? tokens : 0);
+    a.whole = bif_take2(arena, dtype, vit->kept > 0 ? images * rows : 0, c);
+    a.x = bif_take2(arena, dtype, norm ? tokens : 0, c);
+    a.mean = bif_take1(arena, BIF_DTYPE_F32, norm && a.keep ? tokens : 0);
+    a.rstd = bif_take1(arena, BIF_DTYPE_F32, norm && a.keep ? tokens : 0);
     a.stack = bif_clip_stack_plan(&vit->stack, arena, dtype, tokens, vit->pooled ? images : -1, keep);
     a.pooled = bif_take2(arena, dtype, n, c);
     a.post_mean = bif_take1(arena, BIF_DTYPE_F32, a.keep ? n : 0);
@@ -115,25 +127,28 @@ static bif_tensor patch_matrix(const bif_tensor *weight)
 void bif_vit_forward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, const bif_inputs *in, bif_tensor *hidden, bif_tensor *pooled)
 {
     const bif_tensor patch = patch_matrix(&vit->patch->value);
-    bif_tensor x = bif_clip_stack_input(&a->stack);
+    bif_tensor x = bif_clip_stack_input(&a->stack), *embedded = vit->pre_w != NULL ? &a->x : &x;
     bif_patchify(device, &(bif_patchify_args){
                              .pixels = &in->pixels, .table = &vit->table, .patch = vit->config.patch, .rows = &a->patches});
-    bif_linear(device, &(bif_linear_args){.x = &a->patches, .w = &patch, .y = &a->embedded});
+    bif_linear(device, &(bif_linear_args){
+                           .x = &a->patches, .w = &patch, .b = vit->patch_b != NULL ? &vit->patch_b->value : NULL, .y = &a->embedded});
     bif_vit_embed(device, &(bif_vit_embed_args){.patches = &a->embedded,
-                                                .cls = &vit->cls->value,
+                                                .cls = vit->cls != NULL ? &vit->cls->value : NULL,
                                                 .pos = &vit->pos->value,
                                                 .images = a->images,
-                                                .x = vit->kept > 0 ? &a->whole : &a->x});
+                                                .x = vit->kept > 0 ? &a->whole : embedded});
     if (vit->kept > 0) {
-        bif_gather_rows(device, &(bif_gather_rows_args){.src = &a->whole, .index = &in->kept_rows, .dst = &a->x});
+        bif_gather_rows(device, &(bif_gather_rows_args){.src = &a->whole, .index = &in->kept_rows, .dst = embedded});
     }
-    bif_layernorm(device, &(bif_layernorm_args){.x = &a->x,
-                                                .weight = &vit->pre_w->value,
-                                                .bias = &vit->pre_b->value,
-                                                .eps = vit->config.eps,
-                                                .y = &x,
-                                                .mean = a->keep ? &a->mean : NULL,
-                                                .rstd = a->keep ? &a->rstd : NULL});
+    if (vit->pre_w != NULL) {
+        bif_layernorm(device, &(bif_layernorm_args){.x = &a->x,
+                                                    .weight = &vit->pre_w->value,
+                                                    .bias = &vit->pre_b->value,
+                                                    .eps = vit->config.eps,
+                                                    .y = &x,
+                                                    .mean = a->keep ? &a->mean : NULL,
+                                                    .rstd = a->keep ? &a->rstd : NULL});
+    }
     a->output = bif_clip_stack_forward(&vit->stack, device, &a->stack, &in->image_bounds, vit->pooled ? &in->class_rows : NULL);
     if (vit->pooled) {
         bif_layernorm(device, &(bif_layernorm_args){.x = &a->output,
@@ -173,14 +188,16 @@ void bif_vit_backward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, c
     if (!need_input) {
         return;
     }
-    bif_layernorm_backward(device, &(bif_layernorm_backward_args){.x = &a->x,
-                                                                  .weight = &vit->pre_w->value,
-                                                                  .mean = &a->mean,
-                                                                  .rstd = &a->rstd,
-                                                                  .dy = &dx,
-                                                                  .dx = &dx,
-                                                                  .dweight = bif_grad(vit->pre_w),
-                                                                  .dbias = bif_grad(vit->pre_b)});
+    if (vit->pre_w != NULL) {
+        bif_layernorm_backward(device, &(bif_layernorm_backward_args){.x = &a->x,
+                                                                      .weight = &vit->pre_w->value,
+                                                                      .mean = &a->mean,
+                                                                      .rstd = &a->rstd,
+                                                                      .dy = &dx,
+                                                                      .dx = &dx,
+                                                                      .dweight = bif_grad(vit->pre_w),
+                                                                      .dbias = bif_grad(vit->pre_b)});
+    }
     if (vit->kept > 0) { /* what was dropped has no gradient */
         device->zero(device, a->whole.data, bif_bytes(&a->whole));
         bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &dx, .index = &in->kept_rows, .dst = &a->whole});
@@ -190,10 +207,12 @@ void bif_vit_backward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, c
     bif_vit_embed_backward(device, &(bif_vit_embed_backward_args){.dx = &dx,
                                                                   .images = a->images,
                                                                   .dpatches = &a->embedded,
-                                                                  .dcls = bif_grad(vit->cls),
+                                                                  .dcls = vit->cls != NULL ? bif_grad(vit->cls) : NULL,
                                                                   .dpos = bif_grad(vit->pos),
-                                                                  .has_cls = true});
-    if (dpatch.data != NULL) {
-        bif_linear_backward(device, &(bif_linear_backward_args){.x = &a->patches, .dy = &a->embedded, .dw = &dpatch});
+                                                                  .has_cls = vit->cls != NULL});
+    bif_tensor *dbias = vit->patch_b != NULL ? bif_grad(vit->patch_b) : NULL;
+    if (dpatch.data != NULL || dbias != NULL) {
+        bif_linear_backward(device, &(bif_linear_backward_args){
+                                        .x = &a->patches, .dy = &a->embedded, .dw = bif_wanted(&dpatch), .db = dbias});
     }
 }

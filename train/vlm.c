@@ -7,6 +7,7 @@
 
 #define ENCODER_PREFIX "vision_tower.vision_model."
 #define BLOCK_PREFIX ENCODER_PREFIX "encoder.layers."
+#define HEAD_PREFIX ENCODER_PREFIX "head."
 #define PROJECTOR_PREFIX "multi_modal_projector."
 
 /* The layout transformers reads and writes for LLaVA, and the decoder's own when it stands alone. */
@@ -37,8 +38,10 @@ void bif_vlm_declare(bif_vlm *vlm, const bif_model_config *config)
     }
     bif_decoder_bind(&vlm->decoder, &vlm->params, &config->decoder, decoder_prefix(config), head_name(config));
     if (llava) {
-        const int64_t side = config->vit.image / config->vit.patch;
-        vlm->shape = (bif_inputs_shape){.side = config->vit.image, .patches = side * side, .per_image = bif_tokens_per_image(config)};
+        vlm->shape = (bif_inputs_shape){.side = config->vit.image,
+                                        .patches = bif_vit_patches(&config->vit),
+                                        .no_class = config->vit.family == BIF_TOWER_SIGLIP,
+                                        .per_image = bif_tokens_per_image(config)};
     }
 }
 
@@ -48,7 +51,7 @@ bool bif_vlm_uses(const bif_vlm *vlm, const bif_param *param)
     if (strncmp(param->name, BLOCK_PREFIX, n) == 0) {
         return strtoll(param->name + n, NULL, 10) < bif_feature_blocks(&vlm->config);
     }
-    return param != vlm->vit.post_w && param != vlm->vit.post_b;
+    return param != vlm->vit.post_w && param != vlm->vit.post_b && strncmp(param->name, HEAD_PREFIX, strlen(HEAD_PREFIX)) != 0;
 }
 
 bif_status bif_vlm_allocate(bif_vlm *vlm, bif_device *device, int world)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (AutoModelForCausalLM, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, MistralConfig,
-                          PreTrainedTokenizerFast, Qwen2Config, Qwen3Config)
+                          PreTrainedTokenizerFast, Qwen2Config, Qwen3Config, SiglipVisionConfig)
 
 SPECIALS = ["<s>", "</s>", "<image>"]
 COMMON = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, max_position_embeddings=512)
@@ -32,7 +32,11 @@ CASES = {
                    (3, 56, 14), -2, "default", True),
     "mistral": (MistralConfig, dict(num_attention_heads=4, num_key_value_heads=2, head_dim=8, sliding_window=None),
                 (4, 32, 8), -2, "default", False),
+    "siglip": (LlamaConfig, dict(num_attention_heads=2, num_key_value_heads=2, rms_norm_eps=1e-5), (3, 34, 8), -2, "full", False),
+    "siglip_last": (Qwen2Config, dict(num_attention_heads=4, num_key_value_heads=2), (2, 30, 14), -1, "full", True),
 }
+# Towers of SigLIP: without a class token, the side no multiple of the patch; as many as so400m's 72 numbers a head in the second.
+SIGLIP = {"siglip": dict(hidden_size=36, num_attention_heads=3), "siglip_last": dict(hidden_size=144, vision_use_head=False)}
 WORDS = ("what is the colour of a small square circle on this picture there are two red green blue things and yes no maybe "
          "it's 42").split()
 
@@ -72,11 +76,14 @@ def make_model(case, words, seed, common=None, vision=None):
     # No padding token: torch.nn.Embedding(padding_idx) would hide the gradient of that row; bifocal, never padding, has it.
     ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": None}
     text = kind(**(COMMON | (common or {}) | numbers | ids), vocab_size=len(words), tie_word_embeddings=tied)
-    clip = CLIPVisionConfig(**(dict(hidden_size=24, intermediate_size=40) | (vision or {})), num_hidden_layers=layers,
-                            num_attention_heads=2, image_size=side, patch_size=patch, hidden_act="quick_gelu", layer_norm_eps=1e-5)
-    config = LlavaConfig(vision_config=clip, text_config=text, image_token_id=words.convert_tokens_to_ids("<image>"),
+    numbers = dict(hidden_size=24, intermediate_size=40, num_hidden_layers=layers, num_attention_heads=2, image_size=side, patch_size=patch)
+    if case in SIGLIP:
+        tower = SiglipVisionConfig(**(numbers | SIGLIP[case]))
+    else:
+        tower = CLIPVisionConfig(**(numbers | (vision or {})), hidden_act="quick_gelu", layer_norm_eps=1e-5)
+    config = LlavaConfig(vision_config=tower, text_config=text, image_token_id=words.convert_tokens_to_ids("<image>"),
                          vision_feature_layer=feature, vision_feature_select_strategy=select, projector_hidden_act="gelu", tie_word_embeddings=tied,
-                         image_seq_length=(side // patch) ** 2 + (select == "full"))
+                         image_seq_length=(side // patch) ** 2 + (select == "full" and case not in SIGLIP))
     return randomise(LlavaForConditionalGeneration(config), torch.Generator().manual_seed(seed))
 
 

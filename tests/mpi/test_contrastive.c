@@ -67,7 +67,7 @@ static void open_run(bif_stage_run *run, const bif_config *config, const bif_saf
     bif_clip_declare(&run->clip, &run->model);
     cr_assert_eq(bif_clip_allocate(&run->clip, run->device, world), BIF_OK, "%s", bif_error_message());
     load_weights(&run->clip.params, file);
-    set_clip_table(&run->clip.vit, run->device);
+    set_table(&run->clip.vit, run->device);
     run->params = &run->clip.params;
     const bif_batch_limits limits = limits_of(batch, &run->model);
     cr_assert_eq(bif_stage_allocate(run, &limits), BIF_OK, "%s", bif_error_message());

@@ -47,11 +47,13 @@ int main(int argc, char **argv)
     const int32_t bos = bif_tokenizer_special(tokenizer, "<s>"), eos = bif_tokenizer_special(tokenizer, "</s>");
     const int32_t image = bif_tokenizer_special(tokenizer, "<image>");
     bif_tokenizer_free(tokenizer);
-    const bif_vit_config vit = {32, 2, 4, 48, 8, 16, 1e-5f, BIF_ACT_QUICK_GELU};
+    const bif_vit_config vit = {.hidden = 32, .layers = 2, .heads = 4, .inner = 48, .patch = 8, .image = 16, .eps = 1e-5f,
+                                .act = BIF_ACT_QUICK_GELU};
     const bif_decoder_config llama = {.hidden = 32, .layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 8, .inner = 48, .vocab = vocab,
                                       .positions = 64, .eps = 1e-5f, .rope_theta = 5e5f, .bos = bos, .eos = eos};
     bif_model_config decoder = {.kind = BIF_MODEL_DECODER, .decoder = llama, .image_token = -1, .pad_token = -1};
-    bif_model_config clip = {.kind = BIF_MODEL_CLIP, .vit = vit, .text = {24, 2, 3, 40, vocab, 16, 1e-5f, BIF_ACT_GELU, bos, eos}, .projection = 20,
+    bif_model_config clip = {.kind = BIF_MODEL_CLIP, .vit = vit, .text = {.hidden = 24, .layers = 2, .heads = 3, .inner = 40, .vocab = vocab, .positions = 16,
+                                                                         .eps = 1e-5f, .act = BIF_ACT_GELU, .bos = bos, .eos = eos}, .projection = 20,
                              .logit_scale_init = 2.659f};
     bif_model_config llava = {.kind = BIF_MODEL_LLAVA, .vit = vit, .decoder = llama, .projector = {BIF_PROJECTOR_MLP, 2, 32, 32},
                               .feature_layer = -2, .image_token = image, .pad_token = eos};

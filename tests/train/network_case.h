@@ -58,11 +58,12 @@ static inline uint8_t *golden_pixels(const bif_safetensors *file, int64_t side, 
     return out;
 }
 
-/* CLIP's normalisation, by which make_networks.py made the pictures' values. */
-static inline void set_clip_table(bif_vit *vit, bif_device *device)
+/* The normalisation of the tower's family, by which make_networks.py and make_siglip.py made the pictures' values. */
+static inline void set_table(bif_vit *vit, bif_device *device)
 {
-    const bif_preprocess clip = bif_preprocess_clip(16);
-    cr_assert_eq(bif_build_table(&clip, device, vit), BIF_OK, "%s", bif_error_message());
+    const bool siglip = vit->config.family == BIF_TOWER_SIGLIP;
+    const bif_preprocess preprocess = siglip ? bif_preprocess_siglip(vit->config.image) : bif_preprocess_clip(vit->config.image);
+    cr_assert_eq(bif_build_table(&preprocess, device, vit), BIF_OK, "%s", bif_error_message());
 }
 
 /* The file's batch, every array owned by it. */
@@ -184,6 +185,16 @@ static inline bif_model_config case_config(const char *name)
                                 .image = 16,
                                 .eps = 1e-5f,
                                 .act = BIF_ACT_QUICK_GELU};
+    const bif_vit_config siglip = {.hidden = 18, /* 4 x 4 patches and a rest of 2 */
+                                   .layers = 3,
+                                   .heads = 3,
+                                   .inner = 20,
+                                   .patch = 4,
+                                   .image = 18,
+                                   .eps = 1e-6f,
+                                   .act = BIF_ACT_GELU_TANH,
+                                   .family = BIF_TOWER_SIGLIP,
+                                   .head = true};
     bif_model_config c = {
         .kind = BIF_MODEL_DECODER, .decoder = decoder, .vit = vit, .image_token = 60, .pad_token = -1};
     if (strcmp(name, "clip") == 0) {
@@ -235,6 +246,10 @@ static inline bif_model_config case_config(const char *name)
         c.feature_layer = -2;
         c.vit.layers = 3;
     }
+    if (strcmp(name, "llava_siglip") == 0) {
+        c.vit = siglip;
+        c.projector.in = siglip.hidden;
+    }
     if (strcmp(name, "llava_qwen2") == 0) {
         c.decoder.tied = c.cls_patch = true;
         c.feature_layer = -1;
@@ -264,7 +279,7 @@ static inline network_case case_open(const char *name, unsigned frozen)
     cr_assert_eq(bif_vlm_allocate(&c.vlm, c.device, 1), BIF_OK, "%s", bif_error_message());
     load_weights(&c.vlm.params, c.file);
     if (config.kind == BIF_MODEL_LLAVA) {
-        set_clip_table(&c.vlm.vit, c.device);
+        set_table(&c.vlm.vit, c.device);
     }
     c.batch = golden_batch(c.file, config.vit.image);
     const bif_batch_limits limits = limits_of(&c.batch, &config);

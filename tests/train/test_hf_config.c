@@ -135,6 +135,28 @@ Test(hf_config, partial_configs_get_the_family_defaults)
     cr_expect_eq(c.decoder.positions, 32768, "no layer slides");
 }
 
+Test(hf_config, towers_of_siglip)
+{
+    /* As LLaVA-Interleave's: so400m without its last block and head. */
+    cr_assert_eq(read_text("{\"model_type\":\"llava\",\"vision_feature_layer\":-1,\"vision_feature_select_strategy\":\"full\","
+                           "\"text_config\":{\"model_type\":\"qwen2\"},\"vision_config\":{\"model_type\":\"siglip_vision_model\","
+                           "\"hidden_size\":1152,\"image_size\":384,\"intermediate_size\":4304,\"num_attention_heads\":16,"
+                           "\"num_hidden_layers\":26,\"patch_size\":14,\"vision_use_head\":false}}"),
+                 BIF_OK, "%s", bif_error_message());
+    cr_expect(c.vit.family == BIF_TOWER_SIGLIP && c.vit.hidden == 1152 && c.vit.inner == 4304 && !c.vit.head);
+    cr_expect(c.vit.eps == 1e-6f && c.vit.act == BIF_ACT_GELU_TANH, "the defaults of this family");
+    cr_expect(bif_vit_patches(&c.vit) == 27 * 27 && bif_vit_rows(&c.vit) == 27 * 27 && bif_tokens_per_image(&c) == 27 * 27,
+              "no class token, and the rest of 384 = 27 * 14 + 6 is not seen");
+    cr_expect(bif_feature_blocks(&c) == 26 && !c.cls_patch && c.projector.in == 1152);
+    survives_writing();
+    c.cls_patch = true;
+    cr_expect_eq(bif_model_check(&c, "here"), BIF_ERR_CONFIG);
+    cr_expect_not_null(strstr(bif_error_message(), "class token"), "%s", bif_error_message());
+    cr_assert_eq(read_text("{\"architectures\":[\"SiglipVisionModel\"],\"model_type\":\"siglip_vision_model\"}"), BIF_OK, "%s",
+                 bif_error_message());
+    cr_expect(c.kind == BIF_MODEL_CLIP && c.text.hidden == 0 && c.vit.hidden == 768 && c.vit.patch == 16 && c.vit.image == 224 && c.vit.head);
+}
+
 Test(hf_config, openai_clip_says_eos_2)
 {
     cr_assert_eq(read_text("{\"architectures\":[\"CLIPModel\"],\"text_config\":{\"bos_token_id\":0,\"eos_token_id\":2},\"text_config_dict\":null,"
@@ -176,7 +198,9 @@ Test(hf_config, what_is_not_implemented_is_refused_by_name)
         {"{\"model_type\":\"llava\",\"projector_hidden_act\":\"relu\"}", "projector_hidden_act"},
         {"{\"model_type\":\"llava\",\"multimodal_projector_bias\":false}", "multimodal_projector_bias"},
         {"{\"model_type\":\"llava\",\"bifocal_projector\":\"mlp9x_gelu\"}", "mlp9x_gelu"},
-        {"{\"model_type\":\"llava\",\"vision_config\":{\"model_type\":\"siglip_vision_model\"}}", "siglip_vision_model"},
+        {"{\"model_type\":\"llava\",\"vision_config\":{\"model_type\":\"siglip_vision_model\"}}", "a patch would be lost"},
+        {"{\"model_type\":\"llava\",\"vision_config\":{\"model_type\":\"siglip2_vision_model\"}}", "siglip2_vision_model"},
+        {"{\"model_type\":\"siglip_vision_model\",\"patch_size\":225}", "patch size"},
         {"{\"model_type\":\"llava\",\"text_config\":{\"model_type\":\"phi\"}}", "phi"},
         {"{\"model_type\":\"clip\",\"vision_config\":{\"hidden_act\":\"relu\"}}", "relu"},
         {"{\"model_type\":\"clip\",\"vision_config\":{\"num_channels\":1}}", "num_channels"},

@@ -14,7 +14,7 @@ typedef struct {
 ParameterizedTestParameters(networks, vlm)
 {
     static vlm_case cases[] = {{"llama"}, {"llama_gqa"},   {"mistral"},    {"qwen2"},
-                               {"qwen3"}, {"llava_llama"}, {"llava_qwen2"}, {"lora_llama"}, {"lora_qwen3"}};
+                               {"qwen3"}, {"llava_llama"}, {"llava_qwen2"}, {"llava_siglip"}, {"lora_llama"}, {"lora_qwen3"}};
     return cr_make_param_array(vlm_case, cases, sizeof cases / sizeof cases[0]);
 }
 
@@ -105,7 +105,7 @@ Test(networks, clip)
     bif_clip_declare(&clip, &config);
     cr_assert_eq(bif_clip_allocate(&clip, device, 1), BIF_OK);
     load_weights(&clip.params, file);
-    set_clip_table(&clip.vit, device);
+    set_table(&clip.vit, device);
     bif_batch batch = golden_batch(file, config.vit.image);
     const bif_batch_limits limits = limits_of(&batch, &config);
     const size_t size = bif_clip_measure(&clip, device, &limits, true);
