@@ -172,9 +172,10 @@ static void build_words(bif_tokenizer *t)
     }
 }
 
-static bif_status build_matchers(bif_tokenizer *t, const char *where)
+bif_status bif_tokenizer_match_added(bif_tokenizer *t, const char *where)
 {
     for (int k = 0; k < 2; k++) {
+        bif_prefixes_free(&t->matcher[k]);
         bif_prefix *entry = bif_malloc((t->added_count + 1) * sizeof *entry);
         size_t count = 0;
         for (size_t i = 0; i < t->added_count; i++) {
@@ -204,7 +205,7 @@ bif_status bif_tokenizer_finish(bif_tokenizer *t, const char *where)
     if (t->ignore_merges) {
         build_words(t);
     }
-    BIF_TRY(build_matchers(t, where));
+    BIF_TRY(bif_tokenizer_match_added(t, where));
 done:
     return st;
 }

@@ -54,6 +54,22 @@ extern const char *const bif_tokenizer_files[];
 bif_status bif_tokenizer_save(const bif_tokenizer *tokenizer, const char *path);
 void bif_tokenizer_free(bif_tokenizer *tokenizer);
 
+/* ---- special tokens that a tokenizer does not come with (data/tokenizer_added.c) ---- */
+typedef struct {
+    const char *text;
+    int32_t id;
+} bif_new_token;
+/* Adds a special token to a loaded tokenizer, as transformers' add_special_tokens does: an added token stays as it is, a token of the model
+ * becomes special, all else gets the next id. */
+bif_status bif_tokenizer_add(bif_tokenizer *tokenizer, const char *text, int32_t *id);
+/* The padding token that tokenizer_config.json or special_tokens_map.json beside the tokenizer names, malloc'ed; NULL when they name none, or
+ * the unknown token, which LLaVA's tokenizers have for want of another. path: as for bif_tokenizer_load. */
+bif_status bif_tokenizer_pad(const char *path, char **out);
+/* Adds special tokens to the files of a tokenizer in `folder`, so that bif_tokenizer_load and transformers find them under their ids:
+ * tokenizer.json where there is one, tokenizer_config.json and added_tokens.json; "<image>" becomes the image_token and "<pad>" the pad_token
+ * of the files that name such. All else in them stays. */
+bif_status bif_tokenizer_add_to_folder(const char *folder, const bif_new_token *tokens, size_t count);
+
 /* Trains on texts (UTF-8 or any bytes). vocab_size includes the 256 bytes and the specials; specials get the LAST ids
  * in the order given, and the trained vocabulary may be smaller if merges run out. Ties are broken so that the result
  * equals Hugging Face tokenizers' BpeTrainer where it is deterministic (count, then smaller pair of ids); same result
@@ -65,6 +81,8 @@ bif_status bif_tokenizer_train(const char *const *texts, const size_t *sizes, si
 int64_t bif_tokenizer_vocab(const bif_tokenizer *tokenizer);
 /* Id of an added token, special or not, by its text ("<image>", "</s>"), -1 if there is none. */
 int32_t bif_tokenizer_special(const bif_tokenizer *tokenizer, const char *text);
+/* Id of any token by its text as the file writes it, -1 if there is none. Looks at all of them. */
+int32_t bif_tokenizer_find(const bif_tokenizer *tokenizer, const char *text);
 /* The token of an id as bytes (specials: their text); NULL if out of range. Owned by the tokenizer. */
 const char *bif_tokenizer_token(const bif_tokenizer *tokenizer, int32_t id, size_t *size);
 /* The token of an id as the file writes it ("\u0120the", "\u2581the", "<0x0A>"), malloc'ed; NULL if out of range. */

@@ -248,19 +248,18 @@ static int32_t find_key(const void *model, const char *text)
     return id == NULL ? -1 : (int32_t)json_integer_value(id);
 }
 
+#define BYTE_LEVEL(space) "{\"type\":\"ByteLevel\",\"add_prefix_space\":" space ",\"trim_offsets\":true}"
 static const char clip_parts[] =
     "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\\\\s+\"},"
     "\"content\":\" \"},{\"type\":\"Lowercase\"}]},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
     "\"pattern\":{\"Regex\":\"<\\\\|startoftext\\\\|>|<\\\\|endoftext\\\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\\\p{L}]+|[\\\\p{N}]|"
-    "[^\\\\s\\\\p{L}\\\\p{N}]+\"},\"behavior\":\"Removed\",\"invert\":true},{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]},"
-    "\"decoder\":{\"type\":\"ByteLevel\"}}";
-static const char gpt2_parts[] = "{\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},"
-                                 "\"decoder\":{\"type\":\"ByteLevel\"}}";
+    "[^\\\\s\\\\p{L}\\\\p{N}]+\"},\"behavior\":\"Removed\",\"invert\":true}," BYTE_LEVEL("false") "]},\"decoder\":" BYTE_LEVEL("true") "}";
+static const char gpt2_parts[] = "{\"normalizer\":null,\"pre_tokenizer\":" BYTE_LEVEL("false") ",\"decoder\":" BYTE_LEVEL("true") "}";
 static const char qwen2_parts[] =
     "{\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{"
     "\"Regex\":\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|"
     "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\","
-    "\"add_prefix_space\":false,\"use_regex\":false}]},\"decoder\":{\"type\":\"ByteLevel\"}}";
+    "\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":false}]},\"decoder\":" BYTE_LEVEL("true") "}";
 
 /* How the classes of transformers set their tokenizers up. Without tokenizer_config.json the vocabulary tells CLIP from GPT-2. */
 static bif_status class_parts(const char *folder, const json_t *config, const json_t *vocab, bool *clip, json_t **out)

@@ -206,6 +206,9 @@ int bif_byte_piece(const char *text, size_t size);
  */
 bif_status bif_tokenizer_finish(bif_tokenizer *tokenizer, const char *where);
 
+/* The tables that find added tokens in a text, anew: t->added has changed. */
+bif_status bif_tokenizer_match_added(bif_tokenizer *tokenizer, const char *where);
+
 /* Patterns: translated from Oniguruma's syntax, and refused if they use what PCRE2 would read differently; `literal`: a
  * plain string. */
 bif_status bif_pattern_compile(const char *where, const char *pattern, bool literal, pcre2_code **out);

@@ -303,13 +303,13 @@ static int compare_score(const void *a, const void *b, void *user)
 }
 
 /* SentencePiece joins two neighbours when what they make is a piece, the highest score first: each way to cut a piece in
- * two is a merge, and equal scores have equal ranks. A character that only stands inside pieces gets an id beyond the
- * vocabulary, so that it can be merged; left alone it is unknown. */
+ * two is a merge, and equal scores have equal ranks. A character that only stands inside pieces gets an id beyond any
+ * vocabulary (added tokens come behind the pieces), so that it can be merged; left alone it is unknown. */
 static bif_status make_merges(bif_tokenizer *t, const model *m, const bif_intern *texts)
 {
     uint32_t *order = bif_malloc(m->count * sizeof *order);
     size_t capacity = 0;
-    int32_t rank = -1, extra = t->vocab;
+    int32_t rank = -1, extra = (int32_t)BIF_TOKENIZER_MAX_VOCAB;
     for (size_t i = 0; i < m->count; i++) {
         order[i] = (uint32_t)i;
         for (size_t at = 0, step = 0; joins(&m->item[i]) && at < m->item[i].size; at += step) {

@@ -26,7 +26,7 @@ bif_status bif_generator_new(bif_session *session, int64_t batch, int64_t max_pr
 {
     bif_status st = BIF_OK;
     const bif_model_config *model = &session->model;
-    const int64_t vocab = model->decoder.vocab;
+    const int64_t vocab = bif_decoder_classes(&model->decoder);
     bif_generator *g = bif_calloc(1, sizeof *g);
     *g = (bif_generator){.session = session, .batch = batch, .max_new = max_new, .cap = max_prompt + max_new};
     g->limits = (bif_batch_limits){.tokens = batch * max_prompt,
@@ -79,7 +79,7 @@ void bif_generator_free(bif_generator *generator)
 static void pick(bif_generator *g, const bif_tensor *hidden, int64_t count)
 {
     bif_device *device = g->session->device;
-    bif_tensor logits = bif_take2(&g->arena, g->session->vlm.params.dtype, count, g->session->model.decoder.vocab);
+    bif_tensor logits = bif_take2(&g->arena, g->session->vlm.params.dtype, count, bif_decoder_classes(&g->session->model.decoder));
     bif_tensor index = bif_take1(&g->arena, BIF_DTYPE_I32, count);
     bif_decoder_logits(&g->session->vlm.decoder, device, hidden, &logits);
     bif_argmax(device, &(bif_argmax_args){.x = &logits, .index = &index});

@@ -87,7 +87,7 @@ static bif_status all_logits(bif_session *s, bif_arena *arena, const bif_batch *
 {
     bif_status st = BIF_OK;
     enum { CHUNK = 256 };
-    const int64_t vocab = s->model.decoder.vocab;
+    const int64_t vocab = bif_decoder_classes(&s->model.decoder);
     void *memory = NULL;
     bif_tensor hidden;
     const bif_dtype dtype = s->vlm.params.dtype;
@@ -156,7 +156,7 @@ static bif_status write_result(bif_session *s, const bif_batch *batch, float *lo
         bif_probe_host("input_ids", bif_tensor1(batch->ids, BIF_DTYPE_I32, batch->tokens)),
         bif_probe_host("labels", bif_tensor1(batch->labels, BIF_DTYPE_I32, batch->tokens)),
         bif_probe_host("cu_seqlens", bif_tensor1(batch->cu_seqlens, BIF_DTYPE_I32, batch->sequences + 1)),
-        bif_probe_host("logits", bif_tensor2(logits, BIF_DTYPE_F32, batch->tokens, s->model.decoder.vocab)),
+        bif_probe_host("logits", bif_tensor2(logits, BIF_DTYPE_F32, batch->tokens, bif_decoder_classes(&s->model.decoder))),
         bif_probe_host("loss", bif_tensor1(loss, BIF_DTYPE_F32, 1)),
         bif_probe_host("pixel_values", bif_tensor4(values, BIF_DTYPE_F32, batch->images, 3, side, side)), /* of a LLaVA */
     };
@@ -190,7 +190,7 @@ static bif_status probe_vlm(bif_session *session, const char *samples, const cha
     const size_t size = bif_vlm_measure(&session->vlm, session->device, &limits, gradients);
     BIF_TRY(session->device->alloc(session->device, size, &memory));
     bif_arena arena = bif_arena_over("probe", memory, size);
-    logits = bif_malloc((size_t)(batch->tokens * session->model.decoder.vocab) * sizeof *logits);
+    logits = bif_malloc((size_t)(batch->tokens * bif_decoder_classes(&session->model.decoder)) * sizeof *logits);
     BIF_TRY(all_logits(session, &arena, batch, logits));
     bif_loss sums = {0};
     bif_vlm_step(&session->vlm, session->device, &arena, batch, 1.0f / (float)batch->supervised, gradients, &sums);

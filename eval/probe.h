@@ -1,7 +1,7 @@
 /* `bifocal probe`: one batch, and everything another implementation needs to compare. Floats are f32, integers i32.
  *
  * LLaVA or a decoder alone: LLaVA-style samples packed end to end; input_ids [T], labels [T], cu_seqlens [n+1], pixel_values
- * [images, 3, S, S] normalised (LLaVA), logits [T, V], loss [1].
+ * [images, 3, S, S] normalised (LLaVA), logits [T, classes], loss [1].
  *
  * A CLIP pair: n pictures and their texts as the processor of transformers pads them; input_ids [n, L] (BOS text EOS, then EOS
  * again up to the longest), lengths [n] with the EOS, pixel_values [n, 3, S, S], image_embeds and text_embeds [n, E] of length 1,

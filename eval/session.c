@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "train/hf_folder.h"
+#include "train/vocabulary.h"
 
 #define PICTURE_BYTES ((size_t)1 << 30) /* of one file: what a list of questions names is not trusted */
 
@@ -25,6 +26,7 @@ static bif_status open_model(const bif_session_options *options, unsigned kinds,
     BIF_TRY(bif_comm_open_device(comm, options->device, bif_comm_threads(comm, options->threads), &s->device));
     BIF_TRY(bif_choose_dtype(options->precision, s->device, &dtype));
     BIF_TRY(bif_tokenizer_load(options->tokenizer != NULL ? options->tokenizer : s->folder, &s->tokenizer));
+    BIF_TRY(bif_vocabulary_fit(&s->model, s->tokenizer, options->tokenizer != NULL ? options->tokenizer : s->folder));
     if (s->model.kind == BIF_MODEL_CLIP) {
         bif_clip_declare(&s->clip, &s->model);
         params = &s->clip.params;

@@ -11,6 +11,7 @@
 #include "train/checkpoint.h"
 #include "train/hf_folder.h"
 #include "train/lora.h"
+#include "train/vocabulary.h"
 
 bif_status bif_resolve_model(bif_comm *comm, const char *key, const char *path, char **out)
 {
@@ -205,24 +206,12 @@ done:
     return st;
 }
 
-static bif_status check_image_token(const bif_model_config *model)
-{
-    return model->image_token >= 0 && model->image_token < model->decoder.vocab
-               ? BIF_OK
-               : bif_fail(BIF_ERR_CONFIG, "data.tokenizer: it needs a special token <image> below the decoder's vocabulary of %lld",
-                          (long long)model->decoder.vocab);
-}
-
 static bif_status llava_config(const bif_config *config, const bif_model_paths *paths, const bif_tokenizer *tokenizer, bif_model_config *out)
 {
     bif_status st = BIF_OK;
     bif_model_config part = {0};
     if (paths->init != NULL) {
         BIF_TRY(read_config("model.init", paths->init, 1u << BIF_MODEL_LLAVA, out));
-        if (out->image_token < 0) { /* LLaVA's authors have none */
-            out->image_token = bif_tokenizer_special(tokenizer, "<image>");
-        }
-        st = check_image_token(out);
         goto done;
     }
     out->kind = BIF_MODEL_LLAVA;
@@ -247,9 +236,8 @@ static bif_status llava_config(const bif_config *config, const bif_model_paths *
         goto done;
     }
     out->cls_patch = strcmp(config->model.feature_select, "cls_patch") == 0;
-    out->image_token = bif_tokenizer_special(tokenizer, "<image>");
+    out->image_token = -1;
     out->pad_token = -1;
-    BIF_TRY(check_image_token(out));
 done:
     return st;
 }
@@ -263,7 +251,7 @@ static bif_lora_config lora_config(const bif_config *config)
     return lora.rank > 0 ? lora : (bif_lora_config){0};
 }
 
-bif_status bif_build_config(const bif_config *config, const bif_model_paths *paths, const bif_tokenizer *tokenizer, bif_model_config *out)
+bif_status bif_build_config(const bif_config *config, const bif_model_paths *paths, bif_tokenizer *tokenizer, bif_model_config *out)
 {
     bif_status st = BIF_OK;
     *out = (bif_model_config){.pad_token = -1, .image_token = -1};
@@ -279,6 +267,7 @@ bif_status bif_build_config(const bif_config *config, const bif_model_paths *pat
         scratch_decoder(config, tokenizer, &out->decoder);
     }
     out->decoder.lora = lora_config(config);
+    BIF_TRY(bif_vocabulary_fit(out, tokenizer, config->data.tokenizer));
     const int64_t vocab = out->kind == BIF_MODEL_CLIP ? out->text.vocab : out->decoder.vocab;
     snprintf(out->template_name, sizeof out->template_name, "%s", config->data.template_);
     const bool automatic = strcmp(config->data.image_fit, "auto") == 0;

@@ -18,8 +18,9 @@ typedef struct {
 bif_status bif_resolve_paths(const bif_config *config, bif_comm *comm, bif_model_paths *out);
 void bif_model_paths_free(bif_model_paths *paths);
 
-/* The architecture of the recipe's stage: from the named folders, or from scratch with the tokenizer's vocabulary. */
-bif_status bif_build_config(const bif_config *config, const bif_model_paths *paths, const bif_tokenizer *tokenizer, bif_model_config *out);
+/* The architecture of the recipe's stage: from the named folders, or from scratch with the tokenizer's vocabulary. Where pictures are seen, a
+ * tokenizer without <image> gets it (bif_vocabulary_fit). */
+bif_status bif_build_config(const bif_config *config, const bif_model_paths *paths, bif_tokenizer *tokenizer, bif_model_config *out);
 
 /* Dtype of values on this device; bf16 on the CPU is BIF_ERR_CONFIG. */
 bif_status bif_choose_dtype(bif_precision precision, const bif_device *device, bif_dtype *out);

@@ -13,7 +13,7 @@
 bif_head_acts bif_decoder_head_plan(const bif_decoder *decoder, const bif_device *device, bif_arena *arena,
                                     int64_t rows)
 {
-    const int64_t v = decoder->config.vocab, row_bytes = v * (int64_t)bif_dtype_size(bif_decoder_dtype(decoder));
+    const int64_t v = bif_decoder_classes(&decoder->config), row_bytes = v * (int64_t)bif_dtype_size(bif_decoder_dtype(decoder));
     int64_t chunk = (device->kind == BIF_DEVICE_CPU ? CPU_CHUNK_BYTES : CUDA_CHUNK_BYTES) / row_bytes;
     chunk = chunk < CHUNK_MIN ? CHUNK_MIN : chunk;
     chunk = chunk > CHUNK_MAX ? CHUNK_MAX : chunk;
@@ -22,6 +22,12 @@ bif_head_acts bif_decoder_head_plan(const bif_decoder *decoder, const bif_device
     head.logits = bif_take2(arena, bif_decoder_dtype(decoder), chunk, v);
     head.loss = bif_take1(arena, BIF_DTYPE_F32, chunk);
     return head;
+}
+
+/* Rows that were added for <image> and padding lie behind the classes. */
+static bif_tensor class_rows(const bif_decoder *decoder, const bif_tensor *matrix)
+{
+    return bif_rows(matrix, 0, bif_decoder_classes(&decoder->config));
 }
 
 bif_tensor bif_decoder_dhidden(const bif_decoder_acts *acts)
@@ -35,12 +41,13 @@ void bif_decoder_loss(const bif_decoder *decoder, bif_device *device, bif_decode
     const int64_t rows = a->final.dim[0];
     BIF_BUG_IF(targets->dim[0] != rows, "%lld targets of %lld rows", (long long)targets->dim[0], (long long)rows);
     bif_param *const matrix = decoder->head != NULL ? decoder->head : decoder->embed;
-    const bif_tensor dhidden = bif_decoder_dhidden(a);
+    const bif_tensor dhidden = bif_decoder_dhidden(a), w = class_rows(decoder, &matrix->value);
+    bif_tensor dw = matrix->grad.data != NULL ? class_rows(decoder, &matrix->grad) : matrix->grad;
     for (int64_t first = 0; first < rows; first += head->chunk) {
         const int64_t n = rows - first < head->chunk ? rows - first : head->chunk;
         const bif_tensor x = bif_rows(&a->final, first, n), target = bif_rows(targets, first, n);
         bif_tensor logits = bif_rows(&head->logits, 0, n), row_loss = bif_rows(&head->loss, 0, n);
-        bif_linear(device, &(bif_linear_args){.x = &x, .w = &matrix->value, .y = &logits});
+        bif_linear(device, &(bif_linear_args){.x = &x, .w = &w, .y = &logits});
         bif_cross_entropy(device, &(bif_cross_entropy_args){.logits = &logits,
                                                             .targets = &target,
                                                             .weight = weight,
@@ -50,10 +57,10 @@ void bif_decoder_loss(const bif_decoder *decoder, bif_device *device, bif_decode
         if (backward && (need_hidden || matrix->grad.data != NULL)) {
             bif_tensor dx = need_hidden ? bif_rows(&dhidden, first, n) : dhidden;
             bif_linear_backward(device, &(bif_linear_backward_args){.x = &x,
-                                                                    .w = &matrix->value,
+                                                                    .w = &w,
                                                                     .dy = &logits,
                                                                     .dx = need_hidden ? &dx : NULL,
-                                                                    .dw = bif_grad(matrix)});
+                                                                    .dw = bif_wanted(&dw)});
         }
     }
 }
@@ -62,5 +69,6 @@ void bif_decoder_logits(const bif_decoder *decoder, bif_device *device, const bi
                         bif_tensor *logits)
 {
     const bif_param *matrix = decoder->head != NULL ? decoder->head : decoder->embed;
-    bif_linear(device, &(bif_linear_args){.x = hidden_rows, .w = &matrix->value, .y = logits});
+    const bif_tensor w = class_rows(decoder, &matrix->value);
+    bif_linear(device, &(bif_linear_args){.x = hidden_rows, .w = &w, .y = logits});
 }

@@ -140,6 +140,9 @@ static void put_habits(json_t *o, const bif_model_config *config)
     if (config->has_system) {
         put(o, "bifocal_system", json_string(config->system));
     }
+    if (config->kind != BIF_MODEL_CLIP && config->decoder.classes > 0) {
+        put(o, "bifocal_classes", json_integer(config->decoder.classes));
+    }
 }
 
 /* Frees o. */

@@ -10,6 +10,7 @@
 #include "kernels/convert.h"
 #include "train/hf_names.h"
 #include "train/safetensors.h"
+#include "train/vocabulary.h"
 
 #define CHUNK_ELEMENTS ((int64_t)1 << 18) /* 1 MiB of host memory between the file's dtype and the table's */
 
@@ -32,24 +33,18 @@ static bool same_shape(const bif_tensor *a, const bif_tensor *b)
     return same;
 }
 
-static bif_status load_row(const bif_safetensors *set, const bif_st_entry *entry, bif_param *p, bif_device *device)
+/* The file's numbers into `to`, which may be the first rows of a table row. */
+static bif_status copy_entry(const bif_safetensors *set, const bif_st_entry *entry, const bif_tensor *to, bif_device *device)
 {
-    char have[96], want[96];
     bif_status st = BIF_OK;
-    const bif_tensor shape = entry_shape(entry);
-    if (!same_shape(&shape, &p->value)) {
-        return bif_fail(BIF_ERR_DATA, "%s: tensor %s is %s, the model needs %s; check that config.json and the weights belong together",
-                        bif_safetensors_path(set, entry), entry->name, bif_shape_text(&shape, have, sizeof have),
-                        bif_shape_text(&p->value, want, sizeof want));
-    }
-    if (entry->dtype == p->value.dtype) {
-        device->copy_in(device, p->value.data, entry->data, entry->bytes);
+    if (entry->dtype == to->dtype) {
+        device->copy_in(device, to->data, entry->data, entry->bytes);
         return BIF_OK;
     }
-    const int64_t numel = bif_numel(&p->value);
+    const int64_t numel = bif_numel(to);
     float *host = bif_malloc((size_t)CHUNK_ELEMENTS * sizeof *host);
     for (int64_t first = 0; first < numel && st == BIF_OK; first += CHUNK_ELEMENTS) {
-        const bif_tensor part = bif_part2(&p->value, first, numel - first < CHUNK_ELEMENTS ? numel - first : CHUNK_ELEMENTS, 1);
+        const bif_tensor part = bif_part2(to, first, numel - first < CHUNK_ELEMENTS ? numel - first : CHUNK_ELEMENTS, 1);
         st = bif_safetensors_read_part_f32(set, entry, first, part.dim[0], host);
         if (st == BIF_OK) {
             bif_copy_in_f32(device, &part, host);
@@ -57,6 +52,36 @@ static bif_status load_row(const bif_safetensors *set, const bif_st_entry *entry
     }
     free(host);
     return st;
+}
+
+/* A folder's table lacks the rows of tokens that were added since: they are drawn. */
+static bif_status load_grown(const bif_safetensors *set, const bif_st_entry *entry, const bif_params *params, bif_param *p)
+{
+    bif_status st = BIF_OK;
+    float *rows = NULL;
+    const bif_tensor old = bif_rows(&p->value, 0, entry->dim[0]), new = bif_rows(&p->value, entry->dim[0], p->spare);
+    BIF_TRY(copy_entry(set, entry, &old, params->device));
+    rows = bif_malloc((size_t)bif_numel(&new) * sizeof *rows);
+    bif_vocabulary_draw(entry, params->seed, p->name, p->spare, rows);
+    bif_copy_in_f32(params->device, &new, rows);
+done:
+    free(rows);
+    return st;
+}
+
+static bif_status load_row(const bif_safetensors *set, const bif_st_entry *entry, const bif_params *params, bif_param *p)
+{
+    char have[96], want[96];
+    const bif_tensor shape = entry_shape(entry);
+    if (same_shape(&shape, &p->value)) {
+        return copy_entry(set, entry, &p->value, params->device);
+    }
+    if (bif_vocabulary_continues(entry, p)) {
+        return load_grown(set, entry, params, p);
+    }
+    return bif_fail(BIF_ERR_DATA, "%s: tensor %s is %s, the model needs %s; check that config.json and the weights belong together",
+                    bif_safetensors_path(set, entry), entry->name, bif_shape_text(&shape, have, sizeof have),
+                    bif_shape_text(&p->value, want, sizeof want));
 }
 
 /* Buffers that old files carry and no model needs. */
@@ -181,7 +206,7 @@ bif_status bif_hf_load(const char *folder, bif_params *params, unsigned only)
         }
         if (wanted) {
             asked_parts |= 1u << bif_part_of(p->name, &tail);
-            BIF_TRY(load_row(set, entry, p, params->device));
+            BIF_TRY(load_row(set, entry, params, p));
         }
         free(name);
         name = NULL;

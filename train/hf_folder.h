@@ -15,7 +15,7 @@ bif_status bif_hf_replace_projector(bif_safetensors *set, const char *path);
  * old and new Hugging Face LLaVA names, a bare CLIP or decoder folder read into a LLaVA table by prefix). `only` = a group mask
  * (1 << group) of rows wanted; rows outside are left alone. Every wanted row must be found with the right shape: a missing tensor or a wrong shape
  * is BIF_ERR_DATA naming file, tensor, both shapes and what to do. tied heads need no lm_head, and logit_bias, which
- * only we write, may be missing. Tensors of the file that the table does
+ * only we write, may be missing. A matrix that lacks just a row's `spare` last rows is continued (train/vocabulary.h). Tensors of the file that the table does
  * not know are reported with bif_warn once as a count and the first three names (position_ids and rotary inv_freq are silently dropped). Files
  * of F32, F16 or BF16 go into a table of either dtype; into bf16 they are rounded to nearest, ties to even. */
 bif_status bif_hf_load(const char *folder, bif_params *params, unsigned only);

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "data/tokenizer.h"
 #include "train/hf_folder.h"
+#include "train/vocabulary.h"
 
 #define TOKENIZER_CAP ((size_t)256 << 20)
 
@@ -185,7 +186,7 @@ static const char *standard_name(const char *file, const char *data)
     return data[strspn(data, " \t\r\n")] == '{' ? "tokenizer.json" : "tokenizer.model";
 }
 
-/* The tokenizer and the files that belong to it (a chat template lives there). A tokenizer.json beside a tokenizer.model or vocab.json that
+/* The tokenizer and the files that belong to it (a chat template lives there), and in them the tokens that the model added. A tokenizer.json beside a tokenizer.model or vocab.json that
  * was named stays behind: transformers would prefer it. */
 static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, const char *tokenizer_path)
 {
@@ -198,6 +199,7 @@ static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, 
     char *file = is_folder ? bif_tokenizer_in(source) : bif_strdup(tokenizer_path), *to = NULL, *data = NULL;
     size_t size = 0;
     bool has_config = false;
+    bif_new_token missing[2];
     if (file == NULL) {
         BIF_TRY(bif_fail(BIF_ERR_IO, "%s: no tokenizer.json, tokenizer.model or vocab.json in this folder", source));
     }
@@ -220,14 +222,23 @@ static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, 
     if (strcmp(bif_path_base(file), "merges.txt") != 0) {
         BIF_TRY(bif_file_write(to, data, size));
     }
+    BIF_TRY(bif_tokenizer_load(file, &t));
+    const size_t count = bif_vocabulary_missing(c, t, missing);
     if (!has_config) {
-        BIF_TRY(bif_tokenizer_load(file, &t));
         BIF_TRY(make_tokenizer_config(folder, c, t, name));
     }
     if (!has_config && strcmp(name, "tokenizer.json") == 0) {
         BIF_TRY(bif_json_parse(file, data, size, &root));
         add_post_processor(c, root);
         BIF_TRY(bif_json_save_file(to, root));
+    }
+    if (c->kind == BIF_MODEL_LLAVA && strcmp(name, "vocab.json") == 0) { /* for a LLaVA transformers 5 makes no tokenizer of vocab.json */
+        free(to);
+        to = bif_path_join(folder, "tokenizer.json");
+        BIF_TRY(bif_tokenizer_save(t, to));
+    }
+    if (count > 0) {
+        BIF_TRY(bif_tokenizer_add_to_folder(folder, missing, count));
     }
 done:
     bif_tokenizer_free(t);

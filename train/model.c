@@ -113,6 +113,10 @@ static bif_status check_decoder(const char *where, const bif_decoder_config *c)
     BIF_TRY(within(where, "MLP width", c->inner, 1, 1 << 22));
     BIF_TRY(within(where, "vocabulary", c->vocab, 1, 1 << 24));
     BIF_TRY(within(where, "number of positions", c->positions, 1, (int64_t)1 << 30));
+    if (c->classes != 0) {
+        BIF_TRY(within(where, "number of classes", c->classes, c->vocab > BIF_MAX_SPARE ? c->vocab - BIF_MAX_SPARE : 1, c->vocab));
+        BIF_TRY(within(where, "eos token", c->eos, -1, c->classes - 1));
+    }
     BIF_TRY(divides(where, "2", 2, "the head width", c->head_dim));
     if (!c->qk_norm) { /* transformers refuses such a Llama, Mistral or Qwen2, even with head_dim given */
         BIF_TRY(divides(where, "the number of heads", c->heads, "the hidden size", c->hidden));

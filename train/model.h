@@ -57,8 +57,17 @@ typedef struct {
     bool tied;     /* lm_head is embed_tokens */
     int32_t bos, eos; /* -1 = none */
     int64_t classes;  /* rows of the head that take part in the softmax; 0 = all. Fewer when rows were added for <image> and padding */
+    bool mistral;     /* written as Mistral, which without a window computes what Llama does */
     bif_lora_config lora;
 } bif_decoder_config;
+
+#define BIF_MAX_SPARE ((int64_t)4096) /* rows behind the classes, at most */
+
+/* Rows of the head that take part in the softmax. */
+static inline int64_t bif_decoder_classes(const bif_decoder_config *config)
+{
+    return config->classes > 0 ? config->classes : config->vocab;
+}
 
 typedef enum { BIF_PROJECTOR_LINEAR = 0, BIF_PROJECTOR_MLP = 1 } bif_projector_kind;
 
@@ -104,6 +113,7 @@ bif_status bif_model_check(const bif_model_config *config, const char *where);
  * - A sliding window (Mistral, Qwen) limits `positions` to the window: within it the window has no effect.
  * - A LLaVA folder in its authors' layout (LlavaLlamaForCausalLM) reads with image_token = -1 when it names none. Its tower is outside:
  *   FOLDER/mm_vision_tower where there is such a folder, else one of OpenAI's by name.
+ * - "bifocal_classes": decoder.classes. transformers ignores it: its softmax has all rows.
  * - The projector "mlp2x_gelu" is the one transformers knows. For others the file also says "bifocal_projector": "linear" or "mlpNx_gelu",
  *   and transformers cannot open the folder; likewise "bifocal_logit_bias": true for CLIP with a bias, which transformers ignores. */
 bif_status bif_hf_config_read(const char *folder, bif_model_config *out);

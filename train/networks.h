@@ -141,7 +141,7 @@ typedef struct {
 /* The loss works in chunks of rows; these are one chunk's. */
 typedef struct {
     int64_t chunk;
-    bif_tensor logits, loss; /* [chunk, V], f32 [chunk] */
+    bif_tensor logits, loss; /* [chunk, classes], f32 [chunk] */
 } bif_head_acts;
 /* Keys and values of generation: sequence b owns rows b*cap .. of its layer. */
 typedef struct {
@@ -182,7 +182,7 @@ bif_tensor bif_decoder_dhidden(const bif_decoder_acts *acts);
  * need_input it stops at the lowest block whose parameters train. */
 void bif_decoder_backward(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, const bif_tensor *pos,
                           const bif_bounds *bounds, const bif_tensor *rows, bool need_input, bif_tensor *dinput);
-/* logits [R, V] of rows of a hidden state [R, C] (evaluation, generation, probe). */
+/* logits [R, classes] (bif_decoder_classes) of rows of a hidden state [R, C] (evaluation, generation, probe). */
 void bif_decoder_logits(const bif_decoder *decoder, bif_device *device, const bif_tensor *hidden_rows,
                         bif_tensor *logits);
 

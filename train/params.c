@@ -207,6 +207,7 @@ void bif_params_init(bif_params *params, uint64_t seed, unsigned groups)
 {
     bif_device *device = params->device;
     float *chunk = bif_malloc((size_t)CHUNK_ELEMENTS * sizeof(float));
+    params->seed = seed;
     for (int64_t i = 0; i < params->count; i++) {
         bif_param *p = &params->items[i];
         const int64_t numel = (groups >> p->group & 1) ? bif_numel(&p->value) : 0;

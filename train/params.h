@@ -49,6 +49,7 @@ struct bif_param {
     const bif_params_hook *hook;
     int64_t offset; /* first element in the flat space (trainable) or in the frozen buffer */
     double lr;      /* learning-rate factor's base: the group's rate, set by the trainer */
+    int64_t spare;  /* last rows that a folder may lack; bif_hf_load then draws them (train/vocabulary.h) */
     float min, max; /* the optimiser keeps the value within; -INFINITY, INFINITY: no limit */
 };
 
@@ -62,6 +63,7 @@ typedef struct {
     float *grads;       /* [flat] */
     void *frozen;       /* [frozen_elements] of dtype */
     int64_t frozen_elements;
+    uint64_t seed;         /* of the last bif_params_init; what a folder's rows are continued with */
     bif_params_hook *hook; /* owned; every row points to it */
 } bif_params;
 

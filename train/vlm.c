@@ -4,6 +4,7 @@
 #include "base/rng.h"
 #include "train/networks.h"
 #include "train/rows.h"
+#include "train/vocabulary.h"
 
 #define ENCODER_PREFIX "vision_tower.vision_model."
 #define BLOCK_PREFIX ENCODER_PREFIX "encoder.layers."
@@ -32,6 +33,9 @@ void bif_vlm_declare(bif_vlm *vlm, const bif_model_config *config)
         bif_projector_declare(&vlm->params, &config->projector, PROJECTOR_PREFIX);
     }
     bif_decoder_declare(&vlm->params, &config->decoder, decoder_prefix(config), head_name(config));
+    for (int64_t i = 0; i < vlm->params.count; i++) {
+        vlm->params.items[i].spare = bif_vocabulary_spare(&config->decoder, vlm->params.items[i].name);
+    }
     if (llava) {
         bif_vit_bind(&vlm->vit, &vlm->params, &config->vit, ENCODER_PREFIX, bif_feature_blocks(config), false);
         bif_projector_bind(&vlm->projector, &vlm->params, &config->projector, PROJECTOR_PREFIX);
