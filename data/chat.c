@@ -1,6 +1,5 @@
-/* Conversations to ids and labels. The text is LLaVA's to the character (preprocess_plain, preprocess_v1, MPT style for
- * chatml); the cuts between segments are ours, so that a label never depends on tokenizing a substring a second time.
- */
+/* Conversations to ids and labels: one way through all templates of data/chat_templates.c. The cuts between segments are ours, so that a label
+ * never depends on tokenizing a substring a second time. */
 #include "data/chat.h"
 
 #include <stdlib.h>
@@ -8,36 +7,11 @@
 
 #include "base/json.h"
 #include "base/utf8.h"
+#include "data/chat_templates.h"
 #include "data/tokenizer_internal.h"
 
 static const char placeholder[] = "<image>";
 #define PLACEHOLDER_SIZE (sizeof placeholder - 1)
-
-static const char *const names[] = {
-    [BIF_TEMPLATE_PLAIN] = "plain", [BIF_TEMPLATE_VICUNA_V1] = "vicuna_v1", [BIF_TEMPLATE_CHATML] = "chatml"};
-
-static const char *const systems[] = {
-    [BIF_TEMPLATE_PLAIN] = "",
-    [BIF_TEMPLATE_VICUNA_V1] = ("A chat between a curious user and an artificial intelligence assistant. "
-                                "The assistant gives helpful, detailed, and polite answers to the user's questions."),
-    [BIF_TEMPLATE_CHATML] = "You are a helpful assistant.",
-};
-
-bif_status bif_template_by_name(const char *name, bif_template_kind *out)
-{
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(name, names[i]) == 0) {
-            *out = (bif_template_kind)i;
-            return BIF_OK;
-        }
-    }
-    return bif_fail(BIF_ERR_CONFIG, "there is no template '%s' (plain, vicuna_v1, chatml)", name);
-}
-
-const char *bif_template_name(bif_template_kind kind)
-{
-    return names[kind];
-}
 
 void bif_encoded_free(bif_encoded *encoded)
 {
@@ -51,8 +25,8 @@ void bif_encoded_free(bif_encoded *encoded)
 
 typedef struct {
     const bif_chat *chat;
+    const bif_template *t;
     bif_encoded *out;
-    int32_t im_start, im_end; /* chatml */
     int64_t total;            /* tokens so far, also those beyond the limit, which are not stored */
     int64_t images, capacity; /* pictures so far; places in image_start */
     char *text;               /* text since the last cut */
@@ -110,12 +84,50 @@ static bif_status cut(builder *b, bool supervised)
 
 static bif_status put_special(builder *b, int32_t id, bool supervised)
 {
-    bif_status st = cut(b, false);
+    bif_status st = cut(b, supervised);
     if (st == BIF_OK) {
         put_id(b, id, supervised);
-        b->place = id == b->chat->bos ? BIF_TEXT_START : BIF_TEXT_AFTER_SPECIAL;
+        b->place = id == b->chat->bos && b->total == 1 ? BIF_TEXT_START : BIF_TEXT_AFTER_SPECIAL;
     }
     return st;
+}
+
+/* The id of the special token at the start of `text`, a frame of a template, and its length there; 0 = text. -1: there is none, skip it. */
+static size_t special_at(const bif_chat *chat, const char *text, int32_t *id)
+{
+    char name[32];
+    const char *end = strncmp(text, "<|", 2) == 0 ? strstr(text, "|>") : NULL;
+    if (*text == *BIF_FRAME_BOS || *text == *BIF_FRAME_EOS) {
+        *id = *text == *BIF_FRAME_BOS ? chat->bos : chat->eos;
+        return 1;
+    }
+    if (end == NULL) {
+        return 0;
+    }
+    const size_t size = (size_t)(end - text) + 2;
+    BIF_BUG_IF(size >= sizeof name, "the template has a special token of %zu bytes", size);
+    memcpy(name, text, size);
+    name[size] = '\0';
+    *id = bif_tokenizer_special(chat->tokenizer, name);
+    return size;
+}
+
+static bif_status put_frame(builder *b, const char *frame, bool supervised)
+{
+    for (size_t size = 0; *frame != '\0'; frame += size) {
+        int32_t id = -1;
+        size = special_at(b->chat, frame, &id);
+        if (size == 0) {
+            size = 1;
+            put_text_n(b, frame, 1);
+        } else if (id >= 0) {
+            const bif_status st = put_special(b, id, supervised);
+            if (st != BIF_OK) {
+                return st;
+            }
+        }
+    }
+    return BIF_OK;
 }
 
 static bif_status put_image(builder *b)
@@ -179,29 +191,25 @@ static int64_t count_placeholders(const char *value)
     return count;
 }
 
-/* A human value: as it is without pictures; else `count` pictures, each with a newline behind it, then the rest of the
- * value without its placeholders, stripped (and no newline at the end when nothing is left). */
-static bif_status put_question(builder *b, const char *value, int64_t count)
+/* Pictures to the front, each with a newline behind it, then the rest of the value without its placeholders, stripped (and no newline at the
+ * end when nothing is left). */
+static bif_status put_front(builder *b, const char *value, size_t length, int64_t images)
 {
     bif_status st = BIF_OK;
-    if (count == 0) {
-        put_text(b, value);
-        return BIF_OK;
-    }
-    char *joined = bif_malloc(strlen(value) + 1);
+    char *joined = bif_malloc(length + 1);
     size_t size = 0;
-    for (const char *p = value; *p != '\0';) {
-        const char *next = strstr(p, placeholder);
-        size_t take = next == NULL ? strlen(p) : (size_t)(next - p);
-        memcpy(joined + size, p, take);
-        size += take;
-        p += take + (next == NULL ? 0 : PLACEHOLDER_SIZE);
+    for (size_t at = 0; at < length;) {
+        if (length - at >= PLACEHOLDER_SIZE && memcmp(value + at, placeholder, PLACEHOLDER_SIZE) == 0) {
+            at += PLACEHOLDER_SIZE;
+        } else {
+            joined[size++] = value[at++];
+        }
     }
     const char *rest = joined;
     strip(&rest, &size);
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < images; i++) {
         BIF_TRY(put_image(b));
-        if (i + 1 < count || size > 0) {
+        if (i + 1 < images || size > 0) {
             put_text(b, "\n");
         }
     }
@@ -211,50 +219,91 @@ done:
     return st;
 }
 
-/* ---- templates ---- */
+static bif_status put_kept(builder *b, const char *value, size_t length)
+{
+    for (size_t at = 0; at < length;) {
+        if (length - at >= PLACEHOLDER_SIZE && memcmp(value + at, placeholder, PLACEHOLDER_SIZE) == 0) {
+            const bif_status st = put_image(b);
+            if (st != BIF_OK) {
+                return st;
+            }
+            at += PLACEHOLDER_SIZE;
+        } else {
+            put_text_n(b, value + at++, 1);
+        }
+    }
+    return BIF_OK;
+}
 
-static bif_status begin(builder *b)
+/* ---- the parts of a conversation ---- */
+
+typedef struct {
+    const char *value;     /* borrowed from the JSON */
+    int64_t placeholders;  /* of a human turn */
+    int64_t images;        /* that it shows; without placeholders they come first */
+} turn;
+
+static void put_value(builder *b, const char *value)
+{
+    size_t size = strlen(value);
+    if (b->t->strips) {
+        strip(&value, &size);
+    }
+    put_text_n(b, value, size);
+}
+
+static bif_status put_question(builder *b, const turn *q)
+{
+    const bif_image_place place = b->chat->image_place;
+    const char *value = q->value;
+    size_t size = strlen(value);
+    if (q->images == 0) {
+        put_value(b, value);
+        return BIF_OK;
+    }
+    if (b->t->strips) {
+        strip(&value, &size);
+    }
+    const bool keep = q->placeholders > 0 &&
+                      (place == BIF_IMAGE_KEEP || (place == BIF_IMAGE_LLAVA_NEXT && (q->placeholders > 1 ||
+                                                                                    strncmp(value, placeholder, PLACEHOLDER_SIZE) == 0)));
+    return keep ? put_kept(b, value, size) : put_front(b, value, size, q->images);
+}
+
+static bif_status put_system(builder *b)
 {
     bif_status st = BIF_OK;
-    const bif_chat *c = b->chat;
-    const char *system = c->system != NULL ? c->system : systems[c->kind];
-    if (c->kind == BIF_TEMPLATE_CHATML) {
-        if (*system != '\0') {
-            BIF_TRY(put_special(b, b->im_start, false));
-            put_text(b, "system\n");
-            put_text(b, system);
-            BIF_TRY(put_special(b, b->im_end, false));
-            put_text(b, "\n");
-        }
-        goto done;
-    }
-    if (c->bos >= 0) {
-        BIF_TRY(put_special(b, c->bos, false));
-    }
-    if (c->kind == BIF_TEMPLATE_VICUNA_V1 && *system != '\0') {
-        put_text(b, system);
-        put_text(b, " ");
+    const char *system = b->chat->system != NULL ? b->chat->system : b->t->system;
+    if (*system != '\0') {
+        BIF_TRY(put_frame(b, b->t->system_open, false));
+        put_value(b, system);
+        BIF_TRY(put_frame(b, b->t->system_close, false));
     }
 done:
     return st;
 }
 
-/* LLaVA writes an empty message as "USER:" without the spaces around it. */
-static bif_status human(builder *b, const char *value, int64_t count)
+static bif_status begin(builder *b)
+{
+    bif_status st = put_frame(b, b->t->begin, false);
+    return st == BIF_OK && !b->t->system_in_turn && !b->t->no_question ? put_system(b) : st;
+}
+
+static bif_status human(builder *b, const turn *q, bool first)
 {
     bif_status st = BIF_OK;
-    if (b->chat->kind == BIF_TEMPLATE_CHATML) {
-        BIF_TRY(put_special(b, b->im_start, false));
-        put_text(b, "user\n");
-        BIF_TRY(put_question(b, value, count));
-        BIF_TRY(put_special(b, b->im_end, false));
-        put_text(b, "\n");
-    } else if (*value == '\0' && count == 0) {
-        put_text(b, "USER:");
+    const bif_template *t = b->t;
+    if (t->no_question) {
+        for (int64_t i = 0; i < q->images; i++) {
+            BIF_TRY(put_image(b));
+        }
+    } else if (t->user_empty != NULL && *q->value == '\0' && q->images == 0) {
+        BIF_TRY(put_frame(b, t->user_empty, false));
     } else {
-        put_text(b, "USER: ");
-        BIF_TRY(put_question(b, value, count));
-        put_text(b, " ");
+        BIF_TRY(put_frame(b, t->user_open, false));
+        BIF_TRY(first && t->system_in_turn ? put_system(b) : BIF_OK);
+        BIF_TRY(put_question(b, q));
+        BIF_TRY(put_frame(b, t->user_close, false));
     }
 done:
     return st;
@@ -263,60 +312,24 @@ done:
 /* Up to where the answer starts; also where a prompt for generation ends. */
 static bif_status open_answer(builder *b)
 {
-    bif_status st = BIF_OK;
-    if (b->chat->kind == BIF_TEMPLATE_CHATML) {
-        BIF_TRY(put_special(b, b->im_start, false));
-        put_text(b, "assistant\n");
-    } else {
-        put_text(b, "ASSISTANT:");
-    }
-    BIF_TRY(cut(b, false));
-done:
-    return st;
+    const bif_status st = put_frame(b, b->t->answer_open, false);
+    return st == BIF_OK ? cut(b, false) : st;
 }
 
 static bif_status answer(builder *b, const char *value)
 {
     bif_status st = BIF_OK;
-    bool chatml = b->chat->kind == BIF_TEMPLATE_CHATML;
     BIF_TRY(open_answer(b));
-    put_text(b, chatml ? "" : " ");
-    put_text(b, value);
+    BIF_TRY(put_frame(b, b->t->answer_lead, true));
+    put_value(b, value);
+    BIF_TRY(put_frame(b, b->t->answer_close, true));
     BIF_TRY(cut(b, true));
-    BIF_TRY(put_special(b, chatml ? b->im_end : b->chat->eos, true));
-    put_text(b, chatml ? "\n" : "");
-done:
-    return st;
-}
-
-static bif_status plain_prefix(builder *b, int64_t images)
-{
-    bif_status st = BIF_OK;
-    BIF_TRY(begin(b));
-    for (int64_t i = 0; i < images; i++) {
-        BIF_TRY(put_image(b));
-    }
-done:
-    return st;
-}
-
-static bif_status plain_caption(builder *b, const char *caption, int64_t images)
-{
-    bif_status st = BIF_OK;
-    BIF_TRY(plain_prefix(b, images));
-    put_text(b, caption);
-    put_text(b, "\n");
-    BIF_TRY(cut(b, true));
+    BIF_TRY(put_frame(b, b->t->answer_after, false));
 done:
     return st;
 }
 
 /* ---- samples ---- */
-
-typedef struct {
-    const char *value; /* borrowed from the JSON */
-    int64_t images;    /* placeholders of a human turn */
-} turn;
 
 /* Turns 0, 2, ... are human, 1, 3, ... are answers. A first answer without a question is dropped, as LLaVA does. */
 static bif_status read_turns(const char *where, const json_t *list, turn **out, size_t *out_count)
@@ -341,7 +354,7 @@ static bif_status read_turns(const char *where, const json_t *list, turn **out, 
             st = bif_fail(BIF_ERR_DATA, "%s: the answer in turn %zu is empty", where, i);
             goto done;
         }
-        turns[used] = (turn){.value = value, .images = used % 2 == 0 ? count_placeholders(value) : 0};
+        turns[used] = (turn){.value = value, .placeholders = used % 2 == 0 ? count_placeholders(value) : 0};
         used++;
     }
     if (used < 2) {
@@ -356,25 +369,34 @@ done:
     return st;
 }
 
-static bif_status encode_turns(builder *b, const char *where, const turn *turns, size_t count, int64_t images)
+/* How many pictures each turn shows. */
+static bif_status deal_images(const builder *b, const char *where, turn *turns, size_t count, int64_t images)
 {
-    bif_status st = BIF_OK;
-    int64_t placeholders = 0;
+    int64_t placeholders = 0, holders = 0;
     for (size_t i = 0; i < count; i++) {
-        placeholders += turns[i].images;
+        placeholders += turns[i].placeholders;
+        holders += turns[i].placeholders > 0;
     }
-    if (placeholders != images) {
+    const bool one_each = placeholders != images && holders == images && b->chat->image_place == BIF_IMAGE_FRONT;
+    if (placeholders != images && !one_each) {
         return bif_fail(BIF_ERR_DATA, "%s: %lld %s placeholders but %lld pictures", where, (long long)placeholders,
                         placeholder, (long long)images);
     }
-    if (b->chat->kind == BIF_TEMPLATE_PLAIN) {
-        return count == 2 ? plain_caption(b, turns[1].value, images)
-                          : bif_fail(BIF_ERR_DATA, "%s: %zu turns; template plain takes one question and its caption",
-                                     where, count);
+    for (size_t i = 0; i < count; i++) {
+        turns[i].images = one_each ? turns[i].placeholders > 0 : turns[i].placeholders;
+    }
+    return BIF_OK;
+}
+
+static bif_status encode_turns(builder *b, const char *where, const turn *turns, size_t count)
+{
+    bif_status st = BIF_OK;
+    if (b->t->no_question && count != 2) {
+        return bif_fail(BIF_ERR_DATA, "%s: %zu turns; template %s takes one question and its caption", where, count, b->t->name);
     }
     BIF_TRY(begin(b));
     for (size_t i = 0; i < count; i++) {
-        BIF_TRY(i % 2 == 0 ? human(b, turns[i].value, turns[i].images) : answer(b, turns[i].value));
+        BIF_TRY(i % 2 == 0 ? human(b, &turns[i], i == 0) : answer(b, turns[i].value));
     }
     BIF_TRY(cut(b, false));
 done:
@@ -384,32 +406,48 @@ done:
 /* A caption is the answer to a turn that holds only its pictures. */
 static bif_status encode_caption(builder *b, const char *where, const char *caption, int64_t images)
 {
+    const turn turns[2] = {{.value = "", .images = images}, {.value = caption}};
     if (is_blank(caption)) {
         return bif_fail(BIF_ERR_DATA, "%s: the caption is empty", where);
     }
-    if (b->chat->kind == BIF_TEMPLATE_PLAIN) {
-        return plain_caption(b, caption, images);
+    return encode_turns(b, where, turns, 2);
+}
+
+/* The special tokens that the template's frames name. */
+static bif_status check_specials(const bif_chat *chat, const bif_template *t)
+{
+    const char *const frames[] = {t->begin, t->system_open, t->system_close, t->user_open, t->user_close,
+                                  t->answer_open, t->answer_lead, t->answer_close, t->answer_after};
+    for (size_t i = 0; i < sizeof frames / sizeof *frames; i++) {
+        for (const char *at = frames[i]; *at != '\0';) {
+            int32_t id = 0;
+            const size_t size = special_at(chat, at, &id);
+            if (size > 1 && id < 0) {
+                return bif_fail(BIF_ERR_CONFIG, "template %s needs a tokenizer with %.*s", t->name, (int)size, at);
+            }
+            if (*at == *BIF_FRAME_EOS && id < 0) {
+                return bif_fail(BIF_ERR_CONFIG, "template %s needs an EOS, and there is none", t->name);
+            }
+            at += size > 0 ? size : 1;
+        }
     }
-    turn turns[2] = {{.value = "", .images = images}, {.value = caption}};
-    return encode_turns(b, where, turns, 2, images);
+    return BIF_OK;
 }
 
 static bif_status builder_open(builder *b, const bif_chat *chat, int64_t images, bif_encoded *out)
 {
     int64_t rows = 0, vocab = bif_tokenizer_vocab(chat->tokenizer);
     *out = (bif_encoded){0};
-    *b = (builder){.chat = chat, .out = out, .im_start = -1, .im_end = -1};
-    if (chat->kind == BIF_TEMPLATE_CHATML) {
-        b->im_start = bif_tokenizer_special(chat->tokenizer, "<|im_start|>");
-        b->im_end = bif_tokenizer_special(chat->tokenizer, "<|im_end|>");
-        if (b->im_start < 0 || b->im_end < 0) {
-            return bif_fail(BIF_ERR_CONFIG, "template chatml needs a tokenizer with <|im_start|> and <|im_end|>");
-        }
-    } else if (chat->bos >= vocab || chat->eos >= vocab || (chat->eos < 0 && chat->kind != BIF_TEMPLATE_PLAIN)) {
+    *b = (builder){.chat = chat, .t = &bif_templates[chat->kind], .out = out};
+    if (chat->bos >= vocab || chat->eos >= vocab) {
         return bif_fail(BIF_ERR_CONFIG, "template %s: BOS id %d or EOS id %d is not in the tokenizer (%lld ids)",
-                        names[chat->kind], chat->bos, chat->eos, (long long)vocab);
+                        b->t->name, chat->bos, chat->eos, (long long)vocab);
     }
-    if (images > 0 && (chat->image < 0 || chat->image >= vocab || chat->image_tokens < 1)) {
+    const bif_status st = check_specials(chat, b->t);
+    if (st != BIF_OK) {
+        return st;
+    }
+    if (images > 0 && (chat->image == -1 || chat->image >= vocab || chat->image_tokens < 1)) {
         return bif_fail(BIF_ERR_CONFIG, "pictures need an image token and image_tokens >= 1 (id %d of %lld, %lld rows)",
                         chat->image, (long long)vocab, (long long)chat->image_tokens);
     }
@@ -449,7 +487,8 @@ bif_status bif_chat_encode(const bif_chat *chat, const char *where, const char *
     const json_t *list = json_object_get(sample, "conversations");
     if (json_is_array(list)) {
         BIF_TRY(read_turns(where, list, &turns, &count));
-        BIF_TRY(encode_turns(&b, where, turns, count, images));
+        BIF_TRY(deal_images(&b, where, turns, count, images));
+        BIF_TRY(encode_turns(&b, where, turns, count));
     } else if (list == NULL && json_object_get(sample, "caption") != NULL) {
         BIF_TRY(bif_json_string(where, sample, "caption", true, &caption));
         BIF_TRY(encode_caption(&b, where, caption, images));
@@ -472,22 +511,14 @@ bif_status bif_chat_prompt(const bif_chat *chat, const char *prompt, int64_t ima
     bif_status st = BIF_OK;
     builder b;
     BIF_TRY(builder_open(&b, chat, images, out));
-    int64_t own = count_placeholders(prompt);
-    if (own != 0 && own != images) {
-        st = bif_fail(BIF_ERR_DATA, "prompt: %lld %s placeholders but %lld pictures", (long long)own, placeholder,
-                      (long long)images);
-        goto done;
-    }
+    turn question = {.value = prompt, .placeholders = count_placeholders(prompt), .images = images};
+    BIF_TRY(question.placeholders == 0 ? BIF_OK : deal_images(&b, "prompt", &question, 1, images));
     if (bif_utf8_check(prompt, strlen(prompt)) < strlen(prompt)) {
         st = bif_fail(BIF_ERR_DATA, "prompt: not UTF-8");
         goto done;
     }
-    if (chat->kind == BIF_TEMPLATE_PLAIN) {
-        BIF_TRY(plain_prefix(&b, images)); /* training never sees the question */
-        goto done;
-    }
     BIF_TRY(begin(&b));
-    BIF_TRY(human(&b, prompt, images));
+    BIF_TRY(human(&b, &question, true));
     BIF_TRY(open_answer(&b));
 done:
     return builder_close(&b, "prompt", false, st); /* a prompt without its end is no prompt */
@@ -495,5 +526,7 @@ done:
 
 int32_t bif_chat_stop(const bif_chat *chat)
 {
-    return chat->kind == BIF_TEMPLATE_CHATML ? bif_tokenizer_special(chat->tokenizer, "<|im_end|>") : chat->eos;
+    int32_t id = -1;
+    (void)special_at(chat, bif_templates[chat->kind].stop, &id);
+    return id;
 }

@@ -1,18 +1,27 @@
 /* Conversations to token ids and labels. Labels are built segment by segment while encoding, so a mask cannot mismatch.
  *
- * plain       BOS? <image>... caption "\n"
- *             (LLaVA stage 1: the human turn is discarded, no EOS is trained; caption + "\n" supervised)
- * vicuna_v1   BOS? system " USER: " q " ASSISTANT: " a EOS "USER: " ...   (answer + EOS supervised)
- * chatml      <|im_start|>system\n..<|im_end|>\n<|im_start|>user\n..<|im_end|>\n<|im_start|>assistant\n a <|im_end|> \n
- *             (a + <|im_end|> supervised)
+ * Templates, with the supervised part in [brackets] (data/chat_templates.c holds them as a table; aliases in parentheses):
+ *   plain (v0_plain)             BOS <image>... [caption \n]      LLaVA's stage 1: the question is discarded, no EOS is trained
+ *   vicuna_v1 (v1, vicuna)       BOS system " USER: " q " ASSISTANT:" [" " a EOS] "USER: " q ...
+ *   llava_v1                     the same with "human" for "user" in the system text
+ *   llama_2 (llava_llama_2)      BOS "[INST] <<SYS>>\n" system "\n<</SYS>>\n\n" q " [/INST]" [" " a " " EOS] BOS "[INST] " q ...
+ *   mistral (mistral_instruct)   BOS "[INST] " q " [/INST]" [" " a " " EOS] "[INST] " q ...       no system text of its own
+ *   llama_3 (llava_llama_3)      <|begin_of_text|>, turns of <|start_header_id|>role<|end_header_id|>\n\n text <|eot_id|>, values stripped;
+ *                                [a <|eot_id|>]
+ *   chatml (qwen, qwen_2)        turns of <|im_start|>role\n text <|im_end|>\n; [a <|im_end|>]
+ *   qwen_2_5                     chatml with Qwen2.5's own system text
+ *   mpt, chatml_direct (mistral_direct)   chatml without the newline behind <|im_end|>, other system texts
  *
  * A sample is the JSON of a shard: {"conversations":[{"from":"human"|"gpt","value":...}, ...]} or {"caption":"..."}
- * (for the two conversation templates: the answer to a question that holds only its pictures). In a human turn each
- * "<image>" stands for one image, in order. LLaVA's rule moves it to the front of its turn: <image>"\n" and then the
- * value without placeholders, stripped; several placeholders of a turn all go to the front, each with its newline
- * (LLaVA keeps only one). Values without placeholders, and all answers, stay as they are, spaces included; "<image>" in
- * an answer is plain text, and so is the text of special tokens in any value. A first turn from gpt is dropped. A last
- * turn from human is kept and not supervised.
+ * (for the conversation templates: the answer to a question that holds only its pictures). In a human turn each "<image>" stands for
+ * one image, in order. Where its rows come is bif_image_place:
+ *   FRONT       LLaVA-1.5: to the front of its turn, <image>"\n" and then the value without placeholders, stripped. Several of a turn all go
+ *               to the front, each with its newline; but when the sample has one picture for each turn that holds placeholders, a turn keeps
+ *               one, as in LLaVA.
+ *   KEEP        where it stands; nothing else changes (interleaved).
+ *   LLAVA_NEXT  LLaVA-NeXT: the only one of a turn as FRONT, unless it stands first already; several stay where they are.
+ * Values without placeholders, and all answers, stay as they are, spaces included; "<image>" in an answer is plain text, and so is the text of
+ * special tokens in any value. A first turn from gpt is dropped. A last turn from human is kept and not supervised.
  *
  * Segments. The text is LLaVA's to the character, but it is encoded in pieces that are cut at special tokens, at images
  * and where an answer starts; all text between two cuts is encoded as a whole. For vicuna_v1 the cut is before the
@@ -22,23 +31,39 @@
  * and behind an image, which is where LLaVA begins to tokenize anew, behind other special tokens if it is a legacy one,
  * and never before an answer, which continues its prompt.
  *
- * Own texts of the templates: vicuna_v1 LLaVA's "A chat between a curious user ..."; chatml "You are a helpful
- * assistant."; plain has none. */
+ * Against LLaVA (tests/golden/make_llava.py runs its preprocess_* functions; tests/data/test_chat_llava.c compares). Ids and labels are equal
+ * for plain, vicuna_v1, llava_v1, llama_2 and mistral, legacy and not. What is followed is LLaVA with the slow LlamaTokenizer of the
+ * transformers it pins (4.37), where a later round that is tokenized alone has one token too many if the tokenizer is not legacy, and LLaVA
+ * takes it off. It differs on purpose where LLaVA is wrong or masks a sample as a whole ("tokenization mismatch", loss 0): " ASSISTANT: " or
+ * "[/INST] " within a text, a last question, an empty later question, special tokens spelled in a text (ids here never come from text),
+ * "<image>" in an answer. LLaVA's preprocess_mpt is off by one and masks everything, always. LLaVA-NeXT's preprocess_qwen and _llama3 have the
+ * same ids, but also supervise the headers "assistant\n" and every newline and special token of the questions; here only answers and what ends
+ * them are. An answer that begins with a line end is cut from the newline before it (chatml). */
 #pragma once
 #include "base/status.h"
 #include "data/tokenizer.h"
 
-typedef enum { BIF_TEMPLATE_PLAIN = 0, BIF_TEMPLATE_VICUNA_V1 = 1, BIF_TEMPLATE_CHATML = 2 } bif_template_kind;
-/* An unknown name: BIF_ERR_CONFIG listing the names. */
+typedef enum { BIF_TEMPLATE_PLAIN = 0, BIF_TEMPLATE_VICUNA_V1, BIF_TEMPLATE_LLAVA_V1, BIF_TEMPLATE_LLAMA_2, BIF_TEMPLATE_LLAMA_3,
+               BIF_TEMPLATE_MISTRAL, BIF_TEMPLATE_CHATML, BIF_TEMPLATE_QWEN_2_5, BIF_TEMPLATE_MPT, BIF_TEMPLATE_CHATML_DIRECT,
+               BIF_TEMPLATE_KINDS } bif_template_kind;
+/* For help texts. */
+#define BIF_TEMPLATE_NAMES "plain, vicuna_v1, llava_v1, llama_2, llama_3, mistral, chatml, qwen_2_5, mpt, chatml_direct"
+/* By name or alias. An unknown name: BIF_ERR_CONFIG listing the names. */
 bif_status bif_template_by_name(const char *name, bif_template_kind *out);
 const char *bif_template_name(bif_template_kind kind);
+
+typedef enum { BIF_IMAGE_FRONT = 0, BIF_IMAGE_KEEP = 1, BIF_IMAGE_LLAVA_NEXT = 2 } bif_image_place;
+/* "front", "keep", "llava_next"; else BIF_ERR_CONFIG. */
+bif_status bif_image_place_by_name(const char *name, bif_image_place *out);
+const char *bif_image_place_name(bif_image_place place);
 
 typedef struct {
     const bif_tokenizer *tokenizer; /* borrowed */
     bif_template_kind kind;
-    const char *system;   /* NULL = the template's own; "" = none (also no space or <|im_start|> for it) */
-    int32_t bos, eos, image; /* special ids; bos -1 = none (chatml never has one); eos must exist for vicuna_v1, chatml
-                                uses <|im_end|>; image must exist when pictures are used */
+    bif_image_place image_place;
+    const char *system;   /* NULL = the template's own; "" = none (also no frame for it) */
+    int32_t bos, eos, image; /* special ids; bos -1 = none; eos must exist where the template uses it; image must not be -1 when pictures
+                                are used (below 0: only a mark of their rows, such as LLaVA's -200, no row of an embedding) */
     int64_t image_tokens; /* rows an image takes in the sequence (P or P+1) */
     int64_t max_tokens; /* longest expanded sequence, 0 = any; longer samples are refused, or truncated on the right */
     bool truncate; /* false: BIF_ERR_DATA "sample has N tokens, limit M"; true: cut after expansion as LLaVA does */
@@ -55,14 +80,14 @@ typedef struct {
 } bif_encoded;
 void bif_encoded_free(bif_encoded *encoded);
 
-/* images = how many pictures the sample has. Errors (BIF_ERR_DATA): placeholders and pictures differ in number, no
- * turns, wrong roles or types, empty caption or answer, nothing supervised, too long. `where` names the sample. */
+/* images = how many pictures the sample has. Errors (BIF_ERR_DATA): placeholders (or, FRONT, turns that hold some) and pictures differ in
+ * number, no turns, wrong roles or types, empty caption or answer, nothing supervised, too long. `where` names the sample. */
 bif_status bif_chat_encode(const bif_chat *chat, const char *where, const char *json, size_t size, int64_t images,
                            bif_encoded *out);
 
 /* A prompt for generation: the question as the first human turn, up to where the answer starts (no labels). Pictures
- * are put in front unless the prompt holds its own <image>. Template plain has only its pictures: training discards the
+ * are put in front, each with a newline, unless the prompt holds its own <image>. Template plain has only its pictures: training discards the
  * question. A prompt that is longer than max_tokens is refused, also with `truncate`. */
 bif_status bif_chat_prompt(const bif_chat *chat, const char *prompt, int64_t images, bif_encoded *out);
-/* The id that ends an answer (eos, or <|im_end|>). */
+/* The id that ends an answer (eos, <|im_end|>, <|eot_id|>). */
 int32_t bif_chat_stop(const bif_chat *chat);

@@ -3,7 +3,8 @@
  * A record is a JSON object (one of an array, or a line), or a row of CSV:
  *   id             string or integer; may be missing
  *   image          a path below the image root, a list of paths, or missing (a text-only sample)
- *   conversations  [{"from": "human"|"gpt"|..., "value": "..."}, ...]; the human turns hold one "<image>" for each image
+ *   conversations  [{"from": "human"|"gpt"|..., "value": "..."}, ...]; the human turns hold one "<image>" for each image (or, as LLaVA
+ *                  reads it, one turn with some for each)
  *   caption        a string instead of conversations. "" with an image: an image-only sample, stored as {"conversations":[]}, which
  *                  the trainer leaves out
  * Other keys are dropped. Pictures are stored as they are; the same bytes are stored once a shard.

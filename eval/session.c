@@ -58,9 +58,10 @@ static bif_status open_input(const bif_session_options *options, bif_session *s)
     const char *system = options->system != NULL ? options->system : m->has_system ? m->system : NULL;
     const char *usual = bif_image_fit(m, m->kind == BIF_MODEL_CLIP ? "crop" : "pad"); /* CLIPImageProcessor's, LLaVA's */
     const char *fit = options->image_fit != NULL ? options->image_fit : m->image_fit[0] != '\0' ? m->image_fit : usual;
+    const char *place = options->image_place != NULL ? options->image_place : m->image_place[0] != '\0' ? m->image_place : "front";
     const int64_t positions = m->kind == BIF_MODEL_CLIP ? m->text.positions : m->decoder.positions;
     const int64_t max_tokens = options->max_tokens > 0 && options->max_tokens < positions ? options->max_tokens : positions;
-    BIF_TRY(bif_build_chat(m, s->tokenizer, template_name, system, max_tokens, false, &s->chat));
+    BIF_TRY(bif_build_chat(m, s->tokenizer, template_name, system, place, max_tokens, false, &s->chat));
     if (m->kind != BIF_MODEL_DECODER) {
         BIF_TRY(bif_build_preprocess(m, fit, &s->preprocess));
         BIF_TRY(bif_build_table(&s->preprocess, s->device, m->kind == BIF_MODEL_CLIP ? &s->clip.vit : &s->vlm.vit));

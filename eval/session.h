@@ -13,6 +13,7 @@ typedef struct {
     const char *template_name; /* NULL = what the checkpoint was trained with, else vicuna_v1 */
     const char *system;        /* NULL = the template's own */
     const char *image_fit;     /* NULL = what the checkpoint was trained with, else squash (SigLIP's tower), crop (CLIP) or pad */
+    const char *image_place;   /* NULL = what the checkpoint was trained with, else front */
     int64_t max_tokens;        /* 0 = the model's positions */
     bool gradients;            /* probe --grad: every group trains */
 } bif_session_options;

@@ -15,10 +15,16 @@
 
 typedef struct {
     const json_t *id;   /* string or integer; borrowed */
-    const char *image;  /* NULL for a question without a picture */
+    const json_t *image; /* a name, a list of names, or NULL; borrowed */
+    int64_t images;
     const char *question, *answer, *type; /* answer, type NULL when not given */
     const char *where;
 } question;
+
+static const char *picture_name(const question *q, int64_t i)
+{
+    return json_string_value(json_is_array(q->image) ? json_array_get(q->image, (size_t)i) : q->image);
+}
 
 static bif_status read_question(const bif_jsonl_line *line, question *q)
 {
@@ -27,7 +33,14 @@ static bif_status read_question(const bif_jsonl_line *line, question *q)
     if (!json_is_string(q->id) && !json_is_integer(q->id)) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: question_id is missing or neither a string nor an integer", line->where));
     }
-    BIF_TRY(bif_json_string(line->where, line->object, "image", false, &q->image));
+    q->image = json_object_get(line->object, "image");
+    q->image = json_is_null(q->image) ? NULL : q->image;
+    q->images = json_is_array(q->image) ? (int64_t)json_array_size(q->image) : q->image != NULL;
+    for (int64_t i = 0; i < q->images; i++) {
+        if (picture_name(q, i) == NULL) {
+            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: image must be a name or a list of names", line->where));
+        }
+    }
     /* LLaVA's own question files say text and category. */
     BIF_TRY(bif_json_string(line->where, line->object, "text", false, &q->question));
     BIF_TRY(bif_json_string(line->where, line->object, "question", q->question == NULL, &q->question));
@@ -88,11 +101,12 @@ typedef struct {
     const bif_vqa_options *options;
     int root_fd;
     int64_t picture;      /* bytes of a picture */
+    int64_t most;         /* pictures of a question */
     bif_generator *generator;
     bif_encoded *prompts; /* [batch] */
     bif_request *requests;
     bif_ids *answers;
-    uint8_t *pixels;      /* [batch, S, S, 3] */
+    uint8_t *pixels;      /* [batch, most, S, S, 3] */
 } worker;
 
 static bif_status answer_batch(worker *w, const question *questions, int64_t count, char **predictions)
@@ -102,25 +116,25 @@ static bif_status answer_batch(worker *w, const question *questions, int64_t cou
     const uint8_t *decoded = NULL;
     for (int64_t i = 0; i < count; i++) {
         const question *q = &questions[i];
-        uint8_t *pixels = w->pixels + i * w->picture;
+        uint8_t *pixels = w->pixels + i * w->most * w->picture;
         bif_encoded_free(&w->prompts[i]);
-        BIF_TRY(bif_chat_prompt(&w->session->chat, q->question, q->image != NULL, &w->prompts[i]));
-        w->requests[i] = (bif_request){.prompt = &w->prompts[i], .pixels = pixels, .images = q->image != NULL};
-        if (q->image == NULL) {
-            continue;
-        }
-        if (w->options->blank) {
-            bif_preprocess_blank(&w->session->preprocess, 1, pixels);
-        } else if (loaded != NULL && strcmp(loaded, q->image) == 0) {
-            memcpy(pixels, decoded, (size_t)w->picture);
-        } else {
-            st = bif_session_image(w->session, w->root_fd, w->options->image_root, q->image, pixels);
-            if (st != BIF_OK) {
-                BIF_TRY(bif_fail_context(st, "%s", q->where));
+        BIF_TRY(bif_chat_prompt(&w->session->chat, q->question, q->images, &w->prompts[i]));
+        w->requests[i] = (bif_request){.prompt = &w->prompts[i], .pixels = pixels, .images = q->images};
+        for (int64_t k = 0; k < q->images; k++, pixels += w->picture) {
+            const char *name = picture_name(q, k);
+            if (w->options->blank) {
+                bif_preprocess_blank(&w->session->preprocess, 1, pixels);
+            } else if (loaded != NULL && strcmp(loaded, name) == 0) {
+                memcpy(pixels, decoded, (size_t)w->picture);
+            } else {
+                st = bif_session_image(w->session, w->root_fd, w->options->image_root, name, pixels);
+                if (st != BIF_OK) {
+                    BIF_TRY(bif_fail_context(st, "%s", q->where));
+                }
             }
+            loaded = name;
+            decoded = pixels;
         }
-        loaded = q->image;
-        decoded = pixels;
     }
     BIF_TRY(bif_generate(w->generator, w->requests, count, w->answers));
     for (int64_t i = 0; i < count; i++) {
@@ -135,34 +149,36 @@ static bif_status worker_open(bif_session *session, const bif_vqa_options *optio
     bif_status st = BIF_OK;
     *w = (worker){.session = session, .options = options, .root_fd = -1};
     const int64_t side = session->model.kind == BIF_MODEL_LLAVA ? session->model.vit.image : 0, batch = options->batch;
-    int64_t longest = 1;
+    int64_t longest = 1, bytes = 0;
     w->picture = 3 * side * side;
     w->prompts = bif_calloc((size_t)batch, sizeof *w->prompts);
     w->requests = bif_calloc((size_t)batch, sizeof *w->requests);
     w->answers = bif_calloc((size_t)batch, sizeof *w->answers);
-    w->pixels = bif_calloc((size_t)(batch * w->picture), sizeof *w->pixels);
-    bool pictures = false;
     for (int64_t i = 0; i < count; i++) {
         bif_encoded prompt = {0};
-        pictures = pictures || questions[i].image != NULL;
-        if (pictures && session->model.kind != BIF_MODEL_LLAVA) {
+        w->most = questions[i].images > w->most ? questions[i].images : w->most;
+        if (questions[i].images > 0 && session->model.kind != BIF_MODEL_LLAVA) {
             BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s: has a picture, but %s is a decoder alone and cannot look at it; name a LLaVA checkpoint",
                              questions[i].where, session->folder));
         }
-        st = bif_chat_prompt(&session->chat, questions[i].question, questions[i].image != NULL, &prompt);
+        st = bif_chat_prompt(&session->chat, questions[i].question, questions[i].images, &prompt);
         longest = (int64_t)prompt.ids.count > longest ? (int64_t)prompt.ids.count : longest;
         bif_encoded_free(&prompt);
         if (st != BIF_OK) {
             BIF_TRY(bif_fail_context(st, "%s", questions[i].where));
         }
     }
-    if (pictures && !options->blank) {
+    if (!bif_mul_i64(batch * w->most, w->picture, &bytes)) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: a question with %lld pictures", options->questions, (long long)w->most));
+    }
+    w->pixels = bif_calloc((size_t)bytes, sizeof *w->pixels);
+    if (w->most > 0 && !options->blank) {
         w->root_fd = open(options->image_root, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (w->root_fd < 0) {
             BIF_TRY(bif_fail_errno(errno, "image root %s", options->image_root));
         }
     }
-    BIF_TRY(bif_generator_new(session, batch, longest, pictures ? 1 : 0, options->max_new, &w->generator));
+    BIF_TRY(bif_generator_new(session, batch, longest, w->most, options->max_new, &w->generator));
 done:
     return st;
 }
@@ -240,7 +256,7 @@ static bif_status write_predictions(const bif_vqa_options *options, const questi
     BIF_TRY(bif_writer_open(options->output, &writer));
     for (int64_t i = 0; i < count; i++) {
         const question *q = &questions[i];
-        json_t *row = json_pack("{s:O,s:s?,s:s,s:s,s:s?}", "question_id", q->id, "image", q->image, "question", q->question, "prediction", predictions[i],
+        json_t *row = json_pack("{s:O,s:O?,s:s,s:s,s:s?}", "question_id", q->id, "image", q->image, "question", q->question, "prediction", predictions[i],
                                 "answer", q->answer);
         char *text = json_dumps(row, JSON_COMPACT);
         json_decref(row);

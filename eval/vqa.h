@@ -1,4 +1,4 @@
-/* Scoring on a JSONL of questions: {"question_id", "image" (optional), "question" or "text", "answer" (optional), "type" or
+/* Scoring on a JSONL of questions: {"question_id", "image" (optional; a name or a list of names), "question" or "text", "answer" (optional), "type" or
  * "category" (optional)} a line. */
 #pragma once
 #include "eval/generate.h"

@@ -28,13 +28,13 @@ typedef struct {
 } arguments;
 
 enum { OPT_QUESTIONS = 256, OPT_ROOT, OPT_OUT, OPT_SUMMARY, OPT_PROMPT, OPT_IMAGE, OPT_BATCH, OPT_MAX_NEW, OPT_LIMIT,
-       OPT_BLANK, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_GRAD, OPT_JSON };
+       OPT_BLANK, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_PLACE, OPT_GRAD, OPT_JSON };
 
 static const struct {
     struct option option;
     const char *verbs, *value, *text;
 } table[] = {
-    {{"questions", required_argument, NULL, OPT_QUESTIONS}, "eval", "FILE", "JSONL: question_id, image, question (or text), answer, type (or category)"},
+    {{"questions", required_argument, NULL, OPT_QUESTIONS}, "eval", "FILE", "JSONL: question_id, image (or a list), question (or text), answer, type (or category)"},
     {{"image", required_argument, NULL, OPT_IMAGE}, "generate", "FILE", "a picture (repeatable)"},
     {{"prompt", required_argument, NULL, OPT_PROMPT}, "generate", "TEXT", "the question"},
     {{"image-root", required_argument, NULL, OPT_ROOT}, "eval probe", "DIR", "folder that the pictures' names are relative to"},
@@ -45,9 +45,12 @@ static const struct {
     {{"limit", required_argument, NULL, OPT_LIMIT}, "eval", "N", "only the first N questions"},
     {{"batch", required_argument, NULL, OPT_BATCH}, "eval", "N", "questions at a time (64); does not change a result"},
     {{"max-new-tokens", required_argument, NULL, OPT_MAX_NEW}, "eval generate", "N", "longest answer (16; generate: 128)"},
-    {{"template", required_argument, NULL, OPT_TEMPLATE}, "eval generate probe", "NAME", "plain, vicuna_v1 or chatml (default: as trained)"},
+    {{"template", required_argument, NULL, OPT_TEMPLATE}, "eval generate probe", "NAME",
+     BIF_TEMPLATE_NAMES " (default: as trained)"},
     {{"system", required_argument, NULL, OPT_SYSTEM}, "eval generate probe", "TEXT", "system text (default: as trained)"},
     {{"image-fit", required_argument, NULL, OPT_FIT}, "eval generate probe", "NAME", "crop, pad or squash (default: as trained)"},
+    {{"image-place", required_argument, NULL, OPT_PLACE}, "eval generate probe", "NAME",
+     "front, keep or llava_next: where <image> of a question goes (default: as trained)"},
     {{"tokenizer", required_argument, NULL, OPT_TOKENIZER}, "eval generate probe", "PATH", "tokenizer file or folder (default: the checkpoint's)"},
     {{"device", required_argument, NULL, OPT_DEVICE}, "eval generate probe", "NAME", "cpu, cuda, cuda:N or auto (cpu)"},
     {{"precision", required_argument, NULL, OPT_PRECISION}, "eval generate probe", "NAME",
@@ -103,6 +106,7 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
         case OPT_TEMPLATE: a->session.template_name = optarg; break;
         case OPT_SYSTEM: a->session.system = optarg; break;
         case OPT_FIT: a->session.image_fit = optarg; break;
+        case OPT_PLACE: a->session.image_place = optarg; break;
         case OPT_TOKENIZER: a->session.tokenizer = optarg; break;
         case OPT_DEVICE: a->session.device = optarg; break;
         case OPT_PRECISION: BIF_TRY(bif_option_precision(optarg, &a->session.precision)); break;

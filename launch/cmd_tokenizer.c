@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "data/chat.h"
+#include "data/chat_templates.h"
 #include "data/tokenizer.h"
 #include "launch/commands.h"
 #include "launch/open_shards.h"
@@ -46,12 +46,23 @@ static void add_owned(texts *t, char *text, size_t size)
     t->bytes += size;
 }
 
-/* What a template writes around a question and before an answer. */
-static const struct {
-    const char *before, *after, *answer;
-} frames[] = {[BIF_TEMPLATE_PLAIN] = {"", "", ""},
-              [BIF_TEMPLATE_VICUNA_V1] = {"USER: ", " ASSISTANT:", " "},
-              [BIF_TEMPLATE_CHATML] = {"user\n", "\nassistant\n", ""}};
+/* The text of a template's frame: without BOS, EOS and special tokens. malloc'ed. */
+static char *frame_text(const char *open, const char *close)
+{
+    char *text = bif_format("%s%s", open, close), *out = text;
+    for (const char *at = text; *at != '\0';) {
+        const char *end = strncmp(at, "<|", 2) == 0 ? strstr(at, "|>") : NULL;
+        if (end != NULL) {
+            at = end + 2;
+        } else if (*at == *BIF_FRAME_BOS || *at == *BIF_FRAME_EOS) {
+            at++;
+        } else {
+            *out++ = *at++;
+        }
+    }
+    *out = '\0';
+    return text;
+}
 
 /* A value in its frame, without its placeholders: each part is a text. */
 static void add_value(texts *t, const char *before, const char *value, const char *after)
@@ -84,15 +95,18 @@ static bif_status add_sample(texts *t, bif_template_kind template, const char *w
         add_value(t, "", caption, "");
     }
     const json_t *turns = json_object_get(value, "conversations");
+    const bif_template *b = &bif_templates[template];
+    char *before = frame_text(b->user_open, ""), *after = frame_text(b->user_close, b->answer_open);
     for (size_t i = 0; i < json_array_size(turns); i++) {
         const char *from = json_string_value(json_object_get(json_array_get(turns, i), "from"));
         const char *text = json_string_value(json_object_get(json_array_get(turns, i), "value"));
         if (text != NULL) {
             const bool answer = from != NULL && strcmp(from, "gpt") == 0;
-            add_value(t, answer ? frames[template].answer : frames[template].before, text,
-                      answer ? "" : frames[template].after);
+            add_value(t, answer ? b->answer_lead : before, text, answer ? "" : after);
         }
     }
+    free(before);
+    free(after);
     json_decref(value);
     return BIF_OK;
 }

@@ -272,6 +272,7 @@ bif_status bif_build_config(const bif_config *config, const bif_model_paths *pat
     snprintf(out->template_name, sizeof out->template_name, "%s", config->data.template_);
     const bool automatic = strcmp(config->data.image_fit, "auto") == 0;
     snprintf(out->image_fit, sizeof out->image_fit, "%s", automatic ? bif_image_fit(out, "crop") : config->data.image_fit);
+    snprintf(out->image_place, sizeof out->image_place, "%s", config->data.image_place);
     out->has_system = config->data.system != NULL;
     if (out->has_system) {
         if (strlen(config->data.system) >= sizeof out->system) {
@@ -391,11 +392,12 @@ done:
 }
 
 bif_status bif_build_chat(const bif_model_config *model, const bif_tokenizer *tokenizer, const char *template_name, const char *system,
-                          int64_t max_tokens, bool truncate, bif_chat *out)
+                          const char *image_place, int64_t max_tokens, bool truncate, bif_chat *out)
 {
     bif_status st = BIF_OK;
     *out = (bif_chat){.tokenizer = tokenizer, .system = system, .max_tokens = max_tokens, .truncate = truncate, .image = -1};
     BIF_TRY(bif_template_by_name(template_name, &out->kind));
+    BIF_TRY(bif_image_place_by_name(image_place, &out->image_place));
     if (model->kind == BIF_MODEL_CLIP) {
         out->bos = model->text.bos;
         out->eos = model->text.eos;

@@ -57,9 +57,10 @@ typedef struct {
     struct {
         bif_strings shards, validation;
         char *tokenizer; /* tokenizer.json, tokenizer.model, vocab.json, or their folder */
-        char *template_; /* key "template": plain, vicuna_v1, chatml */
+        char *template_; /* key "template": a name of data/chat.h, no alias */
         char *system;    /* NULL = the template's own */
         char *image_fit; /* auto, crop, pad, squash */
+        char *image_place; /* front, keep, llava_next */
         int64_t max_tokens; /* longest sequence after expansion */
         bool truncate;
         bool shuffle;

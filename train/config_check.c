@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/chat.h"
 #include "train/config_table.h"
 #include "train/lora.h"
 
@@ -62,6 +63,11 @@ static void set_defaults(bif_config *config, const bool *given)
     }
     text_default(&config->device, false, "cpu"); /* also when it is given empty */
     text_default(&config->data.template_, is_given(given, "data.template"), finetune ? "vicuna_v1" : "plain");
+    bif_template_kind kind;
+    if (bif_template_by_name(config->data.template_, &kind) == BIF_OK) { /* an alias is the same recipe */
+        free(config->data.template_);
+        config->data.template_ = bif_strdup(bif_template_name(kind));
+    }
     const int64_t positions = config->model.llama.hidden == 0 ? 0 : config->model.llama.positions < 2048 ? config->model.llama.positions : 2048;
     DEFAULT("data.max_tokens", data.max_tokens, clip ? config->model.text.positions : positions);
     DEFAULT("data.last", data.last, grouped(config) ? BIF_LAST_WRAP : BIF_LAST_ENDLESS);

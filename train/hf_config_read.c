@@ -234,17 +234,19 @@ done:
 static bif_status read_habits(const char *where, const json_t *root, bif_model_config *out)
 {
     bif_status st = BIF_OK;
-    const char *template_name = "", *fit = out->image_fit, *system = NULL;
+    const char *template_name = "", *fit = out->image_fit, *place = "", *system = NULL;
     BIF_TRY(bif_json_string(where, root, "bifocal_template", false, &template_name));
     BIF_TRY(bif_json_string(where, root, "bifocal_image_fit", false, &fit));
+    BIF_TRY(bif_json_string(where, root, "bifocal_image_place", false, &place));
     BIF_TRY(bif_json_string(where, root, "bifocal_system", false, &system));
     BIF_TRY(bif_hf_number(where, root, "bifocal_classes", 0, &out->decoder.classes));
-    if (strlen(template_name) >= sizeof out->template_name || strlen(fit) >= sizeof out->image_fit ||
+    if (strlen(template_name) >= sizeof out->template_name || strlen(fit) >= sizeof out->image_fit || strlen(place) >= sizeof out->image_place ||
         (system != NULL && strlen(system) >= sizeof out->system)) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: a bifocal_ key is longer than it can be; remove it and name template and system on the command line",
                          where));
     }
     snprintf(out->template_name, sizeof out->template_name, "%s", template_name);
+    snprintf(out->image_place, sizeof out->image_place, "%s", place);
     if (fit != out->image_fit) {
         snprintf(out->image_fit, sizeof out->image_fit, "%s", fit);
     }

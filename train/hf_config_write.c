@@ -137,6 +137,9 @@ static void put_habits(json_t *o, const bif_model_config *config)
     if (config->image_fit[0] != '\0') {
         put(o, "bifocal_image_fit", json_string(config->image_fit));
     }
+    if (config->image_place[0] != '\0') {
+        put(o, "bifocal_image_place", json_string(config->image_place));
+    }
     if (config->has_system) {
         put(o, "bifocal_system", json_string(config->system));
     }

@@ -90,9 +90,9 @@ typedef struct {
     float logit_scale_init;         /* CLIP: log scale, ln(1/0.07) */
     float logit_bias_init;          /* CLIP with logit_bias: -10 (nearly every pair of a batch is a negative) */
     bool logit_bias;                /* CLIP trained with the sigmoid loss has a bias besides the scale */
-    /* How the model was trained to see its input: config.json keys "bifocal_template", "bifocal_image_fit", "bifocal_system". Empty (has_system
-     * false) when unknown. With them an evaluation cannot pick another prompt than the training by mistake. */
-    char template_name[24], image_fit[12], system[1024];
+    /* How the model was trained to see its input: config.json keys "bifocal_template", "bifocal_image_fit", "bifocal_image_place",
+     * "bifocal_system". Empty (has_system false) when unknown. With them an evaluation cannot pick another prompt than the training by mistake. */
+    char template_name[24], image_fit[12], image_place[12], system[1024];
     bool has_system;
 } bif_model_config;
 

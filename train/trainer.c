@@ -237,7 +237,7 @@ static bif_status open_model(trainer *t)
         BIF_TRY(bif_fail(BIF_ERR_CONFIG, "data.max_tokens is %lld, but the model has only %lld positions", (long long)max_tokens,
                          (long long)positions));
     }
-    BIF_TRY(bif_build_chat(&run->model, t->tokenizer, c->data.template_, c->data.system, max_tokens, c->data.truncate, &t->chat));
+    BIF_TRY(bif_build_chat(&run->model, t->tokenizer, c->data.template_, c->data.system, c->data.image_place, max_tokens, c->data.truncate, &t->chat));
     if (run->model.kind != BIF_MODEL_DECODER) {
         BIF_TRY(bif_build_preprocess(&run->model, run->model.image_fit, &t->preprocess));
         BIF_TRY(bif_build_table(&t->preprocess, run->device, c->stage == BIF_STAGE_CLIP ? &run->clip.vit : &run->vlm.vit));

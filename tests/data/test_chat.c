@@ -304,3 +304,89 @@ Test(chat, prefix_space_of_sentencepiece)
         bif_tokenizer_free(t);
     }
 }
+
+/* Every name and alias that a recipe takes, and no other. */
+Test(chat, names)
+{
+    static const struct {
+        const char *name;
+        bif_template_kind kind;
+    } names[] = {{"plain", BIF_TEMPLATE_PLAIN}, {"v0_plain", BIF_TEMPLATE_PLAIN}, {"vicuna_v1", BIF_TEMPLATE_VICUNA_V1},
+                 {"v1", BIF_TEMPLATE_VICUNA_V1}, {"vicuna", BIF_TEMPLATE_VICUNA_V1}, {"llava_v1", BIF_TEMPLATE_LLAVA_V1},
+                 {"llama_2", BIF_TEMPLATE_LLAMA_2}, {"llama2", BIF_TEMPLATE_LLAMA_2}, {"llava_llama_2", BIF_TEMPLATE_LLAMA_2},
+                 {"llama_3", BIF_TEMPLATE_LLAMA_3}, {"llama3", BIF_TEMPLATE_LLAMA_3}, {"llava_llama_3", BIF_TEMPLATE_LLAMA_3},
+                 {"mistral", BIF_TEMPLATE_MISTRAL}, {"mistral_instruct", BIF_TEMPLATE_MISTRAL},
+                 {"llava_mistral_instruct", BIF_TEMPLATE_MISTRAL}, {"chatml", BIF_TEMPLATE_CHATML}, {"qwen", BIF_TEMPLATE_CHATML},
+                 {"qwen_1_5", BIF_TEMPLATE_CHATML}, {"qwen_2", BIF_TEMPLATE_CHATML}, {"qwen_2_5", BIF_TEMPLATE_QWEN_2_5},
+                 {"qwen2_5", BIF_TEMPLATE_QWEN_2_5}, {"mpt", BIF_TEMPLATE_MPT}, {"chatml_direct", BIF_TEMPLATE_CHATML_DIRECT},
+                 {"mistral_direct", BIF_TEMPLATE_CHATML_DIRECT}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        bif_template_kind kind = BIF_TEMPLATE_KINDS;
+        cr_expect_eq(bif_template_by_name(names[i].name, &kind), BIF_OK, "%s", names[i].name);
+        cr_expect_eq(kind, names[i].kind, "%s", names[i].name);
+    }
+    static const char *const wrong[] = {"", "v", "v1|vicuna", "llama", "Plain", "qwen_2_", "|"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        bif_template_kind kind;
+        bif_error_clear();
+        cr_expect_eq(bif_template_by_name(wrong[i], &kind), BIF_ERR_CONFIG, "'%s'", wrong[i]);
+        for (int k = 0; k < BIF_TEMPLATE_KINDS; k++) {
+            cr_expect_not_null(strstr(bif_error_message(), bif_template_name((bif_template_kind)k)), "%s", bif_error_message());
+        }
+    }
+}
+
+static void expect_place(bif_image_place place, const char *value, int64_t images, const char *want)
+{
+    bif_chat chat = chat_of(BIF_TEMPLATE_VICUNA_V1);
+    chat.system = "";
+    chat.image_tokens = 1;
+    chat.image_place = place;
+    json_t *sample = json_pack("{s:[{s:s,s:s},{s:s,s:s}]}", "conversations", "from", "human", "value", value, "from", "gpt", "value", "a");
+    char *json = json_dumps(sample, JSON_COMPACT);
+    bif_encoded e, p;
+    cr_assert_eq(encode(&chat, json, images, &e), BIF_OK, "%s", bif_error_message());
+    char *text = shown(&e);
+    cr_expect_str_eq(text, want);
+    cr_assert_eq(bif_chat_prompt(&chat, value, images, &p), BIF_OK, "%s", bif_error_message());
+    cr_expect_eq(memcmp(p.ids.ids, e.ids.ids, p.ids.count * sizeof(int32_t)), 0, "%s: the prompt is no prefix", value);
+    cr_expect_eq(e.images, images);
+    bif_encoded_free(&e);
+    bif_encoded_free(&p);
+    free(text);
+    free(json);
+    json_decref(sample);
+}
+
+Test(chat, places_of_pictures)
+{
+    expect_place(BIF_IMAGE_FRONT, "a <image> b\n<image>", 2, "<s>USER: <image>\n<image>\na  b ASSISTANT:[ a</s>]");
+    expect_place(BIF_IMAGE_FRONT, "a <image> b\n<image>", 1, "<s>USER: <image>\na  b ASSISTANT:[ a</s>]");
+    expect_place(BIF_IMAGE_KEEP, "a <image> b\n<image>", 2, "<s>USER: a <image> b\n<image> ASSISTANT:[ a</s>]");
+    expect_place(BIF_IMAGE_KEEP, "a <image> ", 1, "<s>USER: a <image>  ASSISTANT:[ a</s>]");
+    expect_place(BIF_IMAGE_KEEP, "<image><image><image>", 3, "<s>USER: <image><image><image> ASSISTANT:[ a</s>]");
+    expect_place(BIF_IMAGE_LLAVA_NEXT, "a <image> b\n<image>", 2, "<s>USER: a <image> b\n<image> ASSISTANT:[ a</s>]");
+    expect_place(BIF_IMAGE_LLAVA_NEXT, "a <image> ", 1, "<s>USER: <image>\na ASSISTANT:[ a</s>]");
+    expect_place(BIF_IMAGE_LLAVA_NEXT, "<image>a ", 1, "<s>USER: <image>a  ASSISTANT:[ a</s>]");
+    bif_chat chat = chat_of(BIF_TEMPLATE_VICUNA_V1);
+    chat.image_place = BIF_IMAGE_KEEP; /* kept ones are not collapsed */
+    bif_encoded e;
+    cr_expect_eq(encode(&chat, TALK(TURN("human", "<image><image>q") "," TURN("gpt", "a")), 1, &e), BIF_ERR_DATA);
+    chat = chat_of(BIF_TEMPLATE_LLAMA_3);
+    cr_expect_eq(encode(&chat, TALK(TURN("human", "q") "," TURN("gpt", "a")), 0, &e), BIF_ERR_CONFIG);
+    cr_expect_not_null(strstr(bif_error_message(), "needs a tokenizer with <|begin_of_text|>"), "%s", bif_error_message());
+    bif_image_place place;
+    cr_expect_eq(bif_image_place_by_name("back", &place), BIF_ERR_CONFIG);
+}
+
+/* Bare captions and captions as conversations, as stage 1 takes them with and without a prompt. */
+Test(chat, captions_in_both_templates)
+{
+    expect_text(BIF_TEMPLATE_PLAIN, NULL, TALK(TURN("human", "<image>\\nDescribe it.") "," TURN("gpt", "a cat")), 1, "<s><image>[a cat\n]");
+    expect_text(BIF_TEMPLATE_PLAIN, NULL, "{\"caption\":\"a cat\"}", 1, "<s><image>[a cat\n]");
+    expect_text(BIF_TEMPLATE_VICUNA_V1, "", TALK(TURN("human", "<image>\\nDescribe it.") "," TURN("gpt", "a cat")), 1,
+                "<s>USER: <image>\nDescribe it. ASSISTANT:[ a cat</s>]");
+    expect_text(BIF_TEMPLATE_VICUNA_V1, "", "{\"caption\":\"a cat\"}", 1, "<s>USER: <image> ASSISTANT:[ a cat</s>]");
+    expect_text(BIF_TEMPLATE_LLAMA_2, "", "{\"caption\":\"a cat\"}", 1, "<s>[INST] <image> [/INST][ a cat </s>]");
+    expect_text(BIF_TEMPLATE_CHATML, "", "{\"caption\":\"a cat\"}", 1, "<|im_start|>user\n<image><|im_end|>\n<|im_start|>assistant\n[a cat<|im_end|>]\n");
+}
