@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All four stages on the CUDA device beside the CPU: losses and gradient norms step by step and the final weights in fp32, losses in bf16; the policy
+# All four stages, and adapters with dropout, on the CUDA device beside the CPU: losses and gradient norms step by step and the final weights in fp32, losses in bf16; the policy
 # of activations changes no bit; a run that stops and resumes equals the one that did not; gradients of a probe against transformers' numbers; the same
 # answers. BIFOCAL_PROGRAM is either the program on a machine with a GPU (exit 77 = there is none) or the emulation's; BIFOCAL_DEVICE_RANKS=2 adds
 # a run of two ranks, which on GPUs needs two of them.
@@ -25,7 +25,8 @@ close() {
     { if ($1 != $4 || !(off($2, $5) <= most) || !(off($3, $6) <= norm)) bad = 1; n++ } END { exit bad || n != steps }'
 }
 show() { paste <(losses "$1") <(losses "$2"); }
-for stage in clip lm pretrain finetune; do
+sed -e 's/^output:.*/output: out\/lora/' -e 's/^model:.*/model: {init: out\/finetune}\nlora: {rank: 4, alpha: 8, dropout: 0.2}/' -e 's/lr: 1e-3/lr: 1e-2/' finetune.yaml >lora.yaml
+for stage in clip lm pretrain finetune lora; do
   train $stage $stage.yaml
   train $stage-cuda $stage.yaml --set output=out/$stage-cuda --set device=cuda --set precision=fp32
   close out/$stage out/$stage-cuda 1e-5 1e-4 || { show out/$stage out/$stage-cuda; fail "$stage: fp32 losses differ from the CPU's"; }

@@ -232,6 +232,42 @@ static const bif_model_config tiny = {
     .pad_token = -1};
 static const bif_batch_limits limits = {.tokens = 24, .sequences = 4};
 
+static bif_model_config with_adapters(void)
+{
+    bif_model_config config = tiny;
+    config.decoder.lora = (bif_lora_config){.rank = 4, .alpha = 8, .dropout = 0.3f, .targets = (1u << BIF_LORA_TARGETS) - 1};
+    return config;
+}
+
+/* A model with weights, B of its adapters too: new ones are 0. */
+static void open_network(const bif_model_config *config, bif_dtype dtype, bif_vlm *vlm, bif_arena *arena)
+{
+    void *memory = NULL;
+    bif_vlm_declare(vlm, config);
+    bif_params_set_dtype(&vlm->params, dtype);
+    bif_params_train_group(&vlm->params, BIF_GROUP_DECODER, config->decoder.lora.rank == 0);
+    bif_vlm_drop(vlm, 7);
+    cr_assert_eq(bif_vlm_allocate(vlm, device, 1), BIF_OK);
+    for (int64_t i = 0; i < vlm->params.count; i++) {
+        bif_param *p = &vlm->params.items[i];
+        if (p->group == BIF_GROUP_LORA) {
+            p->init = BIF_INIT_NORMAL, p->init_scale = 0.3f;
+        }
+    }
+    bif_params_init(&vlm->params, 5, ~0u);
+    const size_t size = bif_vlm_measure(vlm, device, &limits, true);
+    cr_assert_eq(device->alloc(device, size, &memory), BIF_OK);
+    cr_assert_eq(bif_feeder_reserve(&vlm->feeder, device, bif_feeder_bytes(device, &vlm->shape, &limits)), BIF_OK);
+    *arena = bif_arena_over("activations", memory, size);
+    bif_vlm_zero_loss(vlm, device);
+}
+
+static void close_network(bif_vlm *vlm, bif_arena *arena)
+{
+    device->release(device, arena->base);
+    bif_vlm_free(vlm);
+}
+
 /* Always 24 tokens in 3 sequences, cut elsewhere each time, with other tokens. */
 static bif_batch *batch_of(int seed)
 {
@@ -242,7 +278,8 @@ static bif_batch *batch_of(int seed)
         for (int64_t t = 0; t < lengths[s]; t++) {
             ids[t] = 3 + (int32_t)(29.0f * bif_rng_uniform((uint64_t)seed, BIF_RNG_TEST, (uint64_t)s, (uint32_t)t));
         }
-        cr_assert(bif_batch_add(batch, &limits, &(struct bif_encoded_view){.ids = ids, .labels = ids, .count = lengths[s]}, NULL, 0));
+        cr_assert(bif_batch_add(batch, &limits, &(struct bif_encoded_view){.ids = ids, .labels = ids, .count = lengths[s]}, NULL,
+                                (uint64_t)(3 * seed + s)));
     }
     return batch;
 }
@@ -250,20 +287,12 @@ static bif_batch *batch_of(int seed)
 enum { MICRO_STEPS = 8 };
 
 /* Gradients and loss after some micro-steps, and what the last of them cost. */
-static void train(bif_dtype dtype, float **grads, int64_t *flat, double *loss, int64_t *allocations)
+static void train(const bif_model_config *config, bif_dtype dtype, float **grads, int64_t *flat, double *loss, int64_t *allocations)
 {
     bif_vlm vlm;
-    void *memory = NULL;
+    bif_arena arena;
     bif_batch *batches[MICRO_STEPS];
-    bif_vlm_declare(&vlm, &tiny);
-    bif_params_set_dtype(&vlm.params, dtype);
-    cr_assert_eq(bif_vlm_allocate(&vlm, device, 1), BIF_OK);
-    bif_params_init(&vlm.params, 5, ~0u);
-    const size_t size = bif_vlm_measure(&vlm, device, &limits, true);
-    cr_assert_eq(device->alloc(device, size, &memory), BIF_OK);
-    cr_assert_eq(bif_feeder_reserve(&vlm.feeder, device, bif_feeder_bytes(device, &vlm.shape, &limits)), BIF_OK);
-    bif_arena arena = bif_arena_over("activations", memory, size);
-    bif_vlm_zero_loss(&vlm, device);
+    open_network(config, dtype, &vlm, &arena);
     for (int i = 0; i < MICRO_STEPS; i++) {
         batches[i] = batch_of(i);
     }
@@ -284,20 +313,19 @@ static void train(bif_dtype dtype, float **grads, int64_t *flat, double *loss, i
     for (int i = 0; i < MICRO_STEPS; i++) {
         bif_batch_free(batches[i]);
     }
-    device->release(device, memory);
-    bif_vlm_free(&vlm);
+    close_network(&vlm, &arena);
 }
 
-static void compare(bif_dtype dtype)
+static void compare(const bif_model_config *config, bif_dtype dtype)
 {
     float *eager, *recorded;
     double loss[2];
     int64_t flat, allocations[2];
-    train(dtype, &recorded, &flat, &loss[0], &allocations[0]);
+    train(config, dtype, &recorded, &flat, &loss[0], &allocations[0]);
     bif_device_close(device);
     setenv("BIFOCAL_CUDA_GRAPHS", "0", 1);
     start();
-    train(dtype, &eager, &flat, &loss[1], &allocations[1]);
+    train(config, dtype, &eager, &flat, &loss[1], &allocations[1]);
     cr_expect_eq(loss[0], loss[1], "%g and %g", loss[0], loss[1]);
     cr_expect(loss[0] > 1.0);
     cr_expect_arr_eq(recorded, eager, (size_t)flat * sizeof *eager);
@@ -309,12 +337,43 @@ static void compare(bif_dtype dtype)
 
 Test(device, recorded_micro_steps_f32)
 {
-    compare(BIF_DTYPE_F32);
+    compare(&tiny, BIF_DTYPE_F32);
 }
 
 Test(device, recorded_micro_steps_bf16)
 {
-    compare(BIF_DTYPE_BF16);
+    compare(&tiny, BIF_DTYPE_BF16);
+}
+
+Test(device, recorded_micro_steps_with_dropout)
+{
+    const bif_model_config config = with_adapters();
+    compare(&config, BIF_DTYPE_BF16);
+}
+
+/* A recorded step draws the masks of the sequences it was brought, not of those it was recorded with. */
+Test(device, dropout_of_a_replay)
+{
+    enum { STEPS = 8 };
+    const bif_model_config config = with_adapters();
+    bif_vlm vlm;
+    bif_arena arena;
+    bif_batch *batch = batch_of(1);
+    double loss[STEPS];
+    open_network(&config, BIF_DTYPE_F32, &vlm, &arena);
+    for (int i = 0; i < STEPS; i++) {
+        for (int64_t s = 0; s < batch->sequences; s++) {
+            batch->place[s] = (uint64_t)(10 * (i % (STEPS - 1)) + s);
+        }
+        bif_vlm_zero_loss(&vlm, device);
+        bif_vlm_micro_step(&vlm, device, &arena, batch, 1.0f, true);
+        loss[i] = bif_vlm_read_loss(&vlm, device);
+        for (int j = 0; j < i; j++) {
+            cr_expect((loss[j] == loss[i]) == (i == STEPS - 1 && j == 0), "micro-steps %d and %d: %.9g and %.9g", j, i, loss[j], loss[i]);
+        }
+    }
+    bif_batch_free(batch);
+    close_network(&vlm, &arena);
 }
 
 /* The plan of a model with `available` bytes free. */
