@@ -15,7 +15,7 @@ static bif_status open_model(const bif_session_options *options, unsigned kinds,
     bif_status st = BIF_OK;
     bif_params *params = NULL;
     bif_dtype dtype = BIF_DTYPE_F32;
-    BIF_TRY(bif_hf_config_read(s->folder, &s->model));
+    BIF_TRY(bif_hf_config_read_with(s->folder, &options->beside, &s->model));
     if (!(kinds >> s->model.kind & 1)) {
         static const char *const names[] = {"a decoder alone", "a CLIP pair", "a LLaVA"};
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s is %s, which this command cannot use", s->folder, names[s->model.kind]));
@@ -25,8 +25,12 @@ static bif_status open_model(const bif_session_options *options, unsigned kinds,
     }
     BIF_TRY(bif_comm_open_device(comm, options->device, bif_comm_threads(comm, options->threads), &s->device));
     BIF_TRY(bif_choose_dtype(options->precision, s->device, &dtype));
-    BIF_TRY(bif_tokenizer_load(options->tokenizer != NULL ? options->tokenizer : s->folder, &s->tokenizer));
-    BIF_TRY(bif_vocabulary_fit(&s->model, s->tokenizer, options->tokenizer != NULL ? options->tokenizer : s->folder));
+    char *tokenizer = options->tokenizer != NULL ? bif_strdup(options->tokenizer) : bif_hf_tokenizer(s->folder, &options->beside);
+    const char *words = tokenizer != NULL ? tokenizer : s->folder;
+    st = bif_tokenizer_load(words, &s->tokenizer);
+    st = st == BIF_OK ? bif_vocabulary_fit(&s->model, s->tokenizer, words) : st;
+    free(tokenizer);
+    BIF_TRY(st);
     if (s->model.kind == BIF_MODEL_CLIP) {
         bif_clip_declare(&s->clip, &s->model);
         params = &s->clip.params;
@@ -43,7 +47,7 @@ static bif_status open_model(const bif_session_options *options, unsigned kinds,
     } else {
         BIF_TRY(bif_vlm_allocate(&s->vlm, s->device, 1));
     }
-    BIF_TRY(bif_hf_load(s->folder, params, ~0u));
+    BIF_TRY(bif_hf_load_with(s->folder, &options->beside, params, ~0u));
 done:
     return st;
 }

@@ -6,6 +6,7 @@
 #include "train/networks.h"
 
 typedef struct {
+    bif_beside beside;         /* --base, --tower */
     const char *device;        /* "cpu", ... */
     int threads;               /* of a rank; 0 = bif_comm_threads decides */
     bif_precision precision;   /* auto = bf16 on CUDA, fp32 on the CPU, whatever the folder holds */

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "kernels/device_cuda.h"
+#include "kernels/low_rank.h"
 #include "kernels/ops.h"
 
 /* Declared in kernels/cpu.h, which only a *_cpu.c can include. */
@@ -18,10 +19,13 @@ void *bif_cpu_pack(bif_device *device, int thread, size_t bytes);
 
 /* ---- instruction sets, best last ---- */
 
+typedef void low_rank(int64_t rows, int64_t columns, int64_t rank, float scale, const float *b, const float *a, float *out, int64_t stride);
 extern const bif_ops_table bif_cpu_table_generic;
+low_rank bif_cpu_low_rank_add_generic;
 #ifdef BIF_X86
 extern const bif_ops_table bif_cpu_table_avx2;
 extern const bif_ops_table bif_cpu_table_avx512;
+low_rank bif_cpu_low_rank_add_avx2, bif_cpu_low_rank_add_avx512;
 
 static bool has_avx2(void)
 {
@@ -44,12 +48,13 @@ static bool has_generic(void)
 static const struct {
     const char *name;
     const bif_ops_table *table;
+    low_rank *low_rank_add;
     bool (*supported)(void);
 } isas[] = {
-    {"generic", &bif_cpu_table_generic, has_generic},
+    {"generic", &bif_cpu_table_generic, bif_cpu_low_rank_add_generic, has_generic},
 #ifdef BIF_X86
-    {"avx2", &bif_cpu_table_avx2, has_avx2},
-    {"avx512", &bif_cpu_table_avx512, has_avx512},
+    {"avx2", &bif_cpu_table_avx2, bif_cpu_low_rank_add_avx2, has_avx2},
+    {"avx512", &bif_cpu_table_avx512, bif_cpu_low_rank_add_avx512, has_avx512},
 #endif
 };
 
@@ -80,6 +85,13 @@ const char *bif_cpu_isa(void)
 {
     size_t i = 0;
     return choose_isa(&i) == BIF_OK ? isas[i].name : "generic";
+}
+
+void bif_low_rank_add(int64_t rows, int64_t columns, int64_t rank, float scale, const float *b, const float *a, float *out, int64_t stride)
+{
+    size_t i = 0;
+    BIF_BUG_IF(columns > BIF_LOW_RANK_COLUMNS, "%lld columns", (long long)columns);
+    isas[choose_isa(&i) == BIF_OK ? i : 0].low_rank_add(rows, columns, rank, scale, b, a, out, stride);
 }
 
 /* ---- CPU memory ---- */

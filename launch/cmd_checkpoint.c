@@ -13,15 +13,19 @@
 #include "data/tokenizer.h"
 #include "launch/commands.h"
 #include "launch/open_folder.h"
+#include "train/adapter.h"
 #include "train/checkpoint.h"
 
 #define STATE_CAP ((size_t)1 << 20)
 
 static const char show_help[] =
-    "usage: bifocal checkpoint show [--json] FOLDER\n\n"
+    "usage: bifocal checkpoint show [--json] [--base DIR] [--tower DIR] FOLDER\n\n"
     "What a folder of weights holds: architecture, parameters by group, dtypes, files, tokenizer, template, state of the training.\n"
-    "FOLDER is a Hugging Face folder, a checkpoint, a run's folder (its newest whole checkpoint) or one file of weights.\n\n"
-    "  --json   as JSON\n";
+    "FOLDER is a Hugging Face folder, a checkpoint, a run's folder (its newest whole checkpoint) or one file of weights. Of a\n"
+    "LoRA adapter what it is, and the model that it makes of its base.\n\n"
+    "  --json        as JSON\n"
+    "  --base DIR    the base of an adapter (the folder that its adapter_config.json names)\n"
+    "  --tower DIR   the vision tower, where FOLDER only names it\n";
 
 /* ---- what is in the folder, as JSON ---- */
 
@@ -97,6 +101,30 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* Of an adapter: what it is, upon how many tensors, and where its base lies. */
+static bif_status add_adapter(const bif_folder *f, const bif_beside *beside, json_t *root)
+{
+    bif_status st = BIF_OK;
+    bif_adapter adapter = {0};
+    char *base = NULL;
+    int64_t adapted = 0;
+    if (!bif_adapter_is(f->path)) {
+        return BIF_OK;
+    }
+    BIF_TRY(bif_adapter_read(f->path, &adapter));
+    BIF_TRY(bif_adapter_base(f->path, beside->base, &base));
+    for (int64_t i = 0; i < bif_safetensors_count(f->set); i++) {
+        adapted += bif_safetensors_at(f->set, i)->delta != NULL;
+    }
+    json_object_set_new(root, "adapter",
+                        json_sprintf("LoRA of rank %lld, alpha %g (scale %g), %lld matrices, upon %s", (long long)adapter.rank,
+                                     adapter.alpha, (double)adapter.scale, (long long)adapted, base));
+done:
+    bif_adapter_free(&adapter);
+    free(base);
+    return st;
+}
+
 /* The regular files of FOLDER/BELOW with their lengths, by name. */
 static bif_status list_files(const char *folder, const char *below, json_t *out)
 {
@@ -161,7 +189,7 @@ done:
     return st;
 }
 
-static bif_status look(const bif_folder *f, json_t *root)
+static bif_status look(const bif_folder *f, const bif_beside *beside, json_t *root)
 {
     bif_status st = BIF_OK;
     json_t *files = json_object();
@@ -171,6 +199,7 @@ static bif_status look(const bif_folder *f, json_t *root)
     } else {
         json_object_set_new(root, "unknown", json_string(f->why));
     }
+    BIF_TRY(add_adapter(f, beside, root));
     count_tensors(f, root);
     BIF_TRY(list_files(f->path, "", files));
     BIF_TRY(list_files(f->path, "trainer/", files));
@@ -213,7 +242,7 @@ static void print_object(const char *title, const json_t *object)
 
 static void print_text(const json_t *root)
 {
-    static const char *const plain[] = {"unknown", "tokenizer", "template", "image_fit", "system"};
+    static const char *const plain[] = {"unknown", "adapter", "tokenizer", "template", "image_fit", "system"};
     printf("%s\n", json_string_value(json_object_get(root, "folder")));
     print_object("architecture", json_object_get(root, "architecture"));
     print_object("parameters", json_object_get(root, "groups"));
@@ -236,9 +265,14 @@ static void print_text(const json_t *root)
 
 bif_status bif_cmd_checkpoint_show(int argc, char **argv)
 {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                            {"base", required_argument, NULL, 'b'},
+                                            {"tower", required_argument, NULL, 't'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     bif_status st = BIF_OK;
     bif_folder folder = {0};
+    bif_beside beside = {0};
     json_t *root = json_object();
     bool as_json = false;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
@@ -246,16 +280,18 @@ bif_status bif_cmd_checkpoint_show(int argc, char **argv)
             fputs(show_help, stdout);
             goto done;
         }
-        if (c != 'j') {
+        if (c != 'j' && c != 'b' && c != 't') {
             BIF_TRY(bif_fail(BIF_ERR_USAGE, "checkpoint show: wrong option; see bifocal checkpoint show --help"));
         }
-        as_json = true;
+        as_json = as_json || c == 'j';
+        beside.base = c == 'b' ? optarg : beside.base;
+        beside.tower = c == 't' ? optarg : beside.tower;
     }
     if (argc - optind != 1) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "checkpoint show: name one folder; see bifocal checkpoint show --help"));
     }
-    BIF_TRY(bif_folder_open(argv[optind], &folder));
-    BIF_TRY(look(&folder, root));
+    BIF_TRY(bif_folder_open(argv[optind], &beside, &folder));
+    BIF_TRY(look(&folder, &beside, root));
     if (as_json) {
         json_dumpf(root, stdout, JSON_INDENT(2));
         putchar('\n');
@@ -269,11 +305,13 @@ done:
 }
 
 static const char verify_help[] =
-    "usage: bifocal checkpoint verify [--no-scan] FOLDER...\n\n"
+    "usage: bifocal checkpoint verify [--no-scan] [--base DIR] [--tower DIR] FOLDER...\n\n"
     "Checks folders of weights: lengths and offsets of every file, the digests of MANIFEST.json where there is one, that every tensor of\n"
     "the architecture is there, and that no number is NaN or infinite. Prints one line a folder; the exit code is 65 when one is not good.\n"
     "Checkpoints of a run: name its step_* folders.\n\n"
-    "  --no-scan   do not look for NaN and infinity\n";
+    "  --no-scan     do not look for NaN and infinity\n"
+    "  --base DIR    the base of a LoRA adapter (the folder that its adapter_config.json names)\n"
+    "  --tower DIR   the vision tower, where FOLDER only names it\n";
 
 static bif_status scan(const bif_folder *f)
 {
@@ -289,7 +327,7 @@ static bif_status scan(const bif_folder *f)
     return BIF_OK;
 }
 
-static bif_status verify_one(const char *path, bool no_scan)
+static bif_status verify_one(const char *path, const bif_beside *beside, bool no_scan)
 {
     bif_status st = BIF_OK;
     bif_folder folder = {0};
@@ -302,7 +340,7 @@ static bif_status verify_one(const char *path, bool no_scan)
     if (listed) {
         BIF_TRY(bif_checkpoint_verify(path));
     }
-    BIF_TRY(bif_folder_open(path, &folder));
+    BIF_TRY(bif_folder_open(path, beside, &folder));
     if (folder.known && folder.found < folder.rows.count) {
         st = bif_fail(BIF_ERR_DATA, "%s: %" PRId64 " of the architecture's %" PRId64 " tensors are missing", path,
                       folder.rows.count - folder.found, folder.rows.count);
@@ -321,8 +359,13 @@ done:
 
 bif_status bif_cmd_checkpoint_verify(int argc, char **argv)
 {
-    static const struct option options[] = {{"no-scan", no_argument, NULL, 'n'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option options[] = {{"no-scan", no_argument, NULL, 'n'},
+                                            {"base", required_argument, NULL, 'b'},
+                                            {"tower", required_argument, NULL, 't'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     bif_status st = BIF_OK, worst = BIF_OK;
+    bif_beside beside = {0};
     bool no_scan = false;
     int bad = 0;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
@@ -330,16 +373,18 @@ bif_status bif_cmd_checkpoint_verify(int argc, char **argv)
             fputs(verify_help, stdout);
             goto done;
         }
-        if (c != 'n') {
+        if (c != 'n' && c != 'b' && c != 't') {
             BIF_TRY(bif_fail(BIF_ERR_USAGE, "checkpoint verify: wrong option; see bifocal checkpoint verify --help"));
         }
-        no_scan = true;
+        no_scan = no_scan || c == 'n';
+        beside.base = c == 'b' ? optarg : beside.base;
+        beside.tower = c == 't' ? optarg : beside.tower;
     }
     if (optind == argc) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "checkpoint verify: name at least one folder; see bifocal checkpoint verify --help"));
     }
     for (int i = optind; i < argc; i++) {
-        const bif_status one = verify_one(argv[i], no_scan);
+        const bif_status one = verify_one(argv[i], &beside, no_scan);
         if (one != BIF_OK) {
             printf("%s: bad: %s\n", argv[i], bif_error_message());
             worst = worst == BIF_OK || worst == BIF_ERR_DATA ? one : worst;

@@ -263,8 +263,8 @@ bif_status bif_cmd_checkpoint_diff(int argc, char **argv)
     if (argc - optind != 2) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "checkpoint diff: name two folders; see bifocal checkpoint diff --help"));
     }
-    BIF_TRY(bif_folder_open(argv[optind], &a));
-    BIF_TRY(bif_folder_open(argv[optind + 1], &b));
+    BIF_TRY(bif_folder_open(argv[optind], NULL, &a));
+    BIF_TRY(bif_folder_open(argv[optind + 1], NULL, &b));
     json_object_set_new(root, "a", json_string(a.path));
     json_object_set_new(root, "b", json_string(b.path));
     compare_tensors(&a, &b, root);

@@ -13,20 +13,23 @@
 static const char import_help[] =
     "usage: bifocal import [OPTION]... SOURCE OUT\n\n"
     "Makes a folder that recipes and transformers open, of a LLaVA in its authors' layout (whose vision tower is elsewhere) or of any\n"
-    "other layout that bifocal reads. Tensors are copied to the bit. OUT must not exist.\n\n"
+    "other layout that bifocal reads. Tensors are copied to the bit; a LoRA adapter is merged into its base. OUT must not exist.\n\n"
+    "  --base FOLDER        the base of an adapter (the folder that its adapter_config.json names)\n"
     "  --tower FOLDER       the vision tower, where SOURCE only names it (or to replace it): a CLIP folder\n"
     "  --projector PATH     the projector of another folder or file\n"
     "  --tokenizer PATH     a tokenizer's file or its folder (SOURCE's)\n"
     "  --image-token ID     the token that stands for a picture (as SOURCE says, else <image> of the tokenizer)\n";
 
 static const char export_help[] =
-    "usage: bifocal export --format NAME FOLDER OUT\n\n"
-    "Writes a folder of weights for others, tensors to the bit. FOLDER is a Hugging Face folder, a checkpoint or a run's folder. OUT must\n"
-    "not exist.\n\n"
+    "usage: bifocal export --format NAME [OPTION]... FOLDER OUT\n\n"
+    "Writes a folder of weights for others, tensors to the bit. FOLDER is a Hugging Face folder, a checkpoint or a run's folder; a LoRA\n"
+    "adapter (PEFT's, LLaVA's or a run's) is merged into its base. OUT must not exist.\n\n"
     "  --format NAME   hf-old: language_model.model.*, as bifocal writes; every transformers and most other programs read it\n"
     "                  hf: model.language_model.*, the names of transformers 4.52 and newer\n"
     "                  llava: the layout of LLaVA's authors, the tower in OUT/vision_tower. LLaVA's own program looks for mm_vision_tower\n"
-    "                  (config.json) below the current folder: start it in OUT, or write the full path there\n";
+    "                  (config.json) below the current folder: start it in OUT, or write the full path there\n"
+    "  --base FOLDER   the base of an adapter (the folder that its adapter_config.json names)\n"
+    "  --tower FOLDER  the vision tower, where FOLDER only names it (or to replace it)\n";
 
 static bif_status convert(const char *verb, char **paths, int count, bif_folder_layout layout, const bif_convert_options *options)
 {
@@ -45,7 +48,8 @@ done:
 
 bif_status bif_cmd_import(int argc, char **argv)
 {
-    static const struct option options[] = {{"tower", required_argument, NULL, 't'},
+    static const struct option options[] = {{"base", required_argument, NULL, 'b'},
+                                            {"tower", required_argument, NULL, 't'},
                                             {"projector", required_argument, NULL, 'p'},
                                             {"tokenizer", required_argument, NULL, 'k'},
                                             {"image-token", required_argument, NULL, 'i'},
@@ -55,6 +59,7 @@ bif_status bif_cmd_import(int argc, char **argv)
     char *end = NULL;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         switch (c) {
+        case 'b': o.base = optarg; break;
         case 't': o.tower = optarg; break;
         case 'p': o.projector = optarg; break;
         case 'k': o.tokenizer = optarg; break;
@@ -74,20 +79,25 @@ bif_status bif_cmd_import(int argc, char **argv)
 
 bif_status bif_cmd_export(int argc, char **argv)
 {
-    static const struct option options[] = {{"format", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option options[] = {{"format", required_argument, NULL, 'f'},
+                                            {"base", required_argument, NULL, 'b'},
+                                            {"tower", required_argument, NULL, 't'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     static const char *const names[] = {"hf-old", "hf", "llava"}; /* in the order of bif_folder_layout */
-    const bif_convert_options o = {.image_token = -1};
+    bif_convert_options o = {.image_token = -1};
     int layout = -1;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
-        if (c == 'h') {
-            fputs(export_help, stdout);
-            return BIF_OK;
-        }
-        if (c != 'f') {
-            return bif_fail(BIF_ERR_USAGE, "export: wrong option; see bifocal export --help");
-        }
-        for (int i = 0; i < 3; i++) {
-            layout = strcmp(optarg, names[i]) == 0 ? i : layout;
+        switch (c) {
+        case 'f':
+            for (int i = 0; i < 3; i++) {
+                layout = strcmp(optarg, names[i]) == 0 ? i : layout;
+            }
+            break;
+        case 'b': o.base = optarg; break;
+        case 't': o.tower = optarg; break;
+        case 'h': fputs(export_help, stdout); return BIF_OK;
+        default: return bif_fail(BIF_ERR_USAGE, "export: wrong option; see bifocal export --help");
         }
     }
     if (layout < 0) {

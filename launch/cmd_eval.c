@@ -28,7 +28,8 @@ typedef struct {
 } arguments;
 
 enum { OPT_QUESTIONS = 256, OPT_ROOT, OPT_OUT, OPT_SUMMARY, OPT_PROMPT, OPT_IMAGE, OPT_BATCH, OPT_MAX_NEW, OPT_LIMIT,
-       OPT_BLANK, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_PLACE, OPT_GRAD, OPT_JSON };
+       OPT_BLANK, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_PLACE, OPT_GRAD, OPT_JSON,
+       OPT_BASE, OPT_TOWER };
 
 static const struct {
     struct option option;
@@ -56,6 +57,8 @@ static const struct {
     {{"precision", required_argument, NULL, OPT_PRECISION}, "eval generate probe", "NAME",
      "auto, fp32 or bf16 (auto: bf16 on CUDA, fp32 on the CPU)"},
     {{"threads", required_argument, NULL, OPT_THREADS}, "eval generate probe", "N", "CPU threads of a rank (0 = the cores divided by the ranks of the node)"},
+    {{"base", required_argument, NULL, OPT_BASE}, "eval generate probe", "DIR", "the base of a LoRA adapter (default: as adapter_config.json says)"},
+    {{"tower", required_argument, NULL, OPT_TOWER}, "eval generate probe", "DIR", "the vision tower, where the checkpoint only names it"},
     {{"json", no_argument, NULL, OPT_JSON}, "generate", NULL, "print a JSON object instead of the answer alone"},
     {{"help", no_argument, NULL, 'h'}, "eval generate probe", NULL, "this text"},
 };
@@ -107,6 +110,8 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
         case OPT_SYSTEM: a->session.system = optarg; break;
         case OPT_FIT: a->session.image_fit = optarg; break;
         case OPT_PLACE: a->session.image_place = optarg; break;
+        case OPT_BASE: a->session.beside.base = optarg; break;
+        case OPT_TOWER: a->session.beside.tower = optarg; break;
         case OPT_TOKENIZER: a->session.tokenizer = optarg; break;
         case OPT_DEVICE: a->session.device = optarg; break;
         case OPT_PRECISION: BIF_TRY(bif_option_precision(optarg, &a->session.precision)); break;

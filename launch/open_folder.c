@@ -19,15 +19,15 @@ bif_status bif_folder_resolve(const char *path, char **out)
     return st;
 }
 
-bif_status bif_folder_open(const char *path, bif_folder *out)
+bif_status bif_folder_open(const char *path, const bif_beside *beside, bif_folder *out)
 {
     bif_status st = BIF_OK;
     struct stat info;
     *out = (bif_folder){0};
     BIF_TRY(bif_folder_resolve(path, &out->path));
-    BIF_TRY(bif_hf_open(out->path, &out->set));
+    BIF_TRY(bif_hf_open_with(out->path, beside, &out->set));
     const bool is_folder = stat(out->path, &info) == 0 && S_ISDIR(info.st_mode);
-    out->known = is_folder && bif_hf_config_read(out->path, &out->config) == BIF_OK;
+    out->known = is_folder && bif_hf_config_read_with(out->path, beside, &out->config) == BIF_OK;
     if (out->known) {
         bif_model_rows(&out->config, &out->rows);
     } else {

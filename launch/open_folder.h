@@ -15,6 +15,6 @@ typedef struct {
 
 /* The folder itself; for a run's folder its newest whole checkpoint. malloc'ed. */
 bif_status bif_folder_resolve(const char *path, char **out);
-/* path: a folder of weights, a run's folder, or one file of weights. */
-bif_status bif_folder_open(const char *path, bif_folder *out);
+/* path: a folder of weights, a run's folder, or one file of weights; beside: with an adapter's base and the tower, NULL = none. */
+bif_status bif_folder_open(const char *path, const bif_beside *beside, bif_folder *out);
 void bif_folder_close(bif_folder *folder);

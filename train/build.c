@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "train/adapter.h"
 #include "train/checkpoint.h"
 #include "train/hf_folder.h"
 #include "train/lora.h"
@@ -60,7 +61,8 @@ bif_status bif_resolve_paths(const bif_config *config, bif_comm *comm, bif_model
     } parts[] = {{"model.init", config->model.init, &out->init},
                  {"model.encoder", config->model.encoder, &out->encoder},
                  {"model.decoder", config->model.decoder, &out->decoder},
-                 {"model.projector", config->model.projector, &out->projector}};
+                 {"model.projector", config->model.projector, &out->projector},
+                 {"model.base", config->model.base, &out->base}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i].path != NULL && parts[i].out == &out->projector && is_file(comm, parts[i].path)) {
             out->projector = bif_strdup(parts[i].path);
@@ -78,6 +80,7 @@ void bif_model_paths_free(bif_model_paths *paths)
     free(paths->encoder);
     free(paths->decoder);
     free(paths->projector);
+    free(paths->base);
     *paths = (bif_model_paths){0};
 }
 
@@ -166,11 +169,20 @@ static bif_status projector_by_name(const char *name, bif_projector_config *proj
     return bif_fail(BIF_ERR_CONFIG, "model.projector_type: '%s' is unknown; use linear or mlpNx_gelu with N from 1 to 8", name);
 }
 
+/* What lies beside model.init or model.decoder: the base, which belongs to the first that is there, and for an adapter the tower of
+ * model.encoder, which it may have adapted. */
+static bif_beside beside_of(const bif_model_paths *paths, const char *path)
+{
+    const bool first = path == (paths->init != NULL ? paths->init : paths->decoder);
+    return (bif_beside){.base = first ? paths->base : NULL, .tower = path == paths->init && bif_adapter_is(path) ? paths->encoder : NULL};
+}
+
 /* Reads config.json of a folder and insists on one of the kinds in `kinds` (a mask of 1 << kind). */
-static bif_status read_config(const char *key, const char *folder, unsigned kinds, bif_model_config *out)
+static bif_status read_config(const char *key, const bif_model_paths *paths, const char *folder, unsigned kinds, bif_model_config *out)
 {
     bif_status st = BIF_OK;
-    BIF_TRY(bif_hf_config_read(folder, out));
+    const bif_beside beside = beside_of(paths, folder);
+    BIF_TRY(bif_hf_config_read_with(folder, &beside, out));
     if (!(kinds >> out->kind & 1)) {
         static const char *const names[] = {"a decoder alone", "a CLIP pair", "a LLaVA"};
         st = bif_fail(BIF_ERR_CONFIG, "%s: %s is %s, which cannot be used here", key, folder, names[out->kind]);
@@ -183,7 +195,7 @@ static bif_status clip_config(const bif_config *config, const bif_model_paths *p
 {
     bif_status st = BIF_OK;
     if (paths->init != NULL) {
-        BIF_TRY(read_config("model.init", paths->init, 1u << BIF_MODEL_CLIP, out));
+        BIF_TRY(read_config("model.init", paths, paths->init, 1u << BIF_MODEL_CLIP, out));
     } else {
         out->kind = BIF_MODEL_CLIP;
         BIF_TRY(scratch_vit(config, &out->vit));
@@ -211,18 +223,18 @@ static bif_status llava_config(const bif_config *config, const bif_model_paths *
     bif_status st = BIF_OK;
     bif_model_config part = {0};
     if (paths->init != NULL) {
-        BIF_TRY(read_config("model.init", paths->init, 1u << BIF_MODEL_LLAVA, out));
+        BIF_TRY(read_config("model.init", paths, paths->init, 1u << BIF_MODEL_LLAVA, out));
         goto done;
     }
     out->kind = BIF_MODEL_LLAVA;
     if (paths->encoder != NULL) {
-        BIF_TRY(read_config("model.encoder", paths->encoder, 1u << BIF_MODEL_CLIP | 1u << BIF_MODEL_LLAVA, &part));
+        BIF_TRY(read_config("model.encoder", paths, paths->encoder, 1u << BIF_MODEL_CLIP | 1u << BIF_MODEL_LLAVA, &part));
         out->vit = part.vit;
     } else {
         BIF_TRY(scratch_vit(config, &out->vit));
     }
     if (paths->decoder != NULL) {
-        BIF_TRY(read_config("model.decoder", paths->decoder, 1u << BIF_MODEL_DECODER | 1u << BIF_MODEL_LLAVA, &part));
+        BIF_TRY(read_config("model.decoder", paths, paths->decoder, 1u << BIF_MODEL_DECODER | 1u << BIF_MODEL_LLAVA, &part));
         out->decoder = part.decoder;
     } else {
         scratch_decoder(config, tokenizer, &out->decoder);
@@ -261,7 +273,7 @@ bif_status bif_build_config(const bif_config *config, const bif_model_paths *pat
         BIF_TRY(llava_config(config, paths, tokenizer, out));
     } else if (paths->init != NULL || paths->decoder != NULL) {
         const char *path = paths->init != NULL ? paths->init : paths->decoder;
-        BIF_TRY(read_config("model.init", path, 1u << BIF_MODEL_DECODER, out));
+        BIF_TRY(read_config("model.init", paths, path, 1u << BIF_MODEL_DECODER, out));
     } else {
         out->kind = BIF_MODEL_DECODER;
         scratch_decoder(config, tokenizer, &out->decoder);
@@ -307,14 +319,17 @@ static bif_status load_parts(const bif_config *config, const bif_model_paths *pa
         drawn &= parts[i].path == NULL ? ~0u : ~parts[i].groups;
         replaced |= parts[i].path == NULL || i == 0 ? 0 : parts[i].groups;
     }
+    const bool with_tower = paths->init != NULL && beside_of(paths, paths->init).tower != NULL; /* then model.init brings it */
+    replaced &= with_tower ? ~(1u << BIF_GROUP_ENCODER) : ~0u;
     /* A folder may lack the sigmoid loss's bias, and adapters are new. */
     bif_params_init(params, (uint64_t)config->seed, drawn | 1u << BIF_GROUP_JOINT | 1u << BIF_GROUP_LORA);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (parts[i].path == NULL) {
+        if (parts[i].path == NULL || (with_tower && parts[i].path == paths->encoder)) {
             continue;
         }
         /* The whole may lack what a part brings. */
-        BIF_TRY(bif_hf_load(parts[i].path, params, i == 0 ? ~(replaced | 1u << BIF_GROUP_LORA) : parts[i].groups));
+        const bif_beside beside = beside_of(paths, parts[i].path);
+        BIF_TRY(bif_hf_load_with(parts[i].path, &beside, params, i == 0 ? ~(replaced | 1u << BIF_GROUP_LORA) : parts[i].groups));
         bif_info("%s: loaded from %s", parts[i].key, parts[i].path);
     }
 done:

@@ -14,6 +14,7 @@ bif_status bif_resolve_model(bif_comm *comm, const char *key, const char *path, 
  * everything below is not. */
 typedef struct {
     char *init, *encoder, *decoder, *projector;
+    char *base; /* of an adapter, which is init or else decoder */
 } bif_model_paths;
 bif_status bif_resolve_paths(const bif_config *config, bif_comm *comm, bif_model_paths *out);
 void bif_model_paths_free(bif_model_paths *paths);

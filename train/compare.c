@@ -7,7 +7,7 @@
 #include "train/hf_names.h"
 #include "train/networks.h"
 
-#define CHUNK ((int64_t)4096)
+#define CHUNK ((int64_t)1 << 16) /* elements at a time: an adapter is added in pieces of many rows */
 
 void bif_model_rows(const bif_model_config *config, bif_params *out)
 {
@@ -62,12 +62,13 @@ static int64_t elements(const bif_st_entry *entry)
 /* Elements [first, first + count) as doubles. Data in a file may be unaligned. */
 static void numbers(const bif_st_entry *entry, int64_t first, int64_t count, double *out)
 {
-    float floats[CHUNK];
     if (is_float(entry->dtype)) {
+        float *floats = bif_malloc((size_t)count * sizeof *floats);
         bif_entry_floats(entry, first, count, floats);
         for (int64_t i = 0; i < count; i++) {
             out[i] = (double)floats[i];
         }
+        free(floats);
         return;
     }
     const size_t size = bif_dtype_size(entry->dtype);
@@ -97,13 +98,14 @@ static void numbers(const bif_st_entry *entry, int64_t first, int64_t count, dou
 
 bif_difference bif_tensor_difference(const bif_st_entry *a, const bif_st_entry *b)
 {
-    double x[CHUNK], y[CHUNK], size = 0.0, apart = 0.0;
+    double size = 0.0, apart = 0.0;
     bif_difference d = {.equal = true};
     const int64_t n = elements(a);
     BIF_BUG_IF(elements(b) != n, "%s has %lld elements, %s %lld", a->name, (long long)n, b->name, (long long)elements(b));
-    if (a->dtype == b->dtype && memcmp(a->data, b->data, a->bytes) == 0) {
+    if (a->dtype == b->dtype && a->delta == NULL && b->delta == NULL && memcmp(a->data, b->data, a->bytes) == 0) {
         return d;
     }
+    double *x = bif_malloc((size_t)CHUNK * sizeof *x), *y = bif_malloc((size_t)CHUNK * sizeof *y);
     for (int64_t first = 0; first < n; first += CHUNK) {
         const int64_t count = n - first < CHUNK ? n - first : CHUNK;
         numbers(a, first, count, x);
@@ -117,13 +119,15 @@ bif_difference bif_tensor_difference(const bif_st_entry *a, const bif_st_entry *
             size += isfinite(x[i]) ? x[i] * x[i] : 0.0;
         }
     }
+    free(x);
+    free(y);
     d.relative = d.equal ? 0.0 : size > 0.0 ? sqrt(apart / size) : INFINITY;
     return d;
 }
 
 void bif_tensor_scan(const bif_st_entry *entry, int64_t *nans, int64_t *infinite)
 {
-    double x[CHUNK];
+    double *x = bif_malloc((size_t)CHUNK * sizeof *x);
     *nans = *infinite = 0;
     const int64_t n = is_float(entry->dtype) ? elements(entry) : 0;
     for (int64_t first = 0; first < n; first += CHUNK) {
@@ -134,6 +138,7 @@ void bif_tensor_scan(const bif_st_entry *entry, int64_t *nans, int64_t *infinite
             *infinite += isinf(x[i]) != 0;
         }
     }
+    free(x);
 }
 
 bool bif_same_shape(const bif_st_entry *a, const bif_st_entry *b)

@@ -37,6 +37,7 @@ typedef struct {
         char *encoder;   /* a CLIP folder (or LLaVA): vision tower */
         char *decoder;   /* a decoder folder (or LLaVA) */
         char *projector; /* a LLaVA folder or mm_projector.bin: only its projector */
+        char *base;      /* of the adapter that init or decoder names, where it is elsewhere than the adapter says */
         char *projector_type; /* "linear", "mlp2x_gelu", "mlpNx_gelu" */
         int64_t feature_layer;   /* default -2 */
         char *feature_select;    /* "patch" or "cls_patch" */

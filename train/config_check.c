@@ -137,6 +137,9 @@ static void check_model(const checker *c)
     if (clip && (config->model.decoder != NULL || config->model.projector != NULL)) {
         complain(c, "stage clip has no decoder and no projector; remove model.decoder and model.projector");
     }
+    if (config->model.base != NULL && config->model.init == NULL && config->model.decoder == NULL) {
+        complain(c, "model.base is the base of an adapter; name the adapter by model.init or model.decoder");
+    }
     const bool decoder = config->model.train_decoder || config->lora.rank > 0;
     if ((lm && !decoder) || (llava && !config->model.train_encoder && !config->model.train_projector && !decoder)) {
         complain(c, "nothing is trained; set model.train_encoder, model.train_projector, model.train_decoder or lora.rank");

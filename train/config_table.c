@@ -40,6 +40,8 @@ const bif_key bif_keys[] = {
     TEXT("model.encoder", model.encoder, NULL, NULL, true, "CLIP or LLaVA folder, or a run: its vision tower"),
     TEXT("model.decoder", model.decoder, NULL, NULL, true, "decoder or LLaVA folder, or a run: its decoder"),
     TEXT("model.projector", model.projector, NULL, NULL, true, "LLaVA folder, a run, or mm_projector.bin: its projector"),
+    TEXT("model.base", model.base, NULL, NULL, true,
+         "folder that a LoRA adapter named by model.init (else by model.decoder) is merged into; default what its adapter_config.json names"),
     TEXT("model.projector_type", model.projector_type, "linear|mlp1x_gelu|mlp2x_gelu|mlp3x_gelu|mlp4x_gelu|mlp5x_gelu|mlp6x_gelu|mlp7x_gelu|mlp8x_gelu",
          "mlp2x_gelu", true, "only mlp2x_gelu can be opened by transformers"),
     I64("model.feature_layer", model.feature_layer, -4096, 4096, "-2", true, "hidden state of the encoder that is projected; -2 = the last block but one"),

@@ -18,6 +18,7 @@ typedef struct {
     const char *source;
     char *temporary;
     char *tokenizer; /* NULL: none */
+    bif_beside beside;
     bif_safetensors *set;
     bif_model_config config;
     bif_params rows;
@@ -30,7 +31,7 @@ static bif_status find_tokenizer(job *j, const bif_convert_options *o)
 {
     bif_status st = BIF_OK;
     bif_tokenizer *tokenizer = NULL;
-    j->tokenizer = o->tokenizer != NULL ? bif_strdup(o->tokenizer) : bif_tokenizer_in(j->source);
+    j->tokenizer = o->tokenizer != NULL ? bif_strdup(o->tokenizer) : bif_hf_tokenizer(j->source, &j->beside);
     if (j->config.kind != BIF_MODEL_LLAVA) {
         goto done;
     }
@@ -68,7 +69,7 @@ static bif_status open_source(job *j, const bif_convert_options *o)
 {
     bif_status st = BIF_OK;
     int64_t found = 0;
-    BIF_TRY(bif_hf_config_read_with(j->source, o->tower, &j->config));
+    BIF_TRY(bif_hf_config_read_with(j->source, &j->beside, &j->config));
     if (j->config.kind == BIF_MODEL_CLIP && j->config.text.hidden == 0) {
         st = bif_fail(BIF_ERR_CONFIG, "%s is a vision tower alone; a recipe takes it as model.encoder as it is", j->source);
         goto done;
@@ -77,10 +78,7 @@ static bif_status open_source(job *j, const bif_convert_options *o)
         st = bif_fail(BIF_ERR_CONFIG, "%s is no LLaVA, which alone takes a tower or a projector from elsewhere", j->source);
         goto done;
     }
-    BIF_TRY(bif_hf_open(j->source, &j->set));
-    if (o->tower != NULL) {
-        BIF_TRY(bif_hf_replace_tower(j->set, o->tower));
-    }
+    BIF_TRY(bif_hf_open_with(j->source, &j->beside, &j->set));
     if (o->projector != NULL) {
         BIF_TRY(bif_hf_replace_projector(j->set, o->projector));
     }
@@ -107,7 +105,7 @@ done:
 }
 
 /* The tensors in the order of the table, each under the name it gets; `tower`: only the vision tower, or only the rest, or (NULL) all. */
-static bif_status collect(const job *j, const bif_layout *names, const bool *tower, bif_st_out *out, int64_t *count)
+static bif_status collect(const job *j, const bif_layout *names, const bool *tower, bif_st_copy *out, int64_t *count)
 {
     const bif_st_entry **entry_of = bif_calloc((size_t)j->rows.count + 1, sizeof(*entry_of));
     bif_status st = BIF_OK;
@@ -129,8 +127,7 @@ static bif_status collect(const job *j, const bif_layout *names, const bool *tow
         } else if (tower == NULL || *tower == (row->group == BIF_GROUP_ENCODER)) {
             bif_tensor t = row->value;
             t.dtype = entry->dtype;
-            t.data = (void *)(uintptr_t)entry->data;
-            out[(*count)++] = (bif_st_out){names == NULL ? bif_strdup(row->name) : bif_layout_name(names, row->name), t, NULL};
+            out[(*count)++] = (bif_st_copy){names == NULL ? bif_strdup(row->name) : bif_layout_name(names, row->name), entry, t};
         }
     }
     free(entry_of);
@@ -140,12 +137,12 @@ static bif_status collect(const job *j, const bif_layout *names, const bool *tow
 static bif_status write_weights(const job *j, const char *folder, const bif_layout *names, const bool *tower)
 {
     static const char *const metadata[] = {"format", "pt", NULL}; /* transformers refuses a file without it */
-    bif_st_out *out = bif_calloc((size_t)j->rows.count + 1, sizeof(*out));
+    bif_st_copy *out = bif_calloc((size_t)j->rows.count + 1, sizeof(*out));
     char *path = bif_path_join(folder, "model.safetensors");
     int64_t count = 0;
     bif_status st = collect(j, names, tower, out, &count);
     if (st == BIF_OK) {
-        st = bif_safetensors_write(path, out, count, metadata, NULL, NULL);
+        st = bif_safetensors_copy(path, out, count, metadata);
     }
     for (int64_t i = 0; i < count; i++) {
         free((char *)(uintptr_t)out[i].name);
@@ -211,7 +208,7 @@ static void report_unused(const job *j)
 bif_status bif_convert_folder(const char *source, const char *out, bif_folder_layout layout, const bif_convert_options *options)
 {
     bif_status st = BIF_OK;
-    job j = {.source = source, .temporary = bif_format("%s.tmp-%ld", out, (long)getpid())};
+    job j = {.source = source, .beside = {options->base, options->tower}, .temporary = bif_format("%s.tmp-%ld", out, (long)getpid())};
     if (bif_exists(out)) {
         st = bif_fail(BIF_ERR_USAGE, "'%s' is there already; name a new folder", out);
         goto done;

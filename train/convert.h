@@ -9,12 +9,13 @@ typedef enum {
 } bif_folder_layout;
 
 typedef struct {
+    const char *base;      /* of an adapter (train/adapter.h); NULL = as it says */
     const char *tower;     /* folder or file that brings the vision tower; NULL = the source */
     const char *projector; /* likewise the projector */
     const char *tokenizer; /* a tokenizer's file or folder; NULL = the source's, where it has one */
     int64_t image_token;   /* -1 = as the source says, else as the tokenizer says of <image> */
 } bif_convert_options;
 
-/* source: a folder in any layout that bif_hf_load reads. out must not exist; it appears whole or not at all. BIF_ERR_DATA when a tensor is
+/* source: a folder in any layout that bif_hf_load reads; an adapter is merged on the way, each sum rounded once to the base's dtype. out must not exist; it appears whole or not at all. BIF_ERR_DATA when a tensor is
  * missing or of a wrong shape, BIF_ERR_CONFIG when the layout cannot hold the model. */
 bif_status bif_convert_folder(const char *source, const char *out, bif_folder_layout layout, const bif_convert_options *options);

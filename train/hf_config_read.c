@@ -4,10 +4,12 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "train/adapter.h"
 #include "train/hf_config_parts.h"
 #include "train/open_clip.h"
 
 #define CONFIG_CAP ((size_t)4 << 20)
+#define DEPTH_CAP 8 /* adapters upon adapters, and towers of towers */
 
 static bif_status projector_type(const char *where, const char *name, bif_projector_config *p)
 {
@@ -92,6 +94,15 @@ done:
     return st;
 }
 
+static bool has_config(const char *folder)
+{
+    char *config = bif_path_join(folder, "config.json"), *other = bif_path_join(folder, "open_clip_config.json");
+    const bool has = bif_exists(config) || bif_exists(other);
+    free(config);
+    free(other);
+    return has;
+}
+
 /* FOLDER's config.json, or open_clip's where there is only that. */
 static bif_status load(const char *folder, char **path, json_t **root)
 {
@@ -108,51 +119,54 @@ static bif_status load(const char *folder, char **path, json_t **root)
 
 bool bif_hf_is_folder(const char *folder)
 {
-    char *config = bif_path_join(folder, "config.json"), *other = bif_path_join(folder, "open_clip_config.json");
-    const bool is = bif_exists(config) || bif_exists(other);
-    free(config);
-    free(other);
-    return is;
+    return has_config(folder) || bif_adapter_is(folder);
 }
 
-/* FOLDER/mm_vision_tower, or NULL when there is no such folder. Nothing outside FOLDER is looked at. */
-static char *tower_below(const char *folder, const json_t *root)
+/* FOLDER/mm_vision_tower where that is a folder; outside of FOLDER only what our own key names. NULL = neither. */
+static bif_status tower_named(const char *folder, const json_t *root, char **out)
 {
     const char *name = json_string_value(json_object_get(root, "mm_vision_tower"));
-    if (name == NULL || name[0] == '\0' || name[0] == '/' || name[0] == '.' || strstr(name, "..") != NULL) {
-        return NULL;
+    const char *encoder = json_string_value(json_object_get(root, "bifocal_encoder"));
+    *out = NULL;
+    if (name != NULL && name[0] != '\0' && name[0] != '/' && name[0] != '.' && strstr(name, "..") == NULL) {
+        *out = bif_path_join(folder, name);
+        if (has_config(*out)) {
+            return BIF_OK;
+        }
+        free(*out);
+        *out = NULL;
     }
-    char *tower = bif_path_join(folder, name);
-    if (!bif_hf_is_folder(tower)) {
-        free(tower);
-        tower = NULL;
+    if (encoder != NULL) {
+        *out = bif_path_join(folder, encoder);
+        if (!bif_hf_is_folder(*out)) {
+            free(*out);
+            *out = NULL;
+            return bif_fail(BIF_ERR_DATA, "%s: config.json names the vision tower in '%s' (bifocal_encoder), where there is none; name its folder by --tower, "
+                            "or in a recipe by model.encoder", folder, encoder);
+        }
     }
-    return tower;
+    return BIF_OK;
 }
 
-static bif_status read_root(const char *where, const json_t *root, const char *tower, bif_model_config *out);
+static bif_status read_root(const char *where, const json_t *root, const char *tower, int depth, bif_model_config *out);
+static bif_status read_folder(const char *folder, const bif_beside *beside, int depth, bif_model_config *out);
 
-static bif_status read_tower(const char *tower, bif_vit_config *out)
+static bif_status read_tower(const char *tower, int depth, bif_vit_config *out)
 {
     bif_status st = BIF_OK;
-    json_t *root = NULL;
     bif_model_config config = {0};
-    char *path = NULL;
-    BIF_TRY(load(tower, &path, &root));
-    BIF_TRY(read_root(path, root, NULL, &config));
+    BIF_TRY(read_folder(tower, &(bif_beside){0}, depth + 1, &config));
     if (config.vit.hidden == 0) {
         st = bif_fail(BIF_ERR_CONFIG, "%s has no vision tower", tower);
         goto done;
     }
     *out = config.vit;
 done:
-    json_decref(root);
-    free(path);
     return st;
 }
 
 /* The authors' own layout: a Llama config with mm_* keys; the tower is only named: it lies in the folder `tower` or is one of those known. */
-static bif_status read_llava_native(const char *where, const json_t *root, const char *tower, bif_model_config *out)
+static bif_status read_llava_native(const char *where, const json_t *root, const char *tower, int depth, bif_model_config *out)
 {
     bif_status st = BIF_OK;
     const char *name = "", *projector = "linear", *select = "patch", *merge = "flat", *aspect = "";
@@ -161,13 +175,13 @@ static bif_status read_llava_native(const char *where, const json_t *root, const
     out->kind = BIF_MODEL_LLAVA;
     out->vit = bif_hf_vit_l14_336;
     if (tower != NULL) {
-        BIF_TRY(read_tower(tower, &out->vit));
+        BIF_TRY(read_tower(tower, depth, &out->vit));
     } else if (strcmp(bif_path_base(name), "clip-vit-large-patch14") == 0) {
         out->vit.image = 224;
     } else if (strcmp(bif_path_base(name), "clip-vit-large-patch14-336") != 0) {
         st = bif_hf_refuse(where, "mm_vision_tower", name,
-                    "clip-vit-large-patch14 and clip-vit-large-patch14-336 are, and a tower's folder within this one; bifocal import --tower "
-                    "takes any folder");
+                    "clip-vit-large-patch14 and clip-vit-large-patch14-336 are, and a tower's folder within this one; --tower takes any "
+                    "folder");
         goto done;
     }
     BIF_TRY(bif_json_string(where, root, "image_aspect_ratio", false, &aspect));
@@ -188,7 +202,7 @@ done:
     return st;
 }
 
-static bif_status read_root(const char *where, const json_t *root, const char *tower, bif_model_config *out)
+static bif_status read_root(const char *where, const json_t *root, const char *tower, int depth, bif_model_config *out)
 {
     bif_status st = BIF_OK;
     const char *type = "", *architecture = NULL;
@@ -205,6 +219,8 @@ static bif_status read_root(const char *where, const json_t *root, const char *t
         goto done;
     }
     const char *name = architecture != NULL ? architecture : type;
+    /* LLaVA's LoRA folders name the base's architecture, LlamaForCausalLM. */
+    const bool native_by_keys = strncmp(type, "llava", 5) == 0 && json_is_string(json_object_get(root, "mm_vision_tower"));
     if (strcmp(name, "SiglipVisionModel") == 0 || strcmp(name, "siglip_vision_model") == 0) {
         out->kind = BIF_MODEL_CLIP;
         BIF_TRY(bif_hf_read_vit(where, root, &bif_hf_vit_siglip, &out->vit));
@@ -216,10 +232,10 @@ static bif_status read_root(const char *where, const json_t *root, const char *t
         out->kind = BIF_MODEL_CLIP;
         BIF_TRY(bif_hf_read_vit(where, root, &bif_hf_vit_b32, &out->vit));
         BIF_TRY(bif_hf_number(where, root, "projection_dim", 512, &out->projection));
+    } else if (strcmp(name, "LlavaLlamaForCausalLM") == 0 || strcmp(name, "llava_llama") == 0 || native_by_keys) {
+        BIF_TRY(read_llava_native(where, root, tower, depth, out));
     } else if (strcmp(name, "LlavaForConditionalGeneration") == 0 || (architecture == NULL && strcmp(name, "llava") == 0)) {
         BIF_TRY(read_llava(where, root, out));
-    } else if (strcmp(name, "LlavaLlamaForCausalLM") == 0 || strcmp(name, "llava_llama") == 0) {
-        BIF_TRY(read_llava_native(where, root, tower, out));
     } else {
         bif_family f = BIF_FAMILY_LLAMA;
         BIF_TRY(bif_hf_family_of(where, type, architecture, &f));
@@ -256,17 +272,49 @@ done:
     return st;
 }
 
-bif_status bif_hf_config_read_with(const char *folder, const char *tower, bif_model_config *out)
+static bif_status base_tower(const char *base, int depth, char **tower)
+{
+    bif_model_config config = {0};
+    if (has_config(base) || bif_adapter_is(base)) {
+        const bif_status st = read_folder(base, &(bif_beside){0}, depth + 1, &config);
+        if (st != BIF_OK) {
+            return st;
+        }
+        *tower = config.vit.hidden > 0 ? bif_strdup(base) : NULL;
+    }
+    return BIF_OK;
+}
+
+static bif_status read_folder(const char *folder, const bif_beside *beside, int depth, bif_model_config *out)
 {
     bif_status st = BIF_OK;
     json_t *root = NULL;
     bif_model_config config = {.feature_layer = -2, .image_token = -1, .pad_token = -1};
-    char *path = NULL, *below = NULL;
+    char *path = NULL, *tower = NULL, *base = NULL;
+    if (depth > DEPTH_CAP) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: more than %d folders that name each other as base or tower", folder, DEPTH_CAP));
+    }
+    if (bif_adapter_is(folder)) {
+        BIF_TRY(bif_adapter_base(folder, beside->base, &base));
+    } else if (beside->base != NULL) {
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "%s is no adapter (it has no adapter_config.json) and takes no base", folder));
+    }
+    if (base != NULL && !has_config(folder)) {
+        st = read_folder(base, &(bif_beside){.tower = beside->tower}, depth + 1, out);
+        goto done;
+    }
     BIF_TRY(load(folder, &path, &root));
-    below = tower == NULL ? tower_below(folder, root) : bif_strdup(tower);
-    BIF_TRY(read_root(path, root, below, &config));
-    if (tower != NULL && config.kind == BIF_MODEL_LLAVA) {
-        BIF_TRY(read_tower(tower, &config.vit));
+    if (beside->tower != NULL) {
+        tower = bif_strdup(beside->tower);
+    } else {
+        BIF_TRY(tower_named(folder, root, &tower));
+    }
+    if (tower == NULL && base != NULL) {
+        BIF_TRY(base_tower(base, depth, &tower));
+    }
+    BIF_TRY(read_root(path, root, tower, depth, &config));
+    if (beside->tower != NULL && config.kind == BIF_MODEL_LLAVA) {
+        BIF_TRY(read_tower(beside->tower, depth, &config.vit));
     }
     BIF_TRY(read_habits(path, root, &config));
     config.projector.in = config.vit.hidden;
@@ -281,9 +329,15 @@ bif_status bif_hf_config_read_with(const char *folder, const char *tower, bif_mo
     *out = config;
 done:
     json_decref(root);
-    free(below);
+    free(tower);
+    free(base);
     free(path);
     return st;
+}
+
+bif_status bif_hf_config_read_with(const char *folder, const bif_beside *beside, bif_model_config *out)
+{
+    return read_folder(folder, beside == NULL ? &(bif_beside){0} : beside, 0, out);
 }
 
 bif_status bif_hf_config_read(const char *folder, bif_model_config *out)
@@ -291,15 +345,18 @@ bif_status bif_hf_config_read(const char *folder, bif_model_config *out)
     return bif_hf_config_read_with(folder, NULL, out);
 }
 
-char *bif_hf_tower_below(const char *folder)
+bif_status bif_hf_tower_of(const char *folder, char **out)
 {
+    bif_status st = BIF_OK;
     json_t *root = NULL;
-    char *path = NULL, *below = NULL;
-    if (bif_hf_is_folder(folder) && load(folder, &path, &root) == BIF_OK) {
-        below = tower_below(folder, root);
+    char *path = NULL;
+    *out = NULL;
+    if (has_config(folder) && load(folder, &path, &root) == BIF_OK) {
+        st = tower_named(folder, root, out);
+    } else {
+        bif_error_clear(); /* weights may lie without a config.json that can be read */
     }
-    bif_error_clear();
     json_decref(root);
     free(path);
-    return below;
+    return st;
 }

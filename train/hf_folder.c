@@ -7,7 +7,9 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "data/tokenizer.h"
 #include "kernels/convert.h"
+#include "train/adapter.h"
 #include "train/hf_names.h"
 #include "train/safetensors.h"
 #include "train/vocabulary.h"
@@ -37,7 +39,7 @@ static bool same_shape(const bif_tensor *a, const bif_tensor *b)
 static bif_status copy_entry(const bif_safetensors *set, const bif_st_entry *entry, const bif_tensor *to, bif_device *device)
 {
     bif_status st = BIF_OK;
-    if (entry->dtype == to->dtype) {
+    if (entry->dtype == to->dtype && entry->delta == NULL) {
         device->copy_in(device, to->data, entry->data, entry->bytes);
         return BIF_OK;
     }
@@ -118,12 +120,16 @@ static void report_unknown(const char *folder, const bif_safetensors *set, const
     free(first);
 }
 
+#define DEPTH_CAP 8 /* adapters upon adapters, and towers of towers */
+
+static bif_status open_at(const char *folder, const bif_beside *beside, int depth, bif_safetensors **out);
+
 /* The part's tensors of `path` into the set under the names the part has in the layout of LLaVA's authors. */
-static bif_status replace(bif_safetensors *set, const char *path, bif_part part)
+static bif_status replace(bif_safetensors *set, const char *path, bif_part part, int depth)
 {
     bif_status st = BIF_OK;
     bif_safetensors *other = NULL;
-    BIF_TRY(bif_safetensors_open(path, &other));
+    BIF_TRY(open_at(path, &(bif_beside){0}, depth, &other));
     const bif_layout old = bif_layout_find(set), theirs = bif_layout_find(other);
     const char *prefix = theirs.prefix[part];
     if (prefix == NULL) {
@@ -142,44 +148,88 @@ done:
     return st;
 }
 
-bif_status bif_hf_replace_tower(bif_safetensors *set, const char *path)
-{
-    return replace(set, path, BIF_PART_VISION);
-}
-
 bif_status bif_hf_replace_projector(bif_safetensors *set, const char *path)
 {
-    return replace(set, path, BIF_PART_PROJECTOR);
+    return replace(set, path, BIF_PART_PROJECTOR, 0);
 }
 
-bif_status bif_hf_open(const char *folder, bif_safetensors **out)
+static bif_status open_at(const char *folder, const bif_beside *beside, int depth, bif_safetensors **out)
 {
     bif_status st = BIF_OK;
     bif_safetensors *set = NULL;
-    char *tower = NULL;
-    BIF_TRY(bif_safetensors_open(folder, &set));
-    if (bif_layout_find(set).prefix[BIF_PART_VISION] == NULL) {
-        tower = bif_hf_tower_below(folder);
+    const bool adapter = bif_adapter_is(folder);
+    char *tower = NULL, *base = NULL;
+    if (depth > DEPTH_CAP) {
+        st = bif_fail(BIF_ERR_DATA, "%s: more than %d folders that name each other as base or tower", folder, DEPTH_CAP);
+        goto done;
+    }
+    if (adapter) {
+        BIF_TRY(bif_adapter_base(folder, beside->base, &base));
+        BIF_TRY(open_at(base, &(bif_beside){0}, depth + 1, &set));
+    } else if (beside->base != NULL) {
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "%s is no adapter (it has no adapter_config.json) and takes no base", folder));
+    } else {
+        BIF_TRY(bif_safetensors_open(folder, &set));
+    }
+    if (beside->tower != NULL) {
+        tower = bif_strdup(beside->tower);
+    } else if (adapter || bif_layout_find(set).prefix[BIF_PART_VISION] == NULL) {
+        BIF_TRY(bif_hf_tower_of(folder, &tower));
     }
     if (tower != NULL) {
-        BIF_TRY(bif_hf_replace_tower(set, tower));
+        BIF_TRY(replace(set, tower, BIF_PART_VISION, depth + 1));
+    }
+    if (adapter) {
+        BIF_TRY(bif_adapter_apply(folder, set));
     }
     *out = set;
     set = NULL;
 done:
     bif_safetensors_close(set);
     free(tower);
+    free(base);
     return st;
 }
 
+bif_status bif_hf_open_with(const char *folder, const bif_beside *beside, bif_safetensors **out)
+{
+    return open_at(folder, beside == NULL ? &(bif_beside){0} : beside, 0, out);
+}
+
+bif_status bif_hf_open(const char *folder, bif_safetensors **out)
+{
+    return bif_hf_open_with(folder, NULL, out);
+}
+
+char *bif_hf_tokenizer(const char *folder, const bif_beside *beside)
+{
+    char *found = bif_tokenizer_in(folder), *base = NULL, *last = bif_strdup(folder);
+    for (int depth = 0; found == NULL && depth <= DEPTH_CAP && bif_adapter_is(last); depth++) {
+        if (bif_adapter_base(last, depth == 0 ? beside->base : NULL, &base) != BIF_OK) {
+            bif_error_clear();
+            break;
+        }
+        free(last);
+        last = base;
+        found = bif_tokenizer_in(last);
+    }
+    free(last);
+    return found;
+}
+
 bif_status bif_hf_load(const char *folder, bif_params *params, unsigned only)
+{
+    return bif_hf_load_with(folder, NULL, params, only);
+}
+
+bif_status bif_hf_load_with(const char *folder, const bif_beside *beside, bif_params *params, unsigned only)
 {
     bif_status st = BIF_OK;
     bif_safetensors *set = NULL;
     bool *used = NULL, whole = true;
     unsigned asked_parts = 0;
     char *name = NULL;
-    BIF_TRY(bif_hf_open(folder, &set));
+    BIF_TRY(bif_hf_open_with(folder, beside, &set));
     const bif_layout layout = bif_layout_find(set);
     used = bif_calloc((size_t)bif_safetensors_count(set) + 1, sizeof(*used));
     for (int64_t i = 0; i < params->count; i++) {

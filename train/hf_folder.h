@@ -4,11 +4,14 @@
 #include "train/params.h"
 #include "train/safetensors.h"
 
-/* Opens the weights of a folder, a LLaVA in its authors' layout together with the vision tower that lies in a folder within it
- * (bif_hf_tower_below). */
+/* Opens the weights of a folder, a LLaVA in its authors' layout together with the vision tower that its config.json names
+ * (bif_hf_tower_of), an adapter upon its base (train/adapter.h). */
 bif_status bif_hf_open(const char *folder, bif_safetensors **out);
-/* Replaces a part of an open set by that of another folder or file. BIF_ERR_DATA when that has none. */
-bif_status bif_hf_replace_tower(bif_safetensors *set, const char *path);
+/* The same with folders beside it; NULL = none. A tower replaces the folder's own. */
+bif_status bif_hf_open_with(const char *folder, const bif_beside *beside, bif_safetensors **out);
+/* The tokenizer of a folder, of an adapter without one its base's: its file, malloc'ed, or NULL. */
+char *bif_hf_tokenizer(const char *folder, const bif_beside *beside);
+/* Replaces the projector of an open set by that of another folder or file. BIF_ERR_DATA when that has none. */
 bif_status bif_hf_replace_projector(bif_safetensors *set, const char *path);
 
 /* Fills table rows from a folder written by transformers or by us. Names: the table's own, or any of the layouts the reference lists (LLaVA native,
@@ -19,6 +22,7 @@ bif_status bif_hf_replace_projector(bif_safetensors *set, const char *path);
  * not know are reported with bif_warn once as a count and the first three names (position_ids and rotary inv_freq are silently dropped). Files
  * of F32, F16 or BF16 go into a table of either dtype; into bf16 they are rounded to nearest, ties to even. */
 bif_status bif_hf_load(const char *folder, bif_params *params, unsigned only);
+bif_status bif_hf_load_with(const char *folder, const bif_beside *beside, bif_params *params, unsigned only); /* bif_hf_open_with */
 /* Writes config.json, model.safetensors (in the table's dtype) and, when tokenizer != NULL, copies the tokenizer's files from there, plus
  * generation_config.json, preprocessor_config.json and tokenizer_config.json where transformers needs them, into an existing folder. digests of the files are the caller's business. */
 bif_status bif_hf_save(const char *folder, const bif_model_config *config, const bif_params *params, const char *tokenizer_path);

@@ -114,6 +114,22 @@ char *bif_layout_name(const bif_layout *layout, const char *table_name)
     return part == BIF_PART_PROJECTOR && layout->projector_step > 0 ? native_name(layout, tail) : bif_format("%s%s", prefix, tail);
 }
 
+const bif_st_entry *bif_layout_same(const bif_layout *layout, const bif_safetensors *set, const char *name)
+{
+    const bif_st_entry *entry = bif_safetensors_find(set, name);
+    for (int p = 0; p < BIF_PARTS; p++) {
+        for (int i = 0; entry == NULL && layout->prefix[p] != NULL && !ends(parts[p].file[i]); i++) {
+            const size_t n = strlen(parts[p].file[i]);
+            if (strncmp(name, parts[p].file[i], n) == 0) {
+                char *own = bif_format("%s%s", layout->prefix[p], name + n);
+                entry = bif_safetensors_find(set, own);
+                free(own);
+            }
+        }
+    }
+    return entry;
+}
+
 bool bif_layout_holds(const bif_layout *layout, bif_part part, const char *file_name)
 {
     const char *prefix = layout->prefix[part];

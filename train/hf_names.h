@@ -19,5 +19,8 @@ bif_layout bif_layout_native(int64_t projector_depth);
 bif_part bif_part_of(const char *table_name, const char **tail);
 /* The file's name of a table row (malloc'ed), or NULL when the folder lacks the part. */
 char *bif_layout_name(const bif_layout *layout, const char *table_name);
+/* The tensor of the set (whose layout this is) that has this name, or the same one's name in another layout; NULL when there is none. Of a
+ * projector only names of one family are the same: linear_K, or the authors' numbers. */
+const bif_st_entry *bif_layout_same(const bif_layout *layout, const bif_safetensors *set, const char *name);
 /* True when a tensor of the file lies under this part's prefix. */
 bool bif_layout_holds(const bif_layout *layout, bif_part part, const char *file_name);

@@ -112,16 +112,24 @@ bif_status bif_model_check(const bif_model_config *config, const char *where);
  * - A LLaVA with a SigLIP tower must say vision_feature_select_strategy "full": with "default" transformers leaves out the first row, there a patch.
  * - A sliding window (Mistral, Qwen) limits `positions` to the window: within it the window has no effect.
  * - A LLaVA folder in its authors' layout (LlavaLlamaForCausalLM) reads with image_token = -1 when it names none. Its tower is outside:
- *   FOLDER/mm_vision_tower where there is such a folder, else one of OpenAI's by name.
+ *   FOLDER/mm_vision_tower where there is such a folder, else the folder that our key "bifocal_encoder" names (a path, absolute or from
+ *   FOLDER), else an adapter's base's, else one of OpenAI's by name.
  * - "bifocal_classes": decoder.classes. transformers ignores it: its softmax has all rows.
  * - The projector "mlp2x_gelu" is the one transformers knows. For others the file also says "bifocal_projector": "linear" or "mlpNx_gelu",
  *   and transformers cannot open the folder; likewise "bifocal_logit_bias": true for CLIP with a bias, which transformers ignores. */
 bif_status bif_hf_config_read(const char *folder, bif_model_config *out);
-bool bif_hf_is_folder(const char *folder); /* it holds config.json, or open_clip_config.json, which is read where there is only that */
-/* The same with the vision tower of another folder, for a LLaVA; tower may be NULL. */
-bif_status bif_hf_config_read_with(const char *folder, const char *tower, bif_model_config *out);
-/* The folder of the vision tower within a folder in the layout of LLaVA's authors (malloc'ed), or NULL. */
-char *bif_hf_tower_below(const char *folder);
+/* It holds config.json, or open_clip_config.json, which is read where there is only that, or adapter_config.json, then the base is read. */
+bool bif_hf_is_folder(const char *folder);
+/* Folders beside the one that is opened. */
+typedef struct {
+    const char *base;  /* of an adapter (train/adapter.h); NULL = the one it names */
+    const char *tower; /* with the vision tower, for a LLaVA; NULL = the folder's own, or the one it names */
+} bif_beside;
+/* The same with these; NULL = none. A base for what is no adapter is BIF_ERR_CONFIG. */
+bif_status bif_hf_config_read_with(const char *folder, const bif_beside *beside, bif_model_config *out);
+/* The folder of the vision tower of a folder in the layout of LLaVA's authors: mm_vision_tower where that lies within, else what
+ * "bifocal_encoder" names, anywhere (BIF_ERR_DATA when that is not there). malloc'ed, or NULL. */
+bif_status bif_hf_tower_of(const char *folder, char **out);
 /* dtype: of the weights beside it, F32, BF16 or F16 ("torch_dtype"). */
 bif_status bif_hf_config_write(const char *folder, const bif_model_config *config, bif_dtype dtype);
 /* In the layout of LLaVA's authors, with the name of a tower: LLAVA with a Llama decoder only, else BIF_ERR_CONFIG. */

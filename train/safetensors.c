@@ -10,7 +10,6 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "kernels/convert.h"
 #include "train/open_clip.h"
 #include "train/safetensors_parts.h"
 #include "train/torch_zip.h"
@@ -55,7 +54,7 @@ static int by_name(const void *a, const void *b)
     return strcmp((*(const bif_st_entry *const *)a)->name, (*(const bif_st_entry *const *)b)->name);
 }
 
-static bif_status build_lookup(bif_safetensors *set)
+bif_status bif_st_lookup(bif_safetensors *set)
 {
     free(set->by_name);
     set->by_name = bif_calloc(set->count + 1, sizeof(*set->by_name));
@@ -95,7 +94,7 @@ bif_status bif_safetensors_merge(bif_safetensors *set, bif_safetensors *from, co
     }
     from->owned_count = 0;
     bif_safetensors_close(from);
-    return build_lookup(set);
+    return bif_st_lookup(set);
 }
 
 void bif_safetensors_drop(bif_safetensors *set, const char *prefix)
@@ -109,7 +108,7 @@ void bif_safetensors_drop(bif_safetensors *set, const char *prefix)
         }
     }
     set->count = kept;
-    const bif_status st = build_lookup(set);
+    const bif_status st = bif_st_lookup(set);
     BIF_BUG_IF(st != BIF_OK, "%s", bif_error_message());
 }
 
@@ -147,7 +146,7 @@ static bif_status open_index(bif_safetensors *set, const char *folder, const cha
             }
         }
     }
-    BIF_TRY(build_lookup(set));
+    BIF_TRY(bif_st_lookup(set));
     json_object_foreach(map, name, value)
     {
         const bif_st_entry *entry = bif_safetensors_find(set, name);
@@ -179,19 +178,19 @@ bif_status bif_safetensors_open(const char *path, bif_safetensors **out)
     }
     if (!S_ISDIR(info.st_mode)) {
         BIF_TRY(open_file(set, path));
-        BIF_TRY(build_lookup(set));
+        BIF_TRY(bif_st_lookup(set));
     }
     for (size_t i = 0; S_ISDIR(info.st_mode) && set->file_count == 0 && i < sizeof names / sizeof *names; i++) {
         char *file = bif_path_join(path, names[i].name);
         if (bif_exists(file)) {
             st = names[i].index ? open_index(set, path, file) : open_file(set, file);
-            st = st == BIF_OK ? build_lookup(set) : st;
+            st = st == BIF_OK ? bif_st_lookup(set) : st;
         }
         free(file);
         BIF_TRY(st);
     }
     BIF_TRY(bif_open_clip_names(set));
-    BIF_TRY(build_lookup(set));
+    BIF_TRY(bif_st_lookup(set));
     if (set->file_count == 0) {
         st = bif_fail(BIF_ERR_DATA, "%s: no model.safetensors and no model.safetensors.index.json, nor what torch.save would write", path);
         goto done;
@@ -265,19 +264,6 @@ const char *bif_safetensors_metadata(const bif_safetensors *st, const char *key)
     return json_string_value(json_object_get(st->metadata, key));
 }
 
-static float from_f16(uint16_t half)
-{
-    const uint32_t sign = (uint32_t)(half & 0x8000u) << 16, exponent = (half >> 10) & 0x1fu, mantissa = half & 0x3ffu;
-    if (exponent == 0) { /* zero and subnormal: mantissa * 2^-24 is exact in f32 */
-        const float value = (float)mantissa * 0x1p-24f;
-        return sign != 0 ? -value : value;
-    }
-    const uint32_t bits = sign | (exponent == 31 ? 0xffu : exponent + 112u) << 23 | mantissa << 13;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 bif_status bif_safetensors_read_f32(const bif_safetensors *st, const bif_st_entry *entry, float *out)
 {
     return bif_safetensors_read_part_f32(st, entry, 0, (int64_t)(entry->bytes / bif_dtype_size(entry->dtype)), out);
@@ -291,20 +277,4 @@ bif_status bif_safetensors_read_part_f32(const bif_safetensors *st, const bif_st
     }
     bif_entry_floats(entry, first, count, out);
     return BIF_OK;
-}
-
-void bif_entry_floats(const bif_st_entry *entry, int64_t first, int64_t count, float *out)
-{
-    const size_t size = bif_dtype_size(entry->dtype);
-    BIF_BUG_IF(first < 0 || count < 0 || (size_t)(first + count) > entry->bytes / size, "elements [%" PRId64 ", +%" PRId64 ") of tensor %s",
-               first, count, entry->name);
-    const unsigned char *from = (const unsigned char *)entry->data + (size_t)first * size;
-    if (entry->dtype == BIF_DTYPE_F32) {
-        memcpy(out, from, (size_t)count * size);
-        return;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        const uint16_t half = (uint16_t)(from[2 * i] | from[2 * i + 1] << 8);
-        out[i] = entry->dtype == BIF_DTYPE_BF16 ? bif_from_bf16(half) : from_f16(half);
-    }
 }

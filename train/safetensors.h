@@ -4,6 +4,7 @@
 #include "kernels/device.h"
 #include "kernels/tensor.h"
 
+typedef struct bif_st_delta bif_st_delta;
 typedef struct {
     char *name;
     bif_dtype dtype; /* F32, BF16, F16, I64, I32, U16, U8; other dtypes are refused by name */
@@ -12,7 +13,16 @@ typedef struct {
     const void *data; /* into the mapping; may be unaligned, so copy before use as numbers */
     size_t bytes;
     int file; /* which file of a sharded folder */
+    const bif_st_delta *delta; /* NULL: the numbers are those in the file. Else the functions below add it, and `data` alone is not the tensor */
 } bif_st_entry;
+
+/* A LoRA adapter on a weight [out, in]: scale * B A is added to the numbers as they are read, in f32; there is never a second copy of the
+ * weight. Owned by the set (train/adapter.h puts it there). */
+struct bif_st_delta {
+    bif_st_entry a, b; /* [rank, in], [out, rank]; F32, BF16 or F16; names NULL */
+    float scale;
+    const bif_st_delta *next; /* of an adapter on an adapter; NULL = none */
+};
 
 typedef struct bif_safetensors bif_safetensors;
 
@@ -33,11 +43,13 @@ const bif_st_entry *bif_safetensors_find(const bif_safetensors *st, const char *
 const char *bif_safetensors_path(const bif_safetensors *st, const bif_st_entry *entry);
 /* Text of "__metadata__" of the first file, or NULL. */
 const char *bif_safetensors_metadata(const bif_safetensors *st, const char *key);
-/* Converts to f32 into a host buffer of numel elements (F32, BF16, F16); the second: only `count` elements from `first` on. */
+/* Converts to f32 (and adds the delta) into a host buffer of numel elements (F32, BF16, F16); the second: only `count` elements from `first` on. */
 bif_status bif_safetensors_read_f32(const bif_safetensors *st, const bif_st_entry *entry, float *out);
 bif_status bif_safetensors_read_part_f32(const bif_safetensors *st, const bif_st_entry *entry, int64_t first, int64_t count, float *out);
 /* The same of an entry that is known to be F32, BF16 or F16. */
 void bif_entry_floats(const bif_st_entry *entry, int64_t first, int64_t count, float *out);
+/* The same elements in the entry's own dtype, any: the file's bytes, or with a delta the sum rounded once (to nearest, ties to even). */
+void bif_entry_bytes(const bif_st_entry *entry, int64_t first, int64_t count, void *out);
 
 /* Writer: names and shapes, then the data in the same order. Atomic through base/file.h. metadata_pairs = key, value, ..., NULL; may be NULL.
  * digest (33 bytes) or NULL receives the XXH3-128 of the whole file, bytes (or NULL) its length. */
@@ -48,3 +60,10 @@ typedef struct {
 } bif_st_out;
 bif_status bif_safetensors_write(const char *path, const bif_st_out *tensors, int64_t count, const char *const *metadata_pairs,
                                  char digest[33], uint64_t *bytes);
+/* The same with tensors of open sets, as bif_entry_bytes gives them; `shape` may differ from the entry's in dimensions of 1. */
+typedef struct {
+    const char *name;
+    const bif_st_entry *entry;
+    bif_tensor shape; /* of the entry's dtype; data NULL */
+} bif_st_copy;
+bif_status bif_safetensors_copy(const char *path, const bif_st_copy *tensors, int64_t count, const char *const *metadata_pairs);

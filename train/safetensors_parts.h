@@ -26,6 +26,8 @@ struct bif_safetensors {
 
 /* The header of the mapped file `file` of the set: appends its tensors (train/safetensors_header.c). */
 bif_status bif_st_parse(bif_safetensors *set, size_t file);
+/* After names of the set were changed. BIF_ERR_DATA when two tensors have one name. */
+bif_status bif_st_lookup(bif_safetensors *set);
 /* A tensor's name in messages and terminals: BIF_ERR_DATA when it is too long or holds a control character. */
 bif_status bif_st_check_name(const char *path, const char *name);
 /* "F32", "BF16", ...; a dtype the format has no name for is a bug. */
