@@ -1,9 +1,6 @@
 /* libFuzzer: any bytes as tokenizer.json, then a text through what could be read. Seeds: tests/golden/tokens/<name>/tokenizer.json. */
-#include <stdlib.h>
-
 #include "data/tokenizer.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 static const char text[] = "  the dogs' \xea\xb0\x9c\xed\x95\xb4 <tool>don't\t\xe2\x96\x81 \xff\xc3 <s>12</s>\n";
 

@@ -1,0 +1,16 @@
+/* libFuzzer: any bytes as a picture (JPEG, PNG, WebP; EXIF and XMP), decoded, and resized as an encoder wants it. */
+#include "data/image.h"
+#include "fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const bif_image_limits limits = {.max_pixels = 1 << 16, .max_side = 1024};
+    static uint8_t pixels[3 * 16 * 16];
+    bif_image image = {0};
+    if (bif_image_decode("fuzz", (const char *)data, size, &limits, &image) == BIF_OK) {
+        const bif_preprocess preprocess = bif_preprocess_clip(16);
+        bif_preprocess_run(&preprocess, &image, pixels);
+        bif_image_free(&image);
+    }
+    return 0;
+}

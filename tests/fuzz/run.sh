@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Runs fuzz targets on seeds made from the golden files, one after another:  run.sh BUILD SECONDS [TARGET]...
+#   cmake -S . -B BUILD -DCMAKE_C_COMPILER=clang -DBIFOCAL_FUZZ=ON -DBIFOCAL_SANITIZE=ON -DBIFOCAL_WERROR=OFF -DBIFOCAL_CUDA=OFF
+#   cmake --build BUILD --target fuzzers
+# One line a target: executions, those a second, edges covered, and whether anything was found. Corpora and findings stay in BUILD/fuzz/TARGET.
+set -u
+build=$(realpath "${1:?build folder}") seconds=${2:?seconds a target}
+shift 2
+golden=$(realpath "$(dirname "$0")/../golden")
+put() { mkdir -p "$1" && cat >"$1/$2"; } # put FOLDER NAME <BYTES
+all() { # all FOLDER FILE...: copies under names of their own
+  local folder=$1 n=0
+  mkdir -p "$folder"
+  for file in "${@:2}"; do
+    cp "$file" "$folder/seed$((n += 1))"
+  done
+}
+seeds() { # seeds TARGET FOLDER
+  case $1 in
+  tokenizer_json) all "$2" "$golden"/tokens/*/tokenizer.json "$golden"/tokenizer/{hf_digits,ours}.json "$golden"/probe/tokenizer.json ;;
+  tokenizer_model) all "$2" "$golden"/tokens/*/tokenizer.model ;;
+  safetensors) all "$2" "$golden"/layouts/{native,clip_open}/*.safetensors "$golden"/probe_clip/expected.safetensors ;;
+  torch) all "$2" "$golden"/layouts/*/*.bin ;;
+  index)
+    all "$2" "$golden"/layouts/*/*.index.json
+    printf '{"metadata":{"total_size":8},"weight_map":{"x":"a.safetensors","y":"b.safetensors"}}' | put "$2" small
+    { printf '{"weight_map":{"y":"b.safetensors","x":"a.safetensors"}}\0' && cat "$golden"/layouts/native/model-00001-of-00002.safetensors; } | put "$2" two
+    ;;
+  config) all "$2" "$golden"/hf/*.json "$golden"/hf/*/config.json "$golden"/layouts/*/config.json "$golden"/probe*/config.json ;;
+  open_clip) all "$2" "$golden"/*/*/open_clip_config.json ;;
+  vocab)
+    { cat "$golden"/tokens/clip/vocab.json && printf '\0' && cat "$golden"/tokens/clip/merges.txt; } | put "$2" clip
+    printf '{"a":0,"b":1,"ab":2,"b</w>":3,"ab</w>":4,"<|endoftext|>":5}\0#version: 0.2\na b\na b</w>\n\0{"tokenizer_class":"CLIPTokenizer"}' | put "$2" small
+    printf '{"a":0,"b":1,"ab":2,"<|endoftext|>":3}\0a b\n\0{"tokenizer_class":"GPT2Tokenizer","added_tokens_decoder":{"3":{"content":"<|endoftext|>","special":true}}}' |
+      put "$2" gpt2
+    ;;
+  recipe)
+    all "$2" "$golden"/../../configs/quickstart/*.yaml
+    printf 'stage: lm\noutput: "${HOME}/x"\ndata: {shards: [a, b], max_tokens: 0}\n\0data.shards=[c]' | put "$2" set
+    ;;
+  chat)
+    printf '\1{"conversations":[{"from":"human","value":"<image>\\nwhat?"},{"from":"gpt","value":"red"},{"from":"human","value":"x"}]}' | put "$2" talk
+    printf '\1{"caption":"a small circle","image":"a.png"}' | put "$2" caption
+    printf '\356{"id":1,"conversations":[{"from":"gpt","value":"\\u00e9<s>"},{"from":"human","value":"a <image> <image>"},{"from":"gpt","value":"no"}]}' |
+      put "$2" two
+    ;;
+  image) all "$2" "$golden"/images/*.{jpg,png,webp} ;;
+  *) echo "no seeds for $1" >&2 && return 1 ;;
+  esac
+}
+[ $# -gt 0 ] || set -- safetensors index torch tokenizer_json tokenizer_model vocab config open_clip recipe chat image
+status=0
+for target; do
+  folder=$build/fuzz/$target
+  seeds "$target" "$folder/seeds" || exit 1
+  mkdir -p "$folder/corpus" "$folder/found"
+  "$build/tests/fuzz_$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2560 -max_len=65536 -artifact_prefix="$folder/found/" \
+    -print_final_stats=1 "$folder/corpus" "$folder/seeds" >"$folder/log" 2>&1
+  code=$?
+  [ $code -eq 0 ] || status=1
+  awk -v t="$target" -v code=$code '/^stat::number_of_executed_units/ { n = $2 } /^stat::average_exec_per_sec/ { s = $2 } / cov: / { for (i = 1; i < NF; i++) if ($i == "cov:") c = $(i + 1) }
+    END { printf "| %s | %d | %d | %d | %s |\n", t, n, s, c, code == 0 ? "none" : "see the log" }' "$folder/log"
+done
+exit $status
