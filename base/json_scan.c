@@ -123,6 +123,7 @@ int64_t bif_scan_line(bif_scan *scan)
         scan->counted = p + 1;
         scan->line++;
     }
+    scan->counted = scan->counted > scan->at ? scan->counted : scan->at;
     return scan->line;
 }
 

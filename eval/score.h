@@ -55,6 +55,7 @@ typedef struct {
     const char *rule;       /* one line, printed beside every score */
     const char *dimension[BIF_SCORE_GROUPS]; /* names of the groups; NULL = none */
     bool norms;             /* takes --norm */
+    bif_norm usual;         /* the norm of the numbers people publish: the default */
     /* Reads the reference files, in the order given, and adds the items. BIF_ERR_DATA with file and line. */
     bif_status (*read)(bif_score_set *set, const char *const *paths, size_t count);
     /* Scores every item; a missing prediction is the empty text. */

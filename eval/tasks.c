@@ -1,8 +1,8 @@
 #include "eval/score.h"
 
-extern const bif_score_task bif_task_exact;
+extern const bif_score_task bif_task_exact, bif_task_vqav2, bif_task_okvqa, bif_task_textvqa, bif_task_vizwiz;
 
 const bif_score_task *const bif_score_tasks[] = {
-    &bif_task_exact,
+    &bif_task_exact, &bif_task_vqav2, &bif_task_okvqa, &bif_task_textvqa, &bif_task_vizwiz,
     NULL,
 };

@@ -17,7 +17,7 @@ typedef struct {
     size_t reference_count;
     bif_score_policy policy;
     bif_norm norm;
-    bool every_norm, json;
+    bool norm_given, every_norm, json;
     int64_t draws;
 } arguments;
 
@@ -27,7 +27,8 @@ static void help(void)
          "Scores a file of predictions, from bifocal or anybody, by the rules of a benchmark's own scorer. PREDICTIONS: JSON lines or a JSON array\n"
          "of objects with question_id and prediction (or questionId, id, index; text, answer, caption), or one object of id: prediction.\n\n"
          "  --references FILE    the benchmark's own files (repeatable; see the tasks below)\n"
-         "  --norm NAME          whose rules make answers equal: official (default), m4c, lmms, vlmevalkit, or all of them side by side\n"
+         "  --norm NAME          whose rules make answers equal: official, m4c, lmms, vlmevalkit (default: as the task's\n"
+         "                       published numbers), or all of them side by side\n"
          "  --flips FILE         with --norm all: JSONL of the questions whose score depends on the norm\n"
          "  --missing WHAT       a question without prediction is an error (default), wrong, or skip: left out; all are counted\n"
          "  --allow-unknown      leave out predictions of ids that the references do not have\n"
@@ -296,6 +297,7 @@ bif_status bif_cmd_score(int argc, char **argv)
         case OPT_JSON: a.json = true; break;
         case OPT_NORM:
             a.every_norm = strcmp(optarg, "all") == 0;
+            a.norm_given = !a.every_norm;
             BIF_TRY(a.every_norm ? BIF_OK : bif_norm_by_name(optarg, &a.norm));
             break;
         case OPT_MISSING: {
@@ -322,9 +324,10 @@ bif_status bif_cmd_score(int argc, char **argv)
     if (a.task == NULL) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "score: there is no task '%s'; bifocal score --help lists them", argv[optind]));
     }
-    if ((a.every_norm || a.norm != BIF_NORM_OFFICIAL) && !a.task->norms) {
+    if ((a.every_norm || a.norm_given) && !a.task->norms) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "--norm: task %s has the official rules alone", a.task->name));
     }
+    a.norm = a.norm_given ? a.norm : a.task->usual;
     if (a.flips != NULL && !a.every_norm) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "--flips goes with --norm all"));
     }
