@@ -19,7 +19,8 @@ typedef struct {
     int32_t *eot;        /* [n] last row of each sequence (pooling of a text tower) */
     uint8_t *pixels;     /* [images, S, S, 3] */
     uint64_t *sample;    /* [n] global sample number, for logs */
-    uint64_t *place;     /* [n] place in the endless order of samples, by which dropout is drawn; where no loader sets it, `sample` */
+    uint64_t *place;     /* [n] step * samples of a step + number in the step: one of each in a run, by which dropout is drawn; without
+                            a loader `sample` */
 } bif_batch;
 
 /* Capacity of a batch, for planning memory. */

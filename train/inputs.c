@@ -70,7 +70,7 @@ static void draw_rows(const bif_inputs_shape *shape, int64_t image, int32_t *row
     }
 }
 
-/* A row's position in its sequence, and the place of that in the endless order, of which 2^32 sequences have masks of their own. */
+/* A row's position in its sequence, and the place of that (bif_batch), mod 2^32. */
 static void places_piece(packer *p, const bif_batch *b, const int32_t *rows, int64_t count, bif_tensor *out)
 {
     int32_t *to = claim(p, BIF_DTYPE_I32, 2 * count, out);

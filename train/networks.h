@@ -218,7 +218,7 @@ typedef struct {
     bool recompute;  /* keep the inputs of blocks only; set before measuring */
 } bif_vlm;
 /* Micro-steps with a backward drop inputs of the adapters (config.decoder.lora.dropout) from now on, drawn by (seed, place of the
- * sequence in the endless order, position in it, layer, target, column). Without this call nothing is dropped. Before measuring. */
+ * sequence in the run, position in it, layer, target, column). Without this call nothing is dropped. Before measuring. */
 void bif_vlm_drop(bif_vlm *vlm, uint64_t seed);
 /* Fills a new vlm. Freeze with bif_params_train_group before measuring or allocating. */
 void bif_vlm_declare(bif_vlm *vlm, const bif_model_config *config);

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 
+#include "base/rng.h"
 #include "loader_fixture.h"
 
 /* The numbers of sample n, made without the loader. */
@@ -103,7 +104,10 @@ static void step_samples(bif_loader_options o, int world, int64_t s, int seen[FI
         sequences[o.rank] = 0;
         for (int64_t i = 0; i < step->batches; i++) {
             for (int64_t q = 0; q < step->batch[i]->sequences; q++) {
-                seen[step->batch[i]->sample[q]]++;
+                const uint64_t sample = step->batch[i]->sample[q], place = step->batch[i]->place[q], n = FIX_SAMPLES;
+                cr_assert((int64_t)place / o.samples_per_step == s);
+                cr_assert(o.mode == BIF_LOADER_CAPTION || sample == bif_permute(o.seed, place / n, n, place % n)); /* pairs are replaced */
+                seen[sample]++;
             }
             sequences[o.rank] += step->batch[i]->sequences;
         }

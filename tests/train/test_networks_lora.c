@@ -1,4 +1,5 @@
 /* Adapters of the decoder: dropout against PEFT with the same masks, what a mask does not depend on, and the table. */
+#include "base/rng.h"
 #include "tests/train/network_case.h"
 #include "train/lora.h"
 
@@ -75,6 +76,112 @@ Test(networks_lora, dropout)
     free(whole);
     free(wanted);
     case_close(&c);
+}
+
+/* ---- one adapter alone: y is linear in each of x, A and B, so that central differences are exact ---- */
+
+enum { ROWS = 9 };
+
+typedef struct {
+    bif_lora_acts acts;
+    bif_lora_at at;
+    bif_lora_target target;
+    bif_tensor x, y, weights;
+    int64_t first;
+} adapter;
+
+static bif_tensor random_matrix(bif_arena *arena, int64_t rows, int64_t columns, uint64_t seed)
+{
+    const bif_tensor t = bif_take2(arena, BIF_DTYPE_F32, rows, columns);
+    for (int64_t i = 0; i < rows * columns; i++) {
+        ((float *)t.data)[i] = bif_rng_normal(seed, BIF_RNG_TEST, 0, (uint32_t)i);
+    }
+    return t;
+}
+
+static double weighted_sum(adapter *a)
+{
+    double sum = 0.0;
+    memset(a->y.data, 0, bif_bytes(&a->y));
+    bif_lora_forward(&a->at, a->target, &a->x, &a->y, a->first);
+    for (int64_t i = 0; i < bif_numel(&a->y); i++) {
+        sum += (double)((float *)a->y.data)[i] * (double)((float *)a->weights.data)[i];
+    }
+    return sum;
+}
+
+/* d of the sum along a random direction of `values`, against the gradient's product with it. */
+static void expect_slope(const char *what, adapter *a, bif_tensor *values, const float *gradient)
+{
+    const int64_t n = bif_numel(values);
+    float *x = values->data, *const before = bif_malloc((size_t)n * sizeof *before);
+    double slope = 0.0, size = 0.0, sum[2];
+    memcpy(before, x, (size_t)n * sizeof *before);
+    for (int side = 0; side < 2; side++) {
+        for (int64_t i = 0; i < n; i++) {
+            const float d = bif_rng_normal(99, BIF_RNG_TEST, 1, (uint32_t)i);
+            x[i] = side == 0 ? before[i] + d : before[i] - d;
+            slope += side == 0 ? (double)d * (double)gradient[i] : 0.0;
+            size += side == 0 ? fabs((double)d * (double)gradient[i]) : 0.0;
+        }
+        sum[side] = weighted_sum(a);
+    }
+    memcpy(x, before, (size_t)n * sizeof *before);
+    cr_expect(size > 0.0 && fabs((sum[0] - sum[1]) / 2 - slope) <= 2e-5 * size, "%s of %s: %.9g, by differences %.9g", what,
+              bif_lora_name(a->target), slope, (sum[0] - sum[1]) / 2);
+    free(before);
+}
+
+static void expect_adapter(network_case *c, bif_lora_target target, bool dropout)
+{
+    const bif_decoder_config *config = &c->vlm.config.decoder;
+    const int64_t q = config->heads * config->head_dim, kv = config->kv_heads * config->head_dim, f = config->inner;
+    const int64_t firsts[BIF_LORA_TARGETS] = {0, q, q + kv, 0, 0, f, 0};
+    const bif_lora *lora = &c->vlm.decoder.layer[1].lora[target];
+    const int64_t in = lora->a->value.dim[1], out = lora->b->value.dim[0];
+    const int64_t width = target < BIF_LORA_O ? q + 2 * kv : target == BIF_LORA_GATE || target == BIF_LORA_UP ? 2 * f : out;
+    bif_arena arena = arena_of(c->device, 1u << 20);
+    adapter a = {.target = target, .first = firsts[target], .acts = bif_lora_plan(config, BIF_DTYPE_F32, &arena, ROWS, true)};
+    bif_tensor index = bif_take2(&arena, BIF_DTYPE_I32, ROWS, 2), dx = random_matrix(&arena, ROWS, in, 3);
+    float *dx_before = bif_malloc(bif_bytes(&dx));
+    memcpy(dx_before, dx.data, bif_bytes(&dx));
+    for (int i = 0; i < 2 * ROWS; i++) {
+        ((int32_t *)index.data)[i] = 31 * i;
+    }
+    a.acts.seed = 5;
+    a.at = (bif_lora_at){config, c->device, c->vlm.decoder.layer[1].lora, &a.acts, dropout ? &index : NULL, 1};
+    a.x = random_matrix(&arena, ROWS, in, 1);
+    a.y = bif_take2(&arena, BIF_DTYPE_F32, ROWS, width);
+    a.weights = random_matrix(&arena, ROWS, width, 2);
+    bif_params_zero_grads(&c->vlm.params);
+    bif_lora_backward(&a.at, target, &a.x, &a.weights, a.first, &dx);
+    for (int64_t i = 0; i < bif_numel(&dx); i++) { /* it was added */
+        ((float *)dx.data)[i] -= dx_before[i];
+    }
+    expect_slope("dx", &a, &a.x, dx.data);
+    expect_slope("dA", &a, &lora->a->value, lora->a->grad.data);
+    expect_slope("dB", &a, &lora->b->value, lora->b->grad.data);
+    weighted_sum(&a);
+    for (int64_t i = 0; i < ROWS * width; i++) { /* other targets' columns stay */
+        const int64_t column = i % width;
+        cr_assert((column >= a.first && column < a.first + out) || ((float *)a.y.data)[i] == 0.0f);
+    }
+    free(dx_before);
+    c->device->release(c->device, arena.base);
+}
+
+Test(networks_lora, slopes)
+{
+    network_case all = case_open("lora_dropout", 0), few = case_open("lora_qwen3", 0);
+    for (int i = 0; i < BIF_LORA_TARGETS; i++) {
+        expect_adapter(&all, (bif_lora_target)i, false);
+        expect_adapter(&all, (bif_lora_target)i, true);
+    }
+    expect_adapter(&few, BIF_LORA_Q, false);
+    expect_adapter(&few, BIF_LORA_V, false);
+    expect_adapter(&few, BIF_LORA_UP, false);
+    case_close(&all);
+    case_close(&few);
 }
 
 /* Another seed or another place: another loss. */
