@@ -1,4 +1,5 @@
-/* st_diff A B TOLERANCE: two safetensors files (or folders) hold the same tensors, each within TOLERANCE relative L2 (0: equal to the bit). */
+/* st_diff A B TOLERANCE [part]: two safetensors files (or folders) hold the same tensors, each within TOLERANCE relative L2 (0: equal to the bit).
+ * With `part` B may hold more. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,14 +10,15 @@
 int main(int argc, char **argv)
 {
     bif_safetensors *a = NULL, *b = NULL;
-    if (argc != 4 || bif_safetensors_open(argv[1], &a) != BIF_OK || bif_safetensors_open(argv[2], &b) != BIF_OK) {
-        fprintf(stderr, "st_diff: %s\n", argc != 4 ? "usage: st_diff A B TOLERANCE" : bif_error_message());
+    const bool part = argc == 5 && strcmp(argv[4], "part") == 0;
+    if ((argc != 4 && !part) || bif_safetensors_open(argv[1], &a) != BIF_OK || bif_safetensors_open(argv[2], &b) != BIF_OK) {
+        fprintf(stderr, "st_diff: %s\n", argc != 4 && !part ? "usage: st_diff A B TOLERANCE [part]" : bif_error_message());
         return 64;
     }
     const double tolerance = atof(argv[3]);
     double worst = 0.0;
     const char *where = "";
-    if (bif_safetensors_count(a) != bif_safetensors_count(b) || bif_safetensors_count(a) == 0) {
+    if ((!part && bif_safetensors_count(a) != bif_safetensors_count(b)) || bif_safetensors_count(a) == 0) {
         printf("%lld tensors against %lld\n", (long long)bif_safetensors_count(a), (long long)bif_safetensors_count(b));
         return 1;
     }
