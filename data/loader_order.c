@@ -4,9 +4,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/rng.h"
 #include "data/loader_parts.h"
 #include "data/order.h"
@@ -120,7 +122,14 @@ bif_status bif_loader_order_open(bif_loader *loader)
     if (o->order_file != NULL) {
         BIF_TRY(import(loader));
     } else if (o->sampler == BIF_SAMPLER_MODALITY_LENGTH) {
+        struct timespec from, to;
+        clock_gettime(CLOCK_MONOTONIC, &from);
         BIF_TRY(count_words(loader));
+        clock_gettime(CLOCK_MONOTONIC, &to);
+        if (o->rank == 0) {
+            bif_info("counted the words of %" PRId64 " samples in %.1f s", loader->samples,
+                     (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec));
+        }
     }
     if (o->last != BIF_LAST_ENDLESS) {
         loader->epoch_steps = loader->epoch_samples / step + (o->last != BIF_LAST_DROP && loader->epoch_samples % step != 0);

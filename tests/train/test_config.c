@@ -188,6 +188,7 @@ Test(config, keys_that_belong_together)
         {"model.llama.hidden=64", "has no effect"},
         {"data.shards=[]", "data.shards is empty"},
         {"output=\"\"", "output is empty"},
+        {"batch.deal=order", "batch.deal: order needs batch.micro_samples"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         cr_expect_eq(load_set(GOOD, cases[i].set), BIF_ERR_CONFIG, "%s", cases[i].set);
@@ -199,6 +200,31 @@ Test(config, keys_that_belong_together)
     static const char *const one[] = {"stage=clip", "batch.samples=1"};
     cr_expect_eq(load_sized(GOOD, strlen(GOOD), one, 2), BIF_ERR_CONFIG);
     cr_expect_not_null(strstr(bif_error_message(), "at least 2"));
+}
+
+Test(config, orders_and_deals_of_other_trainers)
+{
+    static const struct {
+        const char *set[3], *message;
+    } cases[] = {
+        {{"data.sampler=modality_length", "data.order=file"}, "data.order says the order already"},
+        {{"data.sampler=modality_length", "data.shuffle=no"}, "modality_length shuffles"},
+        {{"data.sampler=modality_length", "data.last=endless"}, "begins every epoch with a step"},
+        {{"data.sampler=modality_length", "batch.samples=32", "batch.micro_samples=5"}, "must be a multiple"},
+        {{"batch.deal=order", "batch.samples=32", "batch.micro_samples=5"}, "must be a multiple"},
+        {{"stage=clip", "data.last=short"}, "are not for stage clip"},
+        {{"stage=clip", "batch.deal=order"}, "are not for stage clip"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const size_t n = cases[i].set[1] == NULL ? 1 : cases[i].set[2] == NULL ? 2 : 3;
+        cr_expect_eq(load_sized(GOOD, strlen(GOOD), cases[i].set, n), BIF_ERR_CONFIG, "case %zu", i);
+        cr_expect_not_null(strstr(bif_error_message(), cases[i].message), "case %zu: %s", i, bif_error_message());
+    }
+    static const char *const grouped[] = {"data.sampler=modality_length", "batch.samples=32", "batch.micro_samples=4"};
+    cr_assert_eq(load_sized(GOOD, strlen(GOOD), grouped, 3), BIF_OK, "%s", bif_error_message());
+    cr_expect_eq(config.data.last, BIF_LAST_WRAP);
+    cr_assert_eq(load(GOOD), BIF_OK);
+    cr_expect_eq(config.data.last, BIF_LAST_ENDLESS);
 }
 
 Test(config, hostile_yaml)
@@ -282,17 +308,31 @@ Test(config, digest_covers_what_changes_numbers)
     }
 }
 
+/* What regroups sums and what is a number: by the loss, the deal and the sampler. */
 Test(config, digest_covers_micro_batches_where_they_weigh)
 {
-    char base[33], other[33];
-    for (int mean = 0; mean < 2; mean++) {
-        const char *const sets[] = {mean ? "train.loss=micro_mean" : "train.loss=global_tokens", "batch.micro_samples=3"};
-        cr_assert_eq(load_sized(GOOD, strlen(GOOD), sets, 1), BIF_OK);
+    static const char *const base_sets[] = {"batch.samples=32", "batch.micro_samples=4", "batch.micro_tokens=4096"};
+    static const char *const modes[][2] = {{"train.loss=global_tokens", "batch.deal=tokens"}, {"train.loss=global_tokens", "batch.deal=order"},
+                                           {"train.loss=micro_mean", "batch.deal=tokens"}, {"train.loss=micro_mean", "batch.deal=order"},
+                                           {"data.sampler=modality_length", "batch.deal=tokens"}};
+    static const char *const changes[] = {"batch.micro_samples=8", "batch.micro_tokens=8192"};
+    static const bool weighs[][2] = {{false, false}, {false, false}, {true, true}, {true, false}, {true, false}};
+    char base[33], other[33], deals[5][33];
+    for (size_t mode = 0; mode < 5; mode++) {
+        const char *sets[6] = {base_sets[0], base_sets[1], base_sets[2], modes[mode][0], modes[mode][1]};
+        cr_assert_eq(load_sized(GOOD, strlen(GOOD), sets, 5), BIF_OK, "%s", bif_error_message());
         bif_config_digest(&config, base);
-        cr_assert_eq(load_sized(GOOD, strlen(GOOD), sets, 2), BIF_OK);
-        bif_config_digest(&config, other);
-        cr_expect_eq(strcmp(base, other) != 0, mean == 1);
+        memcpy(deals[mode], base, sizeof base);
+        for (size_t i = 0; i < 2; i++) {
+            sets[5] = changes[i];
+            cr_assert_eq(load_sized(GOOD, strlen(GOOD), sets, 6), BIF_OK);
+            bif_config_digest(&config, other);
+            cr_expect_eq(strcmp(base, other) != 0, weighs[mode][i], "mode %zu, %s", mode, changes[i]);
+        }
     }
+    cr_expect_str_eq(deals[0], deals[1], "the deal only regroups a mean over tokens");
+    cr_expect_str_neq(deals[2], deals[3], "and makes the means of micro-batches");
+    cr_expect_str_neq(deals[0], deals[4]);
 }
 
 Test(config, reference_names_every_key)
