@@ -56,4 +56,20 @@ run checkpoint diff --json out/pretrain-1 out/finetune-1 2>/dev/null | jq -r '.c
 # The mean over all tokens is another number.
 run train finetune.yaml --set output=out/tokens --set train.loss=global_tokens >tokens.log 2>&1 || { cat tokens.log; fail "global_tokens"; }
 close "$golden/finetune-losses.txt" out/tokens >/dev/null && fail "the comparison does not see another loss"
+# LLaVA's own sampler, stopped in the middle: the same weights as without the stop, to the bit; on 2 ranks other samples than in the order of the file.
+grouped="--set data.order= --set data.sampler=modality_length --set train.epochs=2"
+ranks 2 train finetune.yaml $grouped --set output=out/whole >whole.log 2>&1 || { cat whole.log; fail "modality_length"; }
+grep -q 'counted the words of 37 samples' whole.log && grep -q ' 10 steps' whole.log || { cat whole.log; fail "two epochs of 37 samples are not 10 steps"; }
+ranks 2 train finetune.yaml $grouped --set output=out/parts --set train.stop_after=3 >parts.log 2>&1
+ranks 2 train finetune.yaml $grouped --set output=out/parts >>parts.log 2>&1 || { cat parts.log; fail "modality_length resumed"; }
+cmp -s "$(weights out/whole)" "$(weights out/parts)" || fail "modality_length: a resumed run has other weights"
+# What is not an order is refused, and so is another order in the same folder.
+printf '0\n37\n' >bad.txt
+refused 65 'bad.txt: line 2 is sample 37, but there are 37 samples' train finetune.yaml --set output=out/bad --set data.order=bad.txt
+printf '0\nfirst\n' >bad.txt
+refused 65 "bad.txt:2: 'first' is not the number of a sample" train finetune.yaml --set output=out/bad --set data.order=bad.txt
+tac finetune-order.txt >back.txt
+run train finetune.yaml --set output=out/other --set train.stop_after=2 >other.log 2>&1
+refused 78 'data.shards or data.order: not what the checkpoint' train finetune.yaml --set output=out/other --set data.order=back.txt
+[ -z "$(ls -d out/bad/step_* 2>/dev/null)" ] || fail "a refused order left a checkpoint"
 finish
