@@ -19,6 +19,10 @@ static const struct {
     [BIF_FAMILY_QWEN3] = {"qwen3", "Qwen3ForCausalLM", 151936, 22016, 32, 32768, 128, -1, -1},
 };
 
+const bif_native_class bif_native_classes[BIF_NATIVE_CLASSES] = {{"LlavaLlamaForCausalLM", "llava_llama", BIF_FAMILY_LLAMA},
+                                                                 {"LlavaMistralForCausalLM", "llava_mistral", BIF_FAMILY_MISTRAL},
+                                                                 {"LlavaQwenForCausalLM", "llava_qwen", BIF_FAMILY_QWEN2}};
+
 bif_status bif_hf_number(const char *where, const json_t *o, const char *key, int64_t fallback, int64_t *out)
 {
     *out = fallback;
@@ -191,11 +195,22 @@ bif_status bif_hf_read_decoder(const char *where, const json_t *o, bif_family f,
     c->o_bias = bias;
     c->mlp_bias = mlp_bias;
     c->qk_norm = f == BIF_FAMILY_QWEN3;
+    c->mistral = f == BIF_FAMILY_MISTRAL;
     BIF_TRY(bif_json_bool(where, o, "tie_word_embeddings", false, &c->tied));
     BIF_TRY(bif_hf_token(where, o, "bos_token_id", families[f].bos, &c->bos));
     BIF_TRY(bif_hf_token(where, o, "eos_token_id", families[f].eos, &c->eos));
 done:
     return st;
+}
+
+const char *bif_hf_family_type(bif_family family)
+{
+    return families[family].model_type;
+}
+
+const char *bif_hf_family_architecture(bif_family family)
+{
+    return families[family].architecture;
 }
 
 bif_status bif_hf_family_of(const char *where, const char *model_type, const char *architecture, bif_family *out)

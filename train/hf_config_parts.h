@@ -20,7 +20,17 @@ bif_status bif_hf_token(const char *where, const json_t *o, const char *key, int
 /* ---- decoders ---- */
 /* The family by its architecture, or by its model_type when architecture is NULL. */
 bif_status bif_hf_family_of(const char *where, const char *model_type, const char *architecture, bif_family *out);
+const char *bif_hf_family_type(bif_family family); /* "llama", ... */
+const char *bif_hf_family_architecture(bif_family family);
 bif_status bif_hf_read_decoder(const char *where, const json_t *o, bif_family f, bif_decoder_config *c);
+
+/* What LLaVA's authors call a LLaVA, of each family that they have one for (hf_config_decoder.c). */
+typedef struct {
+    const char *architecture, *model_type;
+    bif_family family;
+} bif_native_class;
+#define BIF_NATIVE_CLASSES 3
+extern const bif_native_class bif_native_classes[BIF_NATIVE_CLASSES];
 
 /* ---- towers ---- */
 /* The class defaults: CLIPVisionConfig (B/32), or what LlavaConfig takes when the part is missing (L/14 at 336). */

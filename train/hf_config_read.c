@@ -165,30 +165,50 @@ done:
     return st;
 }
 
-/* The authors' own layout: a Llama config with mm_* keys; the tower is only named: it lies in the folder `tower` or is one of those known. */
-static bif_status read_llava_native(const char *where, const json_t *root, const char *tower, int depth, bif_model_config *out)
+/* The towers that the authors' layout names and does not hold. Of SigLIP they take the last block away and then the last hidden state, whatever
+ * mm_vision_select_layer says. */
+static bif_status named_tower(const char *where, const char *name, bif_vit_config *vit, int64_t *feature_layer)
+{
+    *vit = bif_hf_vit_l14_336;
+    if (strcmp(bif_path_base(name), "clip-vit-large-patch14") == 0) {
+        vit->image = 224;
+    } else if (strcmp(bif_path_base(name), "siglip-so400m-patch14-384") == 0) {
+        *vit = bif_hf_vit_siglip;
+        vit->hidden = 1152;
+        vit->layers = 26;
+        vit->heads = 16;
+        vit->inner = 4304;
+        vit->patch = 14;
+        vit->image = 384;
+        vit->head = false;
+        *feature_layer = -1;
+    } else if (strcmp(bif_path_base(name), "clip-vit-large-patch14-336") != 0) {
+        return bif_hf_refuse(where, "mm_vision_tower", name,
+                             "clip-vit-large-patch14, clip-vit-large-patch14-336 and siglip-so400m-patch14-384 are, and a tower's folder within this "
+                             "one; --tower takes any folder");
+    }
+    return BIF_OK;
+}
+
+/* The authors' own layout: a decoder's config with mm_* keys; the tower is only named: it lies in the folder `tower` or is one of those known. */
+static bif_status read_llava_native(const char *where, const json_t *root, bif_family family, const char *tower, int depth,
+                                    bif_model_config *out)
 {
     bif_status st = BIF_OK;
     const char *name = "", *projector = "linear", *select = "patch", *merge = "flat", *aspect = "";
-    BIF_TRY(bif_hf_read_decoder(where, root, BIF_FAMILY_LLAMA, &out->decoder));
+    BIF_TRY(bif_hf_read_decoder(where, root, family, &out->decoder));
     BIF_TRY(bif_json_string(where, root, "mm_vision_tower", tower == NULL, &name));
     out->kind = BIF_MODEL_LLAVA;
-    out->vit = bif_hf_vit_l14_336;
-    if (tower != NULL) {
-        BIF_TRY(read_tower(tower, depth, &out->vit));
-    } else if (strcmp(bif_path_base(name), "clip-vit-large-patch14") == 0) {
-        out->vit.image = 224;
-    } else if (strcmp(bif_path_base(name), "clip-vit-large-patch14-336") != 0) {
-        st = bif_hf_refuse(where, "mm_vision_tower", name,
-                    "clip-vit-large-patch14 and clip-vit-large-patch14-336 are, and a tower's folder within this one; --tower takes any "
-                    "folder");
+    BIF_TRY(bif_hf_number(where, root, "mm_vision_select_layer", -2, &out->feature_layer));
+    BIF_TRY(tower != NULL ? read_tower(tower, depth, &out->vit) : named_tower(where, name, &out->vit, &out->feature_layer));
+    BIF_TRY(bif_json_string(where, root, "image_aspect_ratio", false, &aspect));
+    if (aspect[0] != '\0' && strcmp(aspect, "pad") != 0 && strcmp(aspect, "square") != 0) {
+        st = bif_hf_refuse(where, "image_aspect_ratio", aspect, "pad and square are");
         goto done;
     }
-    BIF_TRY(bif_json_string(where, root, "image_aspect_ratio", false, &aspect));
     snprintf(out->image_fit, sizeof out->image_fit, "%s", strcmp(aspect, "pad") == 0 ? "pad" : "");
     BIF_TRY(bif_json_string(where, root, "mm_projector_type", false, &projector));
     BIF_TRY(projector_type(where, projector, &out->projector));
-    BIF_TRY(bif_hf_number(where, root, "mm_vision_select_layer", -2, &out->feature_layer));
     BIF_TRY(bif_json_string(where, root, "mm_vision_select_feature", false, &select));
     BIF_TRY(bif_json_string(where, root, "mm_patch_merge_type", false, &merge));
     if (strcmp(merge, "flat") != 0) {
@@ -200,6 +220,16 @@ static bif_status read_llava_native(const char *where, const json_t *root, const
     BIF_TRY(bif_hf_token(where, root, "pad_token_id", -1, &out->pad_token));
 done:
     return st;
+}
+
+static const bif_native_class *native_class(const char *name)
+{
+    for (size_t i = 0; i < BIF_NATIVE_CLASSES; i++) {
+        if (strcmp(name, bif_native_classes[i].architecture) == 0 || strcmp(name, bif_native_classes[i].model_type) == 0) {
+            return &bif_native_classes[i];
+        }
+    }
+    return NULL;
 }
 
 static bif_status read_root(const char *where, const json_t *root, const char *tower, int depth, bif_model_config *out)
@@ -221,6 +251,7 @@ static bif_status read_root(const char *where, const json_t *root, const char *t
     const char *name = architecture != NULL ? architecture : type;
     /* LLaVA's LoRA folders name the base's architecture, LlamaForCausalLM. */
     const bool native_by_keys = strncmp(type, "llava", 5) == 0 && json_is_string(json_object_get(root, "mm_vision_tower"));
+    const bif_native_class *native = native_class(native_by_keys && native_class(name) == NULL ? type : name);
     if (strcmp(name, "SiglipVisionModel") == 0 || strcmp(name, "siglip_vision_model") == 0) {
         out->kind = BIF_MODEL_CLIP;
         BIF_TRY(bif_hf_read_vit(where, root, &bif_hf_vit_siglip, &out->vit));
@@ -232,8 +263,8 @@ static bif_status read_root(const char *where, const json_t *root, const char *t
         out->kind = BIF_MODEL_CLIP;
         BIF_TRY(bif_hf_read_vit(where, root, &bif_hf_vit_b32, &out->vit));
         BIF_TRY(bif_hf_number(where, root, "projection_dim", 512, &out->projection));
-    } else if (strcmp(name, "LlavaLlamaForCausalLM") == 0 || strcmp(name, "llava_llama") == 0 || native_by_keys) {
-        BIF_TRY(read_llava_native(where, root, tower, depth, out));
+    } else if (native != NULL || native_by_keys) {
+        BIF_TRY(read_llava_native(where, root, native != NULL ? native->family : BIF_FAMILY_LLAMA, tower, depth, out));
     } else if (strcmp(name, "LlavaForConditionalGeneration") == 0 || (architecture == NULL && strcmp(name, "llava") == 0)) {
         BIF_TRY(read_llava(where, root, out));
     } else {

@@ -5,7 +5,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "train/model.h"
+#include "train/hf_config_parts.h"
 
 /* The f32 as the shortest decimal that gives it back, so that 1e-5f is written as 1e-05 and not as its neighbour in double. */
 static json_t *real(float value)
@@ -36,11 +36,17 @@ static json_t *act_name(bif_act act)
 }
 
 /* The family that has exactly these options (bif_model_check has refused the rest). */
-static void decoder_object(json_t *o, const bif_decoder_config *c, const char **architecture)
+static bif_family family_of(const bif_decoder_config *c)
 {
-    const char *type = c->qk_norm ? "qwen3" : c->qkv_bias && !c->o_bias ? "qwen2" : "llama";
-    *architecture = c->qk_norm ? "Qwen3ForCausalLM" : c->qkv_bias && !c->o_bias ? "Qwen2ForCausalLM" : "LlamaForCausalLM";
-    put(o, "model_type", json_string(type));
+    return c->qk_norm                    ? BIF_FAMILY_QWEN3
+           : c->qkv_bias && !c->o_bias   ? BIF_FAMILY_QWEN2
+           : c->mistral && !c->qkv_bias ? BIF_FAMILY_MISTRAL
+                                         : BIF_FAMILY_LLAMA;
+}
+
+static void decoder_object(json_t *o, const bif_decoder_config *c, bif_family family)
+{
+    put(o, "model_type", json_string(bif_hf_family_type(family)));
     put(o, "hidden_size", json_integer(c->hidden));
     put(o, "num_hidden_layers", json_integer(c->layers));
     put(o, "num_attention_heads", json_integer(c->heads));
@@ -53,11 +59,13 @@ static void decoder_object(json_t *o, const bif_decoder_config *c, const char **
     put(o, "rms_norm_eps", real(c->eps));
     put(o, "rope_theta", real(c->rope_theta)); /* transformers 4 reads this one, transformers 5 the next */
     put(o, "rope_parameters", json_pack("{s:o, s:s}", "rope_theta", real(c->rope_theta), "rope_type", "default"));
-    if (c->qk_norm || !c->qkv_bias || c->o_bias) {
+    if (family == BIF_FAMILY_LLAMA || family == BIF_FAMILY_QWEN3) {
         put(o, "attention_bias", json_boolean(c->o_bias));
     }
-    if (c->qk_norm || (c->qkv_bias && !c->o_bias)) {
+    if (family == BIF_FAMILY_QWEN2 || family == BIF_FAMILY_QWEN3) {
         put(o, "use_sliding_window", json_false());
+    } else if (family == BIF_FAMILY_MISTRAL) {
+        put(o, "sliding_window", json_null()); /* max_position_embeddings is no larger */
     } else {
         put(o, "mlp_bias", json_false());
     }
@@ -107,9 +115,8 @@ static json_t *text_object(const bif_text_config *c, int64_t projection)
 
 static void llava_object(json_t *o, const bif_model_config *c)
 {
-    const char *unused = NULL;
     json_t *text = json_object();
-    decoder_object(text, &c->decoder, &unused);
+    decoder_object(text, &c->decoder, family_of(&c->decoder));
     put(o, "model_type", json_string("llava"));
     put(o, "text_config", text);
     put(o, "vision_config", vit_object(&c->vit, 0));
@@ -167,11 +174,15 @@ bif_status bif_hf_config_write(const char *folder, const bif_model_config *confi
         return st;
     }
     const char *architecture = NULL;
+    bif_family family;
     json_t *o = json_object();
     put(o, "architectures", json_array());
     switch (config->kind) {
     case BIF_MODEL_DECODER:
-        decoder_object(o, &config->decoder, &architecture);
+        family = family_of(&config->decoder);
+        family = family == BIF_FAMILY_MISTRAL ? BIF_FAMILY_LLAMA : family; /* transformers then takes the tokenizer as it is */
+        architecture = bif_hf_family_architecture(family);
+        decoder_object(o, &config->decoder, family);
         break;
     case BIF_MODEL_CLIP:
         architecture = "CLIPModel";
@@ -195,17 +206,18 @@ bif_status bif_hf_config_write(const char *folder, const bif_model_config *confi
 
 bif_status bif_hf_config_write_native(const char *folder, const bif_model_config *config, bif_dtype dtype, const char *tower)
 {
-    const char *architecture = NULL;
+    const bif_family family = family_of(&config->decoder);
+    const bif_native_class *class = NULL;
+    for (size_t i = 0; i < BIF_NATIVE_CLASSES && config->kind == BIF_MODEL_LLAVA; i++) {
+        class = bif_native_classes[i].family == family ? &bif_native_classes[i] : class;
+    }
+    if (class == NULL) {
+        return bif_fail(BIF_ERR_CONFIG, "%s: the layout of LLaVA's authors is for a LLaVA with a Llama, Mistral or Qwen2 decoder; this is %s", folder,
+                        config->kind != BIF_MODEL_LLAVA ? "no LLaVA" : bif_hf_family_architecture(family));
+    }
     json_t *o = json_object();
-    if (config->kind == BIF_MODEL_LLAVA) {
-        decoder_object(o, &config->decoder, &architecture);
-    }
-    if (architecture == NULL || strcmp(architecture, "LlamaForCausalLM") != 0) {
-        json_decref(o);
-        return bif_fail(BIF_ERR_CONFIG, "%s: the layout of LLaVA's authors is written for a LLaVA with a Llama decoder; this is %s", folder,
-                        architecture == NULL ? "no LLaVA" : architecture);
-    }
-    put(o, "model_type", json_string("llava_llama"));
+    decoder_object(o, &config->decoder, family);
+    put(o, "model_type", json_string(class->model_type));
     put(o, "mm_vision_tower", json_string(tower));
     put(o, "mm_hidden_size", json_integer(config->vit.hidden));
     put(o, "mm_projector_type",
@@ -220,7 +232,7 @@ bif_status bif_hf_config_write_native(const char *folder, const bif_model_config
     put(o, "pad_token_id", token(config->pad_token));
     put(o, "image_token_index", json_integer(config->image_token));
     put_habits(o, config);
-    return save(folder, o, "LlavaLlamaForCausalLM", dtype);
+    return save(folder, o, class->architecture, dtype);
 }
 
 bif_status bif_hf_config_write_tower(const char *folder, const bif_vit_config *vit, bif_dtype dtype)

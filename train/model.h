@@ -57,7 +57,7 @@ typedef struct {
     bool tied;     /* lm_head is embed_tokens */
     int32_t bos, eos; /* -1 = none */
     int64_t classes;  /* rows of the head that take part in the softmax; 0 = all. Fewer when rows were added for <image> and padding */
-    bool mistral;     /* written as Mistral, which without a window computes what Llama does */
+    bool mistral;     /* within its window it computes what Llama does; only its name differs */
     bif_lora_config lora;
 } bif_decoder_config;
 
@@ -111,9 +111,9 @@ bif_status bif_model_check(const bif_model_config *config, const char *where);
  * - CLIPVisionModel or SiglipVisionModel alone reads as BIF_MODEL_CLIP with text.hidden = 0: a source of an encoder, nothing to train.
  * - A LLaVA with a SigLIP tower must say vision_feature_select_strategy "full": with "default" transformers leaves out the first row, there a patch.
  * - A sliding window (Mistral, Qwen) limits `positions` to the window: within it the window has no effect.
- * - A LLaVA folder in its authors' layout (LlavaLlamaForCausalLM) reads with image_token = -1 when it names none. Its tower is outside:
- *   FOLDER/mm_vision_tower where there is such a folder, else the folder that our key "bifocal_encoder" names (a path, absolute or from
- *   FOLDER), else an adapter's base's, else one of OpenAI's by name.
+ * - A LLaVA folder in its authors' layout (LlavaLlama-, LlavaMistral- or LlavaQwenForCausalLM) reads with image_token = -1 when it names none.
+ *   Its tower is outside: FOLDER/mm_vision_tower where there is such a folder, else the folder that our key "bifocal_encoder" names (a path,
+ *   absolute or from FOLDER), else an adapter's base's, else one of OpenAI's or SigLIP's by name.
  * - "bifocal_classes": decoder.classes. transformers ignores it: its softmax has all rows.
  * - The projector "mlp2x_gelu" is the one transformers knows. For others the file also says "bifocal_projector": "linear" or "mlpNx_gelu",
  *   and transformers cannot open the folder; likewise "bifocal_logit_bias": true for CLIP with a bias, which transformers ignores. */
@@ -132,7 +132,7 @@ bif_status bif_hf_config_read_with(const char *folder, const bif_beside *beside,
 bif_status bif_hf_tower_of(const char *folder, char **out);
 /* dtype: of the weights beside it, F32, BF16 or F16 ("torch_dtype"). */
 bif_status bif_hf_config_write(const char *folder, const bif_model_config *config, bif_dtype dtype);
-/* In the layout of LLaVA's authors, with the name of a tower: LLAVA with a Llama decoder only, else BIF_ERR_CONFIG. */
+/* In the layout of LLaVA's authors, with the name of a tower: LLAVA with a Llama, Mistral or Qwen2 decoder, else BIF_ERR_CONFIG. */
 bif_status bif_hf_config_write_native(const char *folder, const bif_model_config *config, bif_dtype dtype, const char *tower);
 /* Of the vision tower alone (CLIPVisionModel, SiglipVisionModel). */
 bif_status bif_hf_config_write_tower(const char *folder, const bif_vit_config *vit, bif_dtype dtype);

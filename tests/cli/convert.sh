@@ -58,7 +58,7 @@ refused 65 'tensors are missing, the first is vision_tower.vision_model.embeddin
 refused 64 "'old' is there already" import "$layouts/hf_old" old
 refused 78 'is a vision tower alone' import "$layouts/tower" no
 refused 78 'is no LLaVA' import --tower "$layouts/tower" "$layouts/clip_hf" no
-refused 78 'for a LLaVA with a Llama decoder' export --format llava "$layouts/clip_hf" no
+refused 78 'for a LLaVA with a Llama, Mistral or Qwen2 decoder' export --format llava "$layouts/clip_hf" no
 refused 78 'the image token 24 is not in' import --image-token 24 "$layouts/hf_old" no
 refused 64 '--format must be' export old no
 refused 64 "is not a token's id" import --image-token x old no
