@@ -4,11 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/log.h"
 #include "launch/commands.h"
 #include "launch/open_folder.h"
 #include "train/convert.h"
+
+#define SHARD_HELP(gap) "  --shard-size SIZE" gap "largest file of weights: bytes, or 500MB, 5GB, 2GiB (5GB)\n"
 
 static const char import_help[] =
     "usage: bifocal import [OPTION]... SOURCE OUT\n\n"
@@ -18,7 +21,8 @@ static const char import_help[] =
     "  --tower FOLDER       the vision tower, where SOURCE only names it (or to replace it): a CLIP folder\n"
     "  --projector PATH     the projector of another folder or file\n"
     "  --tokenizer PATH     a tokenizer's file or its folder (SOURCE's)\n"
-    "  --image-token ID     the token that stands for a picture (as SOURCE says, else <image> of the tokenizer)\n";
+    "  --image-token ID     the token that stands for a picture (as SOURCE says, else <image> of the tokenizer, which gets it when it\n"
+    "                       has none: embedding and head grow, as in transformers' conversion)\n" SHARD_HELP("    ");
 
 static const char export_help[] =
     "usage: bifocal export --format NAME [OPTION]... FOLDER OUT\n\n"
@@ -29,7 +33,26 @@ static const char export_help[] =
     "                  llava: the layout of LLaVA's authors, the tower in OUT/vision_tower. LLaVA's own program looks for mm_vision_tower\n"
     "                  (config.json) below the current folder: start it in OUT, or write the full path there\n"
     "  --base FOLDER   the base of an adapter (the folder that its adapter_config.json names)\n"
-    "  --tower FOLDER  the vision tower, where FOLDER only names it (or to replace it)\n";
+    "  --tower FOLDER  the vision tower, where FOLDER only names it (or to replace it)\n" SHARD_HELP("  ");
+
+/* "5GB" as transformers reads it: powers of ten, with an i of two. */
+static bif_status shard_size(const char *verb, const char *text, int64_t *out)
+{
+    static const struct {
+        const char *unit;
+        int64_t bytes;
+    } units[] = {{"", 1}, {"KB", 1000}, {"MB", 1000000}, {"GB", 1000000000}, {"TB", 1000000000000},
+                 {"KiB", (int64_t)1 << 10}, {"MiB", (int64_t)1 << 20}, {"GiB", (int64_t)1 << 30}, {"TiB", (int64_t)1 << 40}};
+    char *end = NULL;
+    errno = 0;
+    const long long number = strtoll(text, &end, 10);
+    for (size_t i = 0; errno == 0 && end != text && number > 0 && i < sizeof units / sizeof units[0]; i++) {
+        if (strcasecmp(end, units[i].unit) == 0 && bif_mul_i64(number, units[i].bytes, out)) {
+            return BIF_OK;
+        }
+    }
+    return bif_fail(BIF_ERR_USAGE, "%s: --shard-size '%s' is not a size like 5GB", verb, text);
+}
 
 static bif_status convert(const char *verb, char **paths, int count, bif_folder_layout layout, const bif_convert_options *options)
 {
@@ -53,12 +76,15 @@ bif_status bif_cmd_import(int argc, char **argv)
                                             {"projector", required_argument, NULL, 'p'},
                                             {"tokenizer", required_argument, NULL, 'k'},
                                             {"image-token", required_argument, NULL, 'i'},
+                                            {"shard-size", required_argument, NULL, 's'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     bif_convert_options o = {.image_token = -1};
     char *end = NULL;
+    bif_status st = BIF_OK;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         switch (c) {
+        case 's': BIF_TRY(shard_size("import", optarg, &o.shard_bytes)); break;
         case 'b': o.base = optarg; break;
         case 't': o.tower = optarg; break;
         case 'p': o.projector = optarg; break;
@@ -74,7 +100,9 @@ bif_status bif_cmd_import(int argc, char **argv)
         default: return bif_fail(BIF_ERR_USAGE, "import: wrong option; see bifocal import --help");
         }
     }
-    return convert("import", argv + optind, argc - optind, BIF_FOLDER_HF_OLD, &o);
+    st = convert("import", argv + optind, argc - optind, BIF_FOLDER_HF_OLD, &o);
+done:
+    return st;
 }
 
 bif_status bif_cmd_export(int argc, char **argv)
@@ -82,10 +110,12 @@ bif_status bif_cmd_export(int argc, char **argv)
     static const struct option options[] = {{"format", required_argument, NULL, 'f'},
                                             {"base", required_argument, NULL, 'b'},
                                             {"tower", required_argument, NULL, 't'},
+                                            {"shard-size", required_argument, NULL, 's'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     static const char *const names[] = {"hf-old", "hf", "llava"}; /* in the order of bif_folder_layout */
     bif_convert_options o = {.image_token = -1};
+    bif_status st = BIF_OK;
     int layout = -1;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         switch (c) {
@@ -94,6 +124,7 @@ bif_status bif_cmd_export(int argc, char **argv)
                 layout = strcmp(optarg, names[i]) == 0 ? i : layout;
             }
             break;
+        case 's': BIF_TRY(shard_size("export", optarg, &o.shard_bytes)); break;
         case 'b': o.base = optarg; break;
         case 't': o.tower = optarg; break;
         case 'h': fputs(export_help, stdout); return BIF_OK;
@@ -103,5 +134,7 @@ bif_status bif_cmd_export(int argc, char **argv)
     if (layout < 0) {
         return bif_fail(BIF_ERR_USAGE, "export: --format must be hf, hf-old or llava; see bifocal export --help");
     }
-    return convert("export", argv + optind, argc - optind, (bif_folder_layout)layout, &o);
+    st = convert("export", argv + optind, argc - optind, (bif_folder_layout)layout, &o);
+done:
+    return st;
 }

@@ -11,6 +11,7 @@
 #include "train/compare.h"
 #include "train/hf_folder.h"
 #include "train/hf_names.h"
+#include "train/vocabulary.h"
 
 #define TOWER "vision_tower"
 
@@ -24,10 +25,12 @@ typedef struct {
     bif_params rows;
     const bif_param **row_of;
     bif_dtype dtype;
+    int64_t shard_bytes;
 } job;
 
-/* The tokenizer beside the weights, and what it says of <image> where the config says nothing. */
-static bif_status find_tokenizer(job *j, const bif_convert_options *o)
+/* The tokenizer beside the weights, and what it says of <image> where the config says nothing. A folder for transformers gets the token, and
+ * rows for it, where the tokenizer has none. */
+static bif_status find_tokenizer(job *j, bif_folder_layout layout, const bif_convert_options *o)
 {
     bif_status st = BIF_OK;
     bif_tokenizer *tokenizer = NULL;
@@ -39,15 +42,20 @@ static bif_status find_tokenizer(job *j, const bif_convert_options *o)
         j->config.image_token = (int32_t)o->image_token;
     } else if (j->config.image_token < 0 && j->tokenizer != NULL) {
         BIF_TRY(bif_tokenizer_load(j->tokenizer, &tokenizer));
-        j->config.image_token = bif_tokenizer_special(tokenizer, "<image>");
+        if (layout == BIF_FOLDER_LLAVA) {
+            j->config.image_token = bif_tokenizer_special(tokenizer, "<image>");
+        } else {
+            BIF_TRY(bif_vocabulary_fit(&j->config, tokenizer, j->tokenizer));
+        }
     }
     if (j->config.image_token >= j->config.decoder.vocab) {
         st = bif_fail(BIF_ERR_CONFIG, "the image token %d is not in the decoder's vocabulary of %lld", (int)j->config.image_token,
                       (long long)j->config.decoder.vocab);
         goto done;
     }
-    if (j->config.image_token < 0) {
-        bif_warn("%s names no token for pictures; give a tokenizer with <image>, or its id, before the model is to see any", j->source);
+    if (j->config.image_token < 0 && layout != BIF_FOLDER_LLAVA) {
+        bif_warn("%s names no token for pictures; give a tokenizer, which gets <image>, or the token's id, before the model is to see any",
+                 j->source);
     }
 done:
     bif_tokenizer_free(tokenizer);
@@ -65,7 +73,7 @@ static bool fits(const bif_st_entry *entry, const bif_param *row)
     return same || (elements == 1 && bif_numel(&row->value) == 1);
 }
 
-static bif_status open_source(job *j, const bif_convert_options *o)
+static bif_status open_source(job *j, bif_folder_layout layout, const bif_convert_options *o)
 {
     bif_status st = BIF_OK;
     int64_t found = 0;
@@ -82,6 +90,7 @@ static bif_status open_source(job *j, const bif_convert_options *o)
     if (o->projector != NULL) {
         BIF_TRY(bif_hf_replace_projector(j->set, o->projector));
     }
+    BIF_TRY(find_tokenizer(j, layout, o));
     bif_model_rows(&j->config, &j->rows);
     j->row_of = bif_match_rows(j->set, &j->rows, &found);
     if (found < j->rows.count) {
@@ -118,7 +127,8 @@ static bif_status collect(const job *j, const bif_layout *names, const bool *tow
     for (int64_t i = 0; i < j->rows.count && st == BIF_OK; i++) {
         const bif_param *row = &j->rows.items[i];
         const bif_st_entry *entry = entry_of[i];
-        if (!fits(entry, row)) {
+        const bool grown = bif_vocabulary_continues(entry, row);
+        if (!fits(entry, row) && !grown) {
             char want[96], have[96];
             bif_tensor t = {.dtype = entry->dtype, .rank = entry->rank};
             memcpy(t.dim, entry->dim, sizeof t.dim);
@@ -127,7 +137,11 @@ static bif_status collect(const job *j, const bif_layout *names, const bool *tow
         } else if (tower == NULL || *tower == (row->group == BIF_GROUP_ENCODER)) {
             bif_tensor t = row->value;
             t.dtype = entry->dtype;
-            out[(*count)++] = (bif_st_copy){names == NULL ? bif_strdup(row->name) : bif_layout_name(names, row->name), entry, t};
+            bif_st_copy *copy = &out[(*count)++];
+            *copy = (bif_st_copy){.name = names == NULL ? bif_strdup(row->name) : bif_layout_name(names, row->name), .entry = entry, .shape = t};
+            if (grown) {
+                copy->rows = bif_vocabulary_draw_as(entry, 0, row->name, row->spare, &copy->row_bytes);
+            }
         }
     }
     free(entry_of);
@@ -138,16 +152,15 @@ static bif_status write_weights(const job *j, const char *folder, const bif_layo
 {
     static const char *const metadata[] = {"format", "pt", NULL}; /* transformers refuses a file without it */
     bif_st_copy *out = bif_calloc((size_t)j->rows.count + 1, sizeof(*out));
-    char *path = bif_path_join(folder, "model.safetensors");
     int64_t count = 0;
     bif_status st = collect(j, names, tower, out, &count);
     if (st == BIF_OK) {
-        st = bif_safetensors_copy(path, out, count, metadata);
+        st = bif_safetensors_copy(folder, j->set, out, count, metadata, j->shard_bytes);
     }
     for (int64_t i = 0; i < count; i++) {
         free((char *)(uintptr_t)out[i].name);
+        free((void *)(uintptr_t)out[i].rows);
     }
-    free(path);
     free(out);
     return st;
 }
@@ -208,13 +221,13 @@ static void report_unused(const job *j)
 bif_status bif_convert_folder(const char *source, const char *out, bif_folder_layout layout, const bif_convert_options *options)
 {
     bif_status st = BIF_OK;
-    job j = {.source = source, .beside = {options->base, options->tower}, .temporary = bif_format("%s.tmp-%ld", out, (long)getpid())};
+    job j = {.source = source, .beside = {options->base, options->tower}, .temporary = bif_format("%s.tmp-%ld", out, (long)getpid()),
+             .shard_bytes = options->shard_bytes > 0 ? options->shard_bytes : BIF_SHARD_BYTES};
     if (bif_exists(out)) {
         st = bif_fail(BIF_ERR_USAGE, "'%s' is there already; name a new folder", out);
         goto done;
     }
-    BIF_TRY(open_source(&j, options));
-    BIF_TRY(find_tokenizer(&j, options));
+    BIF_TRY(open_source(&j, layout, options));
     j.dtype = main_dtype(j.set);
     BIF_TRY(bif_make_dirs(j.temporary));
     if (layout == BIF_FOLDER_LLAVA) {

@@ -1,4 +1,5 @@
-/* Folders of weights from one layout into another, tensors to the bit: straight from the mapped files, whatever their dtype. */
+/* Folders of weights from one layout into another, tensors to the bit: straight from the mapped files, whatever their dtype. Only where a
+ * LLaVA of its authors gets a token for pictures, embedding and head get new rows behind the old ones. */
 #pragma once
 #include "train/model.h"
 
@@ -13,7 +14,8 @@ typedef struct {
     const char *tower;     /* folder or file that brings the vision tower; NULL = the source */
     const char *projector; /* likewise the projector */
     const char *tokenizer; /* a tokenizer's file or folder; NULL = the source's, where it has one */
-    int64_t image_token;   /* -1 = as the source says, else as the tokenizer says of <image> */
+    int64_t image_token;   /* -1 = as the source says, else as the tokenizer says of <image>, else a new one (train/vocabulary.h) */
+    int64_t shard_bytes;   /* files of weights are at most so large; 0 = BIF_SHARD_BYTES */
 } bif_convert_options;
 
 /* source: a folder in any layout that bif_hf_load reads; an adapter is merged on the way, each sum rounded once to the base's dtype. out must not exist; it appears whole or not at all. BIF_ERR_DATA when a tensor is

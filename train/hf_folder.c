@@ -257,6 +257,7 @@ bif_status bif_hf_load_with(const char *folder, const bif_beside *beside, bif_pa
         if (wanted) {
             asked_parts |= 1u << bif_part_of(p->name, &tail);
             BIF_TRY(load_row(set, entry, params, p));
+            bif_safetensors_release(set, entry);
         }
         free(name);
         name = NULL;

@@ -264,6 +264,20 @@ const char *bif_safetensors_metadata(const bif_safetensors *st, const char *key)
     return json_string_value(json_object_get(st->metadata, key));
 }
 
+void bif_safetensors_release(const bif_safetensors *st, const bif_st_entry *entry)
+{
+    const bif_st_file *file = &st->files[entry->file];
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), map = (uintptr_t)file->map, data = (uintptr_t)entry->data;
+    if (data < map || data >= map + file->size) {
+        return; /* memory of our own (bif_safetensors.owned) */
+    }
+    /* Whole pages only; the one that the entry begins in was the end of its predecessor, which has been read. */
+    const uintptr_t first = data / page * page, last = (data + entry->bytes) / page * page;
+    if (last > first) {
+        madvise((void *)first, last - first, MADV_DONTNEED);
+    }
+}
+
 bif_status bif_safetensors_read_f32(const bif_safetensors *st, const bif_st_entry *entry, float *out)
 {
     return bif_safetensors_read_part_f32(st, entry, 0, (int64_t)(entry->bytes / bif_dtype_size(entry->dtype)), out);

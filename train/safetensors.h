@@ -51,6 +51,10 @@ void bif_entry_floats(const bif_st_entry *entry, int64_t first, int64_t count, f
 /* The same elements in the entry's own dtype, any: the file's bytes, or with a delta the sum rounded once (to nearest, ties to even). */
 void bif_entry_bytes(const bif_st_entry *entry, int64_t first, int64_t count, void *out);
 
+uint16_t bif_to_f16(float value); /* nearest, ties to even (train/safetensors_floats.c) */
+/* Gives back the memory pages that hold an entry's data in the mapping; they come again from the file when they are read again. */
+void bif_safetensors_release(const bif_safetensors *st, const bif_st_entry *entry);
+
 /* Writer: names and shapes, then the data in the same order. Atomic through base/file.h. metadata_pairs = key, value, ..., NULL; may be NULL.
  * digest (33 bytes) or NULL receives the XXH3-128 of the whole file, bytes (or NULL) its length. */
 typedef struct {
@@ -60,10 +64,16 @@ typedef struct {
 } bif_st_out;
 bif_status bif_safetensors_write(const char *path, const bif_st_out *tensors, int64_t count, const char *const *metadata_pairs,
                                  char digest[33], uint64_t *bytes);
-/* The same with tensors of open sets, as bif_entry_bytes gives them; `shape` may differ from the entry's in dimensions of 1. */
+/* The weights of a folder from an open set, as bif_entry_bytes gives them, in files as transformers cuts them (train/safetensors_shards.c):
+ * model.safetensors, or, where the data are more than shard_bytes, model-00001-of-0000N.safetensors, ... and model.safetensors.index.json. A
+ * tensor is never cut: a larger one has a file of its own. Pages of the set are given back once they are written: memory does not fill with them. */
 typedef struct {
     const char *name;
     const bif_st_entry *entry;
-    bif_tensor shape; /* of the entry's dtype; data NULL */
+    bif_tensor shape; /* of the entry's dtype; data NULL. It may differ from the entry's in dimensions of 1, and has the rows behind it */
+    const void *rows; /* row_bytes in host memory that follow the entry's data; NULL, 0 = none */
+    size_t row_bytes;
 } bif_st_copy;
-bif_status bif_safetensors_copy(const char *path, const bif_st_copy *tensors, int64_t count, const char *const *metadata_pairs);
+#define BIF_SHARD_BYTES ((int64_t)5000000000) /* 5 GB */
+bif_status bif_safetensors_copy(const char *folder, const bif_safetensors *set, const bif_st_copy *tensors, int64_t count,
+                                const char *const *metadata_pairs, int64_t shard_bytes);

@@ -24,7 +24,7 @@ static float from_f16(uint16_t half)
 }
 
 /* Nearest, ties to even; too large becomes infinity, NaN stays NaN. */
-static uint16_t to_f16(float value)
+uint16_t bif_to_f16(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -143,7 +143,7 @@ void bif_entry_bytes(const bif_st_entry *entry, int64_t first, int64_t count, vo
             bif_to_bf16s(to + at, floats, some);
         } else {
             for (int64_t i = 0; i < some; i++) {
-                to[at + i] = to_f16(floats[i]);
+                to[at + i] = bif_to_f16(floats[i]);
             }
         }
     }

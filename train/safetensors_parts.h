@@ -28,6 +28,18 @@ struct bif_safetensors {
 bif_status bif_st_parse(bif_safetensors *set, size_t file);
 /* After names of the set were changed. BIF_ERR_DATA when two tensors have one name. */
 bif_status bif_st_lookup(bif_safetensors *set);
+/* One file (train/safetensors_write.c). What is written: of a bif_st_out, or (entry != NULL) of a bif_st_copy. */
+typedef struct {
+    const char *name;
+    bif_tensor tensor;
+    bif_device *device;
+    const bif_safetensors *set;
+    const bif_st_entry *entry;
+    const void *rows;
+    size_t row_bytes;
+} bif_st_source;
+bif_status bif_st_write(const char *path, const bif_st_source *tensors, int64_t count, const char *const *metadata_pairs, char digest[33],
+                        uint64_t *bytes);
 /* A tensor's name in messages and terminals: BIF_ERR_DATA when it is too long or holds a control character. */
 bif_status bif_st_check_name(const char *path, const char *name);
 /* "F32", "BF16", ...; a dtype the format has no name for is a bug. */

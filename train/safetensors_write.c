@@ -6,16 +6,8 @@
 
 #define COPY_BYTES ((size_t)4 << 20) /* from a device to the file through so much host memory */
 
-/* What is written: of a bif_st_out, or (entry != NULL) of a bif_st_copy. */
-typedef struct {
-    const char *name;
-    bif_tensor tensor;
-    bif_device *device;
-    const bif_st_entry *entry;
-} source;
-
 /* The header's text, padded with blanks so that the data begin on an 8-byte border. */
-static char *header_text(const source *tensors, int64_t count, const char *const *metadata_pairs, size_t *size)
+static char *header_text(const bif_st_source *tensors, int64_t count, const char *const *metadata_pairs, size_t *size)
 {
     json_t *header = json_object();
     if (metadata_pairs != NULL) {
@@ -62,29 +54,47 @@ static bif_status put(sink *to, const void *data, size_t size)
     return bif_writer_write(to->writer, data, size);
 }
 
-static bif_status put_tensor(sink *to, const source *out, char *buffer)
+/* The entry's data, in pieces so that a delta needs little memory, and what follows them. */
+static bif_status put_entry(sink *to, const bif_st_source *from, char *buffer)
 {
     bif_status st = BIF_OK;
-    const size_t size = bif_bytes(&out->tensor), element = bif_dtype_size(out->tensor.dtype);
-    const void *data = out->entry != NULL ? out->entry->data : out->tensor.data;
-    if (out->device == NULL && (out->entry == NULL || out->entry->delta == NULL)) {
-        return size == 0 ? BIF_OK : put(to, data, size);
+    const bif_st_entry *entry = from->entry;
+    const size_t size = entry->bytes, element = bif_dtype_size(entry->dtype);
+    BIF_BUG_IF(size + from->row_bytes != bif_bytes(&from->tensor), "%s: two sizes", from->name);
+    for (size_t at = 0; at < size; at += COPY_BYTES) {
+        const size_t some = size - at < COPY_BYTES ? size - at : COPY_BYTES;
+        if (entry->delta != NULL) {
+            bif_entry_bytes(entry, (int64_t)(at / element), (int64_t)(some / element), buffer);
+        }
+        BIF_TRY(put(to, entry->delta != NULL ? buffer : (const char *)entry->data + at, some));
+    }
+    bif_safetensors_release(from->set, entry);
+    BIF_TRY(from->row_bytes == 0 ? BIF_OK : put(to, from->rows, from->row_bytes));
+done:
+    return st;
+}
+
+static bif_status put_tensor(sink *to, const bif_st_source *from, char *buffer)
+{
+    bif_status st = BIF_OK;
+    const size_t size = bif_bytes(&from->tensor);
+    if (from->entry != NULL) {
+        return put_entry(to, from, buffer);
+    }
+    if (from->device == NULL) {
+        return size == 0 ? BIF_OK : put(to, from->tensor.data, size);
     }
     for (size_t at = 0; at < size; at += COPY_BYTES) {
         const size_t some = size - at < COPY_BYTES ? size - at : COPY_BYTES;
-        if (out->entry != NULL) {
-            bif_entry_bytes(out->entry, (int64_t)(at / element), (int64_t)(some / element), buffer);
-        } else {
-            out->device->copy_out(out->device, buffer, (const char *)data + at, some);
-        }
+        from->device->copy_out(from->device, buffer, (const char *)from->tensor.data + at, some);
         BIF_TRY(put(to, buffer, some));
     }
 done:
     return st;
 }
 
-static bif_status write_all(const char *path, const source *tensors, int64_t count, const char *const *metadata_pairs, char digest[33],
-                            uint64_t *bytes)
+bif_status bif_st_write(const char *path, const bif_st_source *tensors, int64_t count, const char *const *metadata_pairs, char digest[33],
+                        uint64_t *bytes)
 {
     bif_status st = BIF_OK;
     size_t size = 0;
@@ -122,23 +132,11 @@ done:
 bif_status bif_safetensors_write(const char *path, const bif_st_out *tensors, int64_t count, const char *const *metadata_pairs,
                                  char digest[33], uint64_t *bytes)
 {
-    source *list = bif_calloc((size_t)count + 1, sizeof(*list));
+    bif_st_source *list = bif_calloc((size_t)count + 1, sizeof(*list));
     for (int64_t i = 0; i < count; i++) {
-        list[i] = (source){tensors[i].name, tensors[i].tensor, tensors[i].device, NULL};
+        list[i] = (bif_st_source){.name = tensors[i].name, .tensor = tensors[i].tensor, .device = tensors[i].device};
     }
-    const bif_status st = write_all(path, list, count, metadata_pairs, digest, bytes);
-    free(list);
-    return st;
-}
-
-bif_status bif_safetensors_copy(const char *path, const bif_st_copy *tensors, int64_t count, const char *const *metadata_pairs)
-{
-    source *list = bif_calloc((size_t)count + 1, sizeof(*list));
-    for (int64_t i = 0; i < count; i++) {
-        list[i] = (source){tensors[i].name, tensors[i].shape, NULL, tensors[i].entry};
-        BIF_BUG_IF(bif_bytes(&list[i].tensor) != tensors[i].entry->bytes, "%s: two sizes", tensors[i].name);
-    }
-    const bif_status st = write_all(path, list, count, metadata_pairs, NULL, NULL);
+    const bif_status st = bif_st_write(path, list, count, metadata_pairs, digest, bytes);
     free(list);
     return st;
 }

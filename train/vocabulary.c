@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/rng.h"
+#include "kernels/convert.h"
 
 #define ROWS_UNIT 64 /* of the embedding */
 #define SPREAD 1e-5  /* of the covariance of the old rows */
@@ -184,4 +185,21 @@ void bif_vocabulary_draw(const bif_st_entry *old, uint64_t seed, const char *nam
     free(z);
     free(row);
     free(mean);
+}
+
+void *bif_vocabulary_draw_as(const bif_st_entry *old, uint64_t seed, const char *name, int64_t count, size_t *bytes)
+{
+    const int64_t elements = count * old->dim[1];
+    float *rows = bif_malloc((size_t)elements * sizeof *rows + 1);
+    bif_vocabulary_draw(old, seed, name, count, rows);
+    *bytes = (size_t)elements * bif_dtype_size(old->dtype);
+    if (old->dtype == BIF_DTYPE_F32) {
+        return rows;
+    }
+    uint16_t *half = bif_malloc(*bytes + 1);
+    for (int64_t i = 0; i < elements; i++) {
+        half[i] = old->dtype == BIF_DTYPE_BF16 ? bif_to_bf16(rows[i]) : bif_to_f16(rows[i]);
+    }
+    free(rows);
+    return half;
 }

@@ -25,3 +25,5 @@ bool bif_vocabulary_continues(const bif_st_entry *entry, const bif_param *row);
 /* `count` new rows of a matrix [V, C] of which a file has the old ones: f32 [count, C]. Row k is mean + sqrt(1e-5 / V) sum_j z_kj (row_j - mean)
  * with z standard normal from (seed, name, k, j), which has just the distribution above. The entry is F32, BF16 or F16, of rank 2. */
 void bif_vocabulary_draw(const bif_st_entry *old, uint64_t seed, const char *name, int64_t count, float *out);
+/* The same in the entry's dtype, rounded to nearest: malloc'ed, *bytes long. */
+void *bif_vocabulary_draw_as(const bif_st_entry *old, uint64_t seed, const char *name, int64_t count, size_t *bytes);

@@ -175,6 +175,49 @@ Test(hf_config, layout_of_llavas_authors)
     cr_expect(c.kind == BIF_MODEL_LLAVA && c.vit.image == 336 && c.projector.depth == 2 && c.image_token == -1 && c.pad_token == 0);
 }
 
+/* Of every family they have a class for: read, written and read again. */
+Test(hf_config, classes_of_llavas_authors)
+{
+    static const struct {
+        const char *architecture, *model_type, *more;
+        bool mistral, bias;
+        int64_t positions, kv_heads;
+    } cases[] = {{"LlavaLlamaForCausalLM", "llava_llama", "", false, false, 2048, 32},
+                 {"LlavaLlamaForCausalLM", "llava", "", false, false, 2048, 32},
+                 {"LlavaMistralForCausalLM", "llava_mistral", ",\"sliding_window\":null", true, false, 131072, 8},
+                 {"LlavaMistralForCausalLM", "llava_mistral", ",\"sliding_window\":1024", true, false, 1024, 8},
+                 {"LlavaQwenForCausalLM", "llava_qwen", ",\"num_key_value_heads\":4,\"tie_word_embeddings\":true", false, true, 32768, 4}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[1024];
+        snprintf(text, sizeof text, "{\"architectures\":[\"%s\"],\"model_type\":\"%s\",\"mm_vision_tower\":\"google/siglip-so400m-patch14-384\","
+                 "\"mm_projector_type\":\"mlp2x_gelu\",\"mm_vision_select_layer\":-2,\"image_aspect_ratio\":\"pad\",\"eos_token_id\":2%s}",
+                 cases[i].architecture, cases[i].model_type, cases[i].more);
+        cr_assert_eq(read_text(text), BIF_OK, "%s: %s", cases[i].architecture, bif_error_message());
+        cr_expect(c.vit.family == BIF_TOWER_SIGLIP && c.vit.layers == 26 && c.vit.hidden == 1152 && c.vit.inner == 4304 && c.vit.image == 384 &&
+                  bif_feature_blocks(&c) == 26 && bif_tokens_per_image(&c) == 729);
+        c.decoder.classes = c.decoder.vocab - 32;
+        const bif_model_config before = c;
+        for (int again = 0; again < 2; again++) {
+            cr_expect(c.decoder.mistral == cases[i].mistral && c.decoder.qkv_bias == cases[i].bias && c.decoder.positions == cases[i].positions &&
+                      c.decoder.kv_heads == cases[i].kv_heads && strcmp(c.image_fit, "pad") == 0, "%s, %d", cases[i].architecture, again);
+            char *written = NULL, want[64];
+            size_t size = 0;
+            cr_assert_eq(bif_hf_config_write_native(folder, &before, BIF_DTYPE_BF16, "google/siglip-so400m-patch14-384"), BIF_OK);
+            cr_assert_eq(bif_file_read(path, 1 << 20, &written, &size), BIF_OK);
+            snprintf(want, sizeof want, "\"%s\"", cases[i].architecture);
+            cr_expect_not_null(strstr(written, want), "%s: %s", want, written);
+            free(written);
+            cr_assert_eq(bif_hf_config_read(folder, &c), BIF_OK, "%s", bif_error_message());
+            cr_expect_eq(c.decoder.classes, before.decoder.classes);
+        }
+    }
+    bif_model_config qwen3 = c;
+    qwen3.decoder.qk_norm = true;
+    qwen3.decoder.qkv_bias = false;
+    cr_expect_eq(bif_hf_config_write_native(folder, &qwen3, BIF_DTYPE_F32, "x"), BIF_ERR_CONFIG);
+    cr_expect_not_null(strstr(bif_error_message(), "this is Qwen3ForCausalLM"), "%s", bif_error_message());
+}
+
 Test(hf_config, what_is_not_implemented_is_refused_by_name)
 {
     static const struct {
@@ -184,6 +227,10 @@ Test(hf_config, what_is_not_implemented_is_refused_by_name)
         {"{\"model_type\":\"gemma\"}", "gemma"},
         {"{}", "neither 'architectures' nor 'model_type'"},
         {"{\"model_type\":\"llama\",\"mlp_bias\":true}", "mlp_bias"},
+        {"{\"model_type\":\"llava_qwen\",\"mm_vision_tower\":\"openai/clip-vit-large-patch14-336\",\"image_aspect_ratio\":\"anyres\"}", "anyres"},
+        {"{\"model_type\":\"llava_mistral\",\"mm_vision_tower\":\"somebody/else\"}", "somebody/else"},
+        {"{\"model_type\":\"llama\",\"bifocal_classes\":32001}", "number of classes"},
+        {"{\"model_type\":\"llama\",\"bifocal_classes\":1000}", "number of classes"},
         {"{\"model_type\":\"llama\",\"hidden_act\":\"gelu\"}", "hidden_act"},
         {"{\"model_type\":\"llama\",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.0}}", "linear"},
         {"{\"model_type\":\"llama\",\"rope_scaling\":{\"rope_type\":\"llama3\"}}", "llama3"},
