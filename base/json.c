@@ -28,10 +28,15 @@ done:
 
 bif_status bif_json_parse(const char *where, const char *text, size_t size, json_t **out)
 {
+    return bif_json_parse_at(where, 0, text, size, out);
+}
+
+bif_status bif_json_parse_at(const char *where, size_t offset, const char *text, size_t size, json_t **out)
+{
     json_error_t error;
     json_t *value = json_loadb(text, size, DECODE_FLAGS, &error);
     if (value == NULL) {
-        return bif_fail(BIF_ERR_DATA, "%s: not valid JSON: %s (byte %d)", where, error.text, error.position);
+        return bif_fail(BIF_ERR_DATA, "%s: not valid JSON: %s (byte %zu)", where, error.text, offset + (size_t)(error.position > 0 ? error.position : 0));
     }
     *out = value;
     return BIF_OK;

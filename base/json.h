@@ -6,7 +6,9 @@
 #include "base/status.h"
 
 bif_status bif_json_load_file(const char *path, size_t cap, json_t **out); /* file:line:column in the message */
-bif_status bif_json_parse(const char *where, const char *text, size_t size, json_t **out);
+bif_status bif_json_parse(const char *where, const char *text, size_t size, json_t **out); /* the byte in the message */
+/* The same of text that begins at byte `offset` of its file. */
+bif_status bif_json_parse_at(const char *where, size_t offset, const char *text, size_t size, json_t **out);
 bif_status bif_json_save_file(const char *path, const json_t *value); /* indented, keys in insertion order, atomic */
 
 /* Typed members. `required` false: *out keeps its value when the key is missing or null. */

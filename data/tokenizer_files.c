@@ -295,11 +295,14 @@ static bif_status read_merges(const char *path, json_t **out)
     bif_status st = bif_file_read(path, BIF_TOKENIZER_MAX_FILE, &text, &size);
     *out = json_array();
     bool first = true;
+    if (st == BIF_OK && strlen(text) < size) {
+        st = bif_fail(BIF_ERR_DATA, "%s: byte %zu: a zero byte; merges are lines of text", path, strlen(text));
+    }
     for (char *line = st == BIF_OK ? strtok_r(text, "\r\n", &save) : NULL; line != NULL; line = strtok_r(NULL, "\r\n", &save)) {
         if (!(first && strncmp(line, "#version", 8) == 0)) {
             json_t *item = json_string(line);
             if (item == NULL) {
-                st = bif_fail(BIF_ERR_DATA, "%s: a line is not UTF-8", path);
+                st = bif_fail(BIF_ERR_DATA, "%s: byte %zu: a line that is not UTF-8", path, (size_t)(line - text));
                 break;
             }
             json_array_append_new(*out, item);
@@ -365,7 +368,7 @@ static bif_status load_file(const char *path, bif_tokenizer **out)
     } else if (strcmp(bif_path_base(path), "merges.txt") == 0) {
         BIF_TRY(load_vocab(folder, out));
     } else {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: not valid JSON, and not a SentencePiece model either", path));
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: byte %zu: not valid JSON, and not a SentencePiece model either", path, blank));
     }
 done:
     json_decref(root);

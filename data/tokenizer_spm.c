@@ -16,7 +16,7 @@ typedef enum { NORMAL = 1, UNKNOWN_PIECE, CONTROL, USER_DEFINED, UNUSED, BYTE } 
 typedef enum { UNIGRAM = 1, BPE, WORD, CHAR } model_type;
 
 typedef struct {
-    const uint8_t *at, *end;
+    const uint8_t *at, *end, *file; /* file: its first byte */
     const char *where;
 } reader;
 
@@ -42,12 +42,17 @@ typedef struct {
     reader charsmap, denormalizer;
 } model;
 
+static size_t place(const reader *r)
+{
+    return (size_t)(r->at - r->file);
+}
+
 static bif_status read_varint(reader *r, uint64_t *out)
 {
     uint64_t value = 0;
     for (unsigned shift = 0; shift < 70; shift += 7) {
         if (r->at == r->end) {
-            return bif_fail(BIF_ERR_DATA, "%s: it ends inside a number", r->where);
+            return bif_fail(BIF_ERR_DATA, "%s: byte %zu: it ends inside a number", r->where, place(r));
         }
         const uint8_t byte = *r->at++;
         value |= shift < 64 ? (uint64_t)(byte & 0x7f) << shift : 0;
@@ -56,7 +61,7 @@ static bif_status read_varint(reader *r, uint64_t *out)
             return BIF_OK;
         }
     }
-    return bif_fail(BIF_ERR_DATA, "%s: a number of more than 10 bytes", r->where);
+    return bif_fail(BIF_ERR_DATA, "%s: byte %zu: a number of more than 10 bytes", r->where, place(r));
 }
 
 static bif_status read_field(reader *r, field *f)
@@ -73,24 +78,24 @@ static bif_status read_field(reader *r, field *f)
     case 2:
         BIF_TRY(read_varint(r, &size));
         if (size > (size_t)(r->end - r->at)) {
-            return bif_fail(BIF_ERR_DATA, "%s: a field of %llu bytes, but only %td are left", r->where,
+            return bif_fail(BIF_ERR_DATA, "%s: byte %zu: a field of %llu bytes, but only %td are left", r->where, place(r),
                             (unsigned long long)size, r->end - r->at);
         }
-        f->part = (reader){.at = r->at, .end = r->at + size, .where = r->where};
+        f->part = (reader){.at = r->at, .end = r->at + size, .file = r->file, .where = r->where};
         r->at += size;
         return BIF_OK;
     case 1:
     case 5:
         size = f->wire == 1 ? 8 : 4;
         if (size > left) {
-            return bif_fail(BIF_ERR_DATA, "%s: it ends inside a field", r->where);
+            return bif_fail(BIF_ERR_DATA, "%s: byte %zu: it ends inside a field", r->where, place(r));
         }
         for (size_t i = 0; i < size; i++) {
             f->value |= (uint64_t)*r->at++ << (8 * i);
         }
         return BIF_OK;
     default:
-        return bif_fail(BIF_ERR_DATA, "%s: not a SentencePiece model (field of wire type %llu)", r->where,
+        return bif_fail(BIF_ERR_DATA, "%s: byte %zu: not a SentencePiece model (field of wire type %llu)", r->where, place(r),
                         (unsigned long long)f->wire);
     }
 done:
@@ -100,8 +105,8 @@ done:
 static bif_status expect_wire(const reader *r, const field *f, uint64_t wire)
 {
     return f->wire == wire ? BIF_OK
-                           : bif_fail(BIF_ERR_DATA, "%s: not a SentencePiece model (field %llu has wire type %llu)", r->where,
-                                      (unsigned long long)f->number, (unsigned long long)f->wire);
+                           : bif_fail(BIF_ERR_DATA, "%s: byte %zu: not a SentencePiece model (field %llu has wire type %llu)", r->where,
+                                      place(r), (unsigned long long)f->number, (unsigned long long)f->wire);
 }
 
 static bif_status read_piece(reader r, model *m)
@@ -127,19 +132,19 @@ static bif_status read_piece(reader r, model *m)
         } else if (f.number == 3) {
             BIF_TRY(expect_wire(&r, &f, 0));
             if (f.value < NORMAL || f.value > BYTE) {
-                return bif_fail(BIF_ERR_DATA, "%s: piece %zu has the type %llu, which is not supported", r.where, m->count,
-                                (unsigned long long)f.value);
+                return bif_fail(BIF_ERR_DATA, "%s: byte %zu: piece %zu has the type %llu, which is not supported", r.where, place(&r),
+                                m->count, (unsigned long long)f.value);
             }
             p->type = (piece_type)f.value;
         }
     }
     if (p->size == 0 || p->size > MAX_PIECE || memchr(p->text, 0, p->size) != NULL ||
         bif_utf8_check(p->text, p->size) < p->size || isnan(p->score)) {
-        return bif_fail(BIF_ERR_DATA, "%s: piece %zu is empty, longer than %d bytes, not UTF-8, or has no score", r.where,
-                        m->count, MAX_PIECE);
+        return bif_fail(BIF_ERR_DATA, "%s: byte %zu: piece %zu is empty, longer than %d bytes, not UTF-8, or has no score", r.where,
+                        place(&r), m->count, MAX_PIECE);
     }
     if (++m->count > (size_t)BIF_TOKENIZER_MAX_VOCAB) {
-        return bif_fail(BIF_ERR_DATA, "%s: more than %lld pieces", r.where, (long long)BIF_TOKENIZER_MAX_VOCAB);
+        return bif_fail(BIF_ERR_DATA, "%s: byte %zu: more than %lld pieces", r.where, place(&r), (long long)BIF_TOKENIZER_MAX_VOCAB);
     }
 done:
     return st;
@@ -208,7 +213,8 @@ static bif_status read_charsmap(const model *m, const char *where, bif_spm *spm)
     }
     const uint32_t array = size < 4 ? 0 : (uint32_t)blob[0] | (uint32_t)blob[1] << 8 | (uint32_t)blob[2] << 16 | (uint32_t)blob[3] << 24;
     if (array == 0 || array % 4 != 0 || array >= size - 4 || blob[size - 1] != 0) {
-        return bif_fail(BIF_ERR_DATA, "%s: the normalizer's precompiled_charsmap is broken", where);
+        return bif_fail(BIF_ERR_DATA, "%s: byte %zu: the normalizer's precompiled_charsmap is broken", where,
+                        (size_t)(blob - m->charsmap.file));
     }
     spm->units = array / 4;
     spm->unit = bif_malloc(array);
@@ -383,7 +389,7 @@ bif_status bif_spm_parse(const char *where, const char *data, size_t size, bif_t
     bif_intern texts = {0};
     bif_tokenizer *t = NULL;
     const uint8_t *start = (const uint8_t *)data;
-    BIF_TRY(read_model((reader){.at = start, .end = start + size, .where = where}, &m));
+    BIF_TRY(read_model((reader){.at = start, .end = start + size, .file = start, .where = where}, &m));
     t = bif_tokenizer_empty((int32_t)m.count);
     t->characters = true;
     t->byte_fallback = m.byte_fallback;

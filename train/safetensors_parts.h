@@ -40,7 +40,7 @@ typedef struct {
 } bif_st_source;
 bif_status bif_st_write(const char *path, const bif_st_source *tensors, int64_t count, const char *const *metadata_pairs, char digest[33],
                         uint64_t *bytes);
-/* A tensor's name in messages and terminals: BIF_ERR_DATA when it is too long or holds a control character. */
-bif_status bif_st_check_name(const char *path, const char *name);
+/* A tensor's name in messages and terminals: BIF_ERR_DATA, without the file, when it is too long or holds a control character. */
+bif_status bif_st_check_name(const char *name);
 /* "F32", "BF16", ...; a dtype the format has no name for is a bug. */
 const char *bif_st_dtype_text(bif_dtype dtype);

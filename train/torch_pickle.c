@@ -26,6 +26,7 @@ struct value {
     int rank;               /* TENSOR */
     int64_t dim[BIF_MAX_RANK];
     const unsigned char *data; /* STORAGE, TENSOR */
+    size_t at;                 /* where in data.pkl the opcode stands that made it */
     value *next;            /* of all values, to free them */
 };
 
@@ -64,6 +65,7 @@ static value *make(machine *m, value_kind kind)
 {
     value *v = bif_calloc(1, sizeof(*v));
     v->kind = kind;
+    v->at = m->opcode;
     v->next = m->all;
     m->all = v;
     return v;
@@ -435,31 +437,37 @@ done:
     return st;
 }
 
+/* Puts file and place before a message about a key of the dictionary. */
+static bif_status refuse_value(const machine *m, const value *key, bif_status st)
+{
+    return bif_fail_context(st, "%s: byte %zu (data.pkl + %zu)", m->zip->path, (size_t)(m->code - m->zip->map) + key->at, key->at);
+}
+
 /* The dictionary that is left: one entry a tensor. */
 static bif_status collect(const machine *m, bif_safetensors *set, size_t file)
 {
     bif_status st = BIF_OK;
     const value *root = m->depth == 1 ? m->stack[0] : NULL;
     if (root == NULL || root->kind != V_DICT || root->count / 2 > BIF_ST_TENSOR_CAP) {
-        return bif_fail(BIF_ERR_DATA, "%s: a dictionary of tensors is wanted", m->zip->path);
+        return refuse(m, "a dictionary of tensors is wanted");
     }
     set->entries = bif_realloc(set->entries, set->count + root->count / 2 + 1, sizeof(*set->entries));
     for (size_t i = 0; i < root->count; i += 2) {
         const value *key = root->items[i], *tensor = root->items[i + 1];
         if (key->kind != V_TEXT || key->length > BIF_ST_NAME_CAP || memchr(key->text, '\0', key->length) != NULL ||
             bif_utf8_check(key->text, key->length) != key->length) {
-            return bif_fail(BIF_ERR_DATA, "%s: a key of the dictionary is not a tensor's name", m->zip->path);
+            return refuse_value(m, key, bif_fail(BIF_ERR_DATA, "a key of the dictionary is not a tensor's name"));
         }
         char *name = bif_malloc(key->length + 1);
         memcpy(name, key->text, key->length);
         name[key->length] = '\0';
-        st = bif_st_check_name(m->zip->path, name);
+        st = bif_st_check_name(name);
         if (st == BIF_OK && tensor->kind != V_TENSOR) {
-            st = bif_fail(BIF_ERR_DATA, "%s: '%s' is not a tensor; a dictionary of tensors is wanted", m->zip->path, name);
+            st = bif_fail(BIF_ERR_DATA, "'%s' is not a tensor; a dictionary of tensors is wanted", name);
         }
         if (st != BIF_OK) {
             free(name);
-            return st;
+            return refuse_value(m, key, st);
         }
         bif_st_entry *entry = &set->entries[set->count++];
         *entry = (bif_st_entry){.name = name, .dtype = tensor->dtype, .rank = tensor->rank, .data = tensor->data,

@@ -250,11 +250,11 @@ static const struct {
     const char *says;
 } refused[] = {
 #define BAD(data, says) {data, sizeof data - 1, says}
-    BAD("\n", "ends inside a number"),
+    BAD("\n", ": byte 1: it ends inside a number"),
     BAD("\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "only 0 are left"),
     BAD("\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "more than 10 bytes"),
-    BAD("\n\x09\n\x7f" "abc\x18\x01\x18\x01", "a field of 127 bytes"),
-    BAD("\n\x05\n\x01" "a\x18\x09", "has the type 9"),
+    BAD("\n\x09\n\x7f" "abc\x18\x01\x18\x01", ": byte 4: a field of 127 bytes"),
+    BAD("\n\x05\n\x01" "a\x18\x09", ": byte 7: piece 0 has the type 9"),
     BAD("\n\x02\x18\x01", "is empty"),
     BAD("\n\x03\n\x01\xff", "not UTF-8"),
     BAD("\n\x08\n\x01" "a\x15\xff\xff\xff\x7f", "has no score"),
@@ -265,10 +265,10 @@ static const struct {
     BAD("\n\x07\n\x03<u>\x18\x02\x12\x03\xc0\x01\x01", "treat_whitespace_as_suffix"),
     BAD("\n\x07\n\x03<u>\x18\x02\x12\x03\x98\x02\x01", "0 of 256 byte pieces"),
     BAD("\n\x07\n\x03<u>\x18\x02\n\x05\n\x01" "a\x18\x06", "not a byte"),
-    BAD("\n\x07\n\x03<u>\x18\x02\x1a\x04\x12\x02zz", "precompiled_charsmap"),
+    BAD("\n\x07\n\x03<u>\x18\x02\x1a\x04\x12\x02zz", ": byte 13: the normalizer's precompiled_charsmap"),
     BAD("\n\x07\n\x03<u>\x18\x02*\x04\x12\x02zz", "denormalizer"),
     BAD("\n\x07\n\x03<u>\x18\x02\x0f", "wire type 7"),
-    BAD("abc", "not valid JSON, and not a SentencePiece model"),
+    BAD("abc", ": byte 0: not valid JSON, and not a SentencePiece model"),
 };
 
 Test(tokens, refuses_broken_models)
@@ -353,6 +353,36 @@ Test(tokens, refuses_odd_side_files)
         free(side);
     }
     free(model);
+}
+
+/* What is behind a zero byte of merges.txt, or is not UTF-8, is not dropped in silence. */
+Test(tokens, refuses_odd_merges)
+{
+    static const struct {
+        const char *text;
+        size_t size;
+        const char *says;
+    } cases[] = {BAD("#version: 0.2\na b\0\nab a\n", "merges.txt: byte 17: a zero byte"),
+                 BAD("a b\n\xff a\n", "merges.txt: byte 4: a line that is not UTF-8"),
+                 BAD("a b\nb b\n", "'bb' is not in the vocabulary")};
+    static const char vocab[] = "{\"a\":0,\"b\":1,\"ab\":2}", config[] = "{\"tokenizer_class\":\"GPT2Tokenizer\"}";
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *folder = bif_format("/tmp/bif-tokens-merges-%d", (int)getpid()), *merges = bif_path_join(folder, "merges.txt"),
+             *words = bif_path_join(folder, "vocab.json"), *settings = bif_path_join(folder, "tokenizer_config.json");
+        bif_tokenizer *t = NULL;
+        cr_assert_eq(bif_make_dirs(folder), BIF_OK);
+        cr_assert_eq(bif_file_write(words, vocab, sizeof vocab - 1), BIF_OK);
+        cr_assert_eq(bif_file_write(settings, config, sizeof config - 1), BIF_OK);
+        cr_assert_eq(bif_file_write(merges, cases[i].text, cases[i].size), BIF_OK);
+        cr_expect_eq(bif_tokenizer_load(folder, &t), BIF_ERR_DATA, "case %zu", i);
+        cr_expect_not_null(strstr(bif_error_message(), cases[i].says), "case %zu: '%s' should say '%s'", i, bif_error_message(),
+                           cases[i].says);
+        bif_remove_tree(folder);
+        free(folder);
+        free(merges);
+        free(words);
+        free(settings);
+    }
 }
 
 /* Merges that lead in a circle are impossible: what a merge makes is the two texts together, and longer than both. What can
