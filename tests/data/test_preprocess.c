@@ -5,35 +5,67 @@
 #include "data/image.h"
 #include "pictures.h"
 
+static void check(const bif_image *image, const char *what, const char *fit, int64_t side, unsigned expected_u8, unsigned expected_f32)
+{
+    bif_preprocess p = bif_preprocess_clip(side);
+    p.fit = strcmp(fit, "crop") == 0 ? BIF_FIT_CROP : strcmp(fit, "pad") == 0 ? BIF_FIT_PAD : BIF_FIT_SQUASH;
+    size_t n = (size_t)(side * side * 3);
+    uint8_t *u8 = bif_malloc(n);
+    float *f32 = bif_malloc(n * sizeof *f32), table[3 * 256];
+    cr_assert(bif_preprocess_run(&p, image, u8) == BIF_OK);
+    cr_assert(bif_preprocess_table(&p, table) == BIF_OK);
+    for (size_t k = 0; k < n; k++) { /* [S, S, 3] to [3, S, S] */
+        f32[k % 3 * (n / 3) + k / 3] = table[k % 3 * 256 + u8[k]];
+    }
+    cr_expect(picture_crc(u8, n) == expected_u8, "u8 of %s %s to %lld", fit, what, (long long)side);
+    cr_expect(picture_crc(f32, n * sizeof *f32) == expected_f32, "f32 of %s %s to %lld", fit, what, (long long)side);
+    free(u8);
+    free(f32);
+}
+
 Test(preprocess, equals_clip_image_processor)
 {
     FILE *list = picture_list("preprocess.txt");
     cr_assert(list != NULL);
-    char fit[16];
+    char fit[16], what[48];
     long long w, h, s;
     unsigned expected_u8, expected_f32;
     int count = 0;
     while (fscanf(list, "%15s %lld %lld %lld %x %x", fit, &w, &h, &s, &expected_u8, &expected_f32) == 6) {
         bif_image image = { .rgb = picture_pattern(w, h), .width = w, .height = h };
-        bif_preprocess p = bif_preprocess_clip(s);
-        p.fit = strcmp(fit, "crop") == 0 ? BIF_FIT_CROP : strcmp(fit, "pad") == 0 ? BIF_FIT_PAD : BIF_FIT_SQUASH;
-        size_t n = (size_t)(s * s * 3);
-        uint8_t *u8 = bif_malloc(n);
-        float *f32 = bif_malloc(n * sizeof *f32), table[3 * 256];
-        cr_assert(bif_preprocess_run(&p, &image, u8) == BIF_OK);
-        cr_assert(bif_preprocess_table(&p, table) == BIF_OK);
-        for (size_t k = 0; k < n; k++) { /* [S, S, 3] to [3, S, S] */
-            f32[k % 3 * (n / 3) + k / 3] = table[k % 3 * 256 + u8[k]];
-        }
-        cr_expect(picture_crc(u8, n) == expected_u8, "u8 of %s %lldx%lld to %lld", fit, w, h, s);
-        cr_expect(picture_crc(f32, n * sizeof *f32) == expected_f32, "f32 of %s %lldx%lld to %lld", fit, w, h, s);
-        free(u8);
-        free(f32);
+        snprintf(what, sizeof what, "%lldx%lld", w, h);
+        check(&image, what, fit, s, expected_u8, expected_f32);
         bif_image_free(&image);
         count++;
     }
     fclose(list);
-    cr_assert(count == 54);
+    cr_assert(count == 87);
+}
+
+// From the file to the encoder's input: every kind of file, all three ways to fit it.
+Test(preprocess, files_equal_pillow_and_clip_image_processor)
+{
+    FILE *list = picture_list("files.txt");
+    cr_assert(list != NULL);
+    const bif_image_limits limits = {0};
+    char fit[16], name[64];
+    long long s;
+    unsigned expected_u8, expected_f32;
+    int count = 0;
+    while (fscanf(list, "%15s %63s %lld %x %x", fit, name, &s, &expected_u8, &expected_f32) == 5) {
+        size_t size = 0;
+        bif_image image = {0};
+        char *path = picture_path(name), *bytes = NULL;
+        cr_assert(bif_file_read(path, 1 << 20, &bytes, &size) == BIF_OK);
+        cr_assert(bif_image_decode(name, bytes, size, &limits, &image) == BIF_OK, "%s", bif_error_message());
+        check(&image, name, fit, s, expected_u8, expected_f32);
+        bif_image_free(&image);
+        free(bytes);
+        free(path);
+        count++;
+    }
+    fclose(list);
+    cr_assert(count == 237, "%d", count);
 }
 
 Test(preprocess, extreme_shapes_cost_little)

@@ -5,6 +5,7 @@
   resize.txt      w h out_w out_h crc            Image.resize(BICUBIC) of pattern(w, h)
   crops.txt       w h x y box_w box_h size crc   crop(box) and resize((size, size), BICUBIC) of pattern(w, h)
   preprocess.txt  fit w h size crc_u8 crc_f32    fit crop|pad|squash; u8 [S, S, 3] and f32 [3, S, S] of pattern(w, h)
+  files.txt       fit file size crc_u8 crc_f32   the same of a file, decoded as in decode.txt
 
 Run with Pillow and transformers (PIL backend) installed; made with Pillow 13.0.0. The pictures come from fixed seeds.
 """
@@ -198,19 +199,33 @@ with open(OUT / "resize.txt", "w") as f:
 
 cases = [(640, 480, 336), (480, 640, 336), (336, 336, 336), (336, 500, 336), (400, 336, 336), (200, 300, 224), (225, 224, 224),
          (1, 1, 14), (1, 9, 14), (9, 1, 14), (90, 301, 32), (301, 90, 32), (37, 53, 7), (53, 37, 33), (120, 10, 64), (64, 10, 64), (3, 64, 64),
-         (5, 5, 1)]
+         (5, 5, 1), (337, 335, 336), (335, 337, 336), (337, 336, 336), (335, 335, 336), (339, 336, 336), (227, 224, 224), (3000, 3, 14),
+         (2, 1501, 28), (1, 2000, 16), (2000, 1, 16), (1021, 768, 224)]
+
+
+def prepared(image, s):
+    """fit, crc_u8, crc_f32 of every way to fit the picture."""
+    side = max(image.size)
+    padded = Image.new("RGB", (side, side), tuple(int(m * 255) for m in CLIPImageProcessorPil.image_mean))
+    padded.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    for fit, ready in (("crop", image), ("pad", padded), ("squash", image.resize((s, s), Image.BICUBIC))):
+        options = {"size": {"shortest_edge": s}, "crop_size": {"height": s, "width": s}}
+        u8 = CLIPImageProcessorPil(**options, do_rescale=False, do_normalize=False)(ready, return_tensors="np")["pixel_values"][0]
+        f32 = CLIPImageProcessorPil(**options)(ready, return_tensors="np")["pixel_values"][0]
+        bytes_u8 = np.ascontiguousarray(u8.transpose(1, 2, 0)).astype(np.uint8).tobytes()
+        yield fit, f"{zlib.crc32(bytes_u8):08x}", f"{zlib.crc32(f32.astype('<f4').tobytes()):08x}"
+
+
 with open(OUT / "preprocess.txt", "w") as f:
     for w, h, s in cases:
-        image = Image.fromarray(pattern(w, h))
-        side = max(w, h)
-        padded = Image.new("RGB", (side, side), tuple(int(m * 255) for m in CLIPImageProcessorPil.image_mean))
-        padded.paste(image, ((side - w) // 2, (side - h) // 2))
-        for fit, ready in (("crop", image), ("pad", padded), ("squash", image.resize((s, s), Image.BICUBIC))):
-            options = {"size": {"shortest_edge": s}, "crop_size": {"height": s, "width": s}}
-            u8 = CLIPImageProcessorPil(**options, do_rescale=False, do_normalize=False)(ready, return_tensors="np")["pixel_values"][0]
-            f32 = CLIPImageProcessorPil(**options)(ready, return_tensors="np")["pixel_values"][0]
-            bytes_u8 = np.ascontiguousarray(u8.transpose(1, 2, 0)).astype(np.uint8).tobytes()
-            f.write(f"{fit} {w} {h} {s} {zlib.crc32(bytes_u8):08x} {zlib.crc32(f32.astype('<f4').tobytes()):08x}\n")
+        for fit, *crcs in prepared(Image.fromarray(pattern(w, h)), s):
+            f.write(f"{fit} {w} {h} {s} {' '.join(crcs)}\n")
+with open(OUT / "files.txt", "w") as f:
+    for name in sorted(files):
+        # As LLaVA opens a file. The array leaves Pillow's note of a transparent colour behind, which transformers 5 would paint white.
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(files[name]))).convert("RGB")
+        for fit, *crcs in prepared(Image.fromarray(np.asarray(image)), 14 if len(name) % 2 else 32):
+            f.write(f"{fit} {name} {14 if len(name) % 2 else 32} {' '.join(crcs)}\n")
 boxes = random.Random(11)
 with open(OUT / "crops.txt", "w") as f:
     for _ in range(60):
