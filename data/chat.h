@@ -34,7 +34,8 @@
  * Against LLaVA (tests/golden/make_llava.py runs its preprocess_* functions; tests/data/test_chat_llava.c compares). Ids and labels are equal
  * for plain, vicuna_v1, llava_v1, llama_2 and mistral, legacy and not. What is followed is LLaVA with the slow LlamaTokenizer of the
  * transformers it pins (4.37), where a later round that is tokenized alone has one token too many if the tokenizer is not legacy, and LLaVA
- * takes it off. It differs on purpose where LLaVA is wrong or masks a sample as a whole ("tokenization mismatch", loss 0): " ASSISTANT: " or
+ * takes it off. (transformers 5.23 tokenizes the same, but for a text behind a picture that begins with a space, as after a question that is only
+ * its picture: one prefix space less.) It differs on purpose where LLaVA is wrong or masks a sample as a whole ("tokenization mismatch", loss 0): " ASSISTANT: " or
  * "[/INST] " within a text, a last question, an empty later question, special tokens spelled in a text (ids here never come from text),
  * "<image>" in an answer. LLaVA's preprocess_mpt is off by one and masks everything, always. LLaVA-NeXT's preprocess_qwen and _llama3 have the
  * same ids, but also supervise the headers "assistant\n" and every newline and special token of the questions; here only answers and what ends

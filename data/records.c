@@ -1,5 +1,6 @@
 #include "data/records.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -333,7 +334,12 @@ bif_status bif_records_open(const char *path, bif_records_format format, bif_rec
     records->block = bif_malloc(BLOCK_BYTES);
     records->line = 1;
     records->fd = -1;
-    BIF_TRY(bif_open_regular(path, &records->fd, NULL));
+    if (strcmp(path, "-") == 0) {
+        records->fd = dup(STDIN_FILENO);
+        BIF_TRY(records->fd < 0 ? bif_fail_errno(errno, "standard input") : BIF_OK);
+    } else {
+        BIF_TRY(bif_open_regular(path, &records->fd, NULL));
+    }
     BIF_TRY(peek(records, &c));
     if (records->used >= 3 && memcmp(records->block, "\xEF\xBB\xBF", 3) == 0) {
         records->at = 3; /* the byte order mark of a Windows program */

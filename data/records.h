@@ -18,7 +18,7 @@ typedef struct {
     json_t *value;  /* owned by the caller; NULL: this record is bad, the file goes on; why is in bif_error_message() */
 } bif_record;
 
-/* AUTO: by the end of the name (.csv, .jsonl, .ndjson), else '[' as the first character means an array, anything else lines. */
+/* path "-": standard input. AUTO: by the end of the name (.csv, .jsonl, .ndjson), else '[' as the first character means an array, anything else lines. */
 bif_status bif_records_open(const char *path, bif_records_format format, bif_records **out);
 /* *more = false at the end. BIF_ERR_DATA: the file itself is broken (no end of the array, a quote that never closes, no header). */
 bif_status bif_records_next(bif_records *records, bif_record *out, bool *more);

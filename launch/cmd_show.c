@@ -1,222 +1,37 @@
-/* bifocal data show: one sample of shards as the trainer sees it. */
+/* bifocal data show: samples of shards, or records before they are packed, as the trainer sees them. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/json.h"
-#include "base/utf8.h"
-#include "data/chat.h"
+#include "data/records.h"
 #include "launch/commands.h"
 #include "launch/open_shards.h"
+#include "launch/show.h"
+
+#define LLAVA_IMAGE (-200) /* stands for a picture in LLaVA's ids */
 
 static const char help[] =
-    "usage: bifocal data show --tokenizer PATH [OPTION]... SHARD...\n\n"
-    "Prints one sample: its pictures, then every token with its row, id and mask (+ supervised), the text with the\n"
-    "supervised parts in [brackets], and totals. A SHARD is a file (*.h5) or a folder of them.\n\n"
+    "usage: bifocal data show --tokenizer PATH [OPTION]... SHARD... | RECORDS\n\n"
+    "Prints a sample: its pictures, then every token with its row, id and mask (+ supervised), the text with the\n"
+    "supervised parts in [brackets], and totals. A SHARD is a file (*.h5) or a folder of them. RECORDS is a file that data\n"
+    "pack takes (*.json, *.jsonl; - is standard input): all its records, without looking at their pictures; what cannot be\n"
+    "used is said in its place, and the exit code is then 65.\n\n"
     "  --tokenizer PATH   tokenizer.json, tokenizer.model, vocab.json with merges.txt, or their folder\n"
-    "  --index N          which sample, counted from 0 through all shards (0)\n"
-    "  --template NAME    plain, vicuna_v1 or chatml (vicuna_v1)\n"
+    "  --index N          which sample, counted from 0 through all shards (0; of RECORDS all)\n"
+    "  --template NAME    " BIF_TEMPLATE_NAMES "\n"
+    "                     (vicuna_v1)\n"
     "  --system TEXT      system text (the template's own; \"\" = none)\n"
+    "  --image-place NAME front, keep or llava_next: where <image> of a question goes (front)\n"
     "  --image-tokens P   rows a picture takes (576)\n"
     "  --max-tokens N     refuse a longer sample (0 = any length)\n"
+    "  --truncate         cut it at --max-tokens instead, as training does\n"
     "  --bos TOKEN        (<s> if the tokenizer has it; \"\" = none)\n"
     "  --eos TOKEN        (</s>, else <|endoftext|>)\n"
-    "  --json             one JSON object instead\n";
-
-typedef struct {
-    bif_shard_list shards;
-    bif_tokenizer *tokenizer;
-    bif_chat chat;
-    int64_t index;
-    bool json;
-    bif_shard *shard;
-    int64_t local; /* index within that shard */
-    bif_shard_sample sample;
-    bif_encoded encoded;
-} show;
-
-static const char *format_name(bif_image_format format)
-{
-    static const char *const names[] = {"unknown format", "JPEG", "PNG", "WebP"};
-    return (size_t)format < sizeof names / sizeof *names ? names[format] : names[0];
-}
-
-/* Text for one line of a terminal: line ends and control characters spelled out, what is not UTF-8 as \xNN. */
-static char *printable(const char *text, size_t size, bool keep_newlines)
-{
-    char *out = bif_malloc(size * 4 + 1);
-    size_t used = 0;
-    for (size_t i = 0; i < size;) {
-        size_t valid = bif_utf8_check(text + i, size - i);
-        if (valid == 0 || (uint8_t)text[i] < 32 || text[i] == 127) {
-            const char *escape = text[i] == '\n'   ? (keep_newlines ? "\n" : "\\n")
-                                 : text[i] == '\t' ? "\\t"
-                                 : text[i] == '\r' ? "\\r"
-                                                   : NULL;
-            used += (size_t)(escape != NULL ? sprintf(out + used, "%s", escape)
-                                            : sprintf(out + used, "\\x%02x", (uint8_t)text[i]));
-            i++;
-            continue;
-        }
-        uint32_t code = 0;
-        size_t step = bif_utf8_decode(text + i, size - i, &code);
-        if (code >= 0x80 && code < 0xa0) { /* C1 controls move some terminals */
-            used += (size_t)sprintf(out + used, "\\x%02x", code);
-        } else {
-            memcpy(out + used, text + i, step);
-            used += step;
-        }
-        i += step;
-    }
-    out[used] = '\0';
-    return out;
-}
-
-static bool supervised(const show *s, size_t row)
-{
-    return s->encoded.labels.ids[row] != BIF_LABEL_NONE;
-}
-
-/* The end of a run of image rows that starts at `row`; `row` itself when there is none. */
-static size_t image_run(const show *s, size_t row)
-{
-    for (int64_t i = 0; i < s->encoded.images; i++) {
-        if (s->encoded.image_start[i] == (int64_t)row) {
-            size_t end = row + (size_t)s->chat.image_tokens;
-            return end < s->encoded.ids.count ? end : s->encoded.ids.count;
-        }
-    }
-    return row;
-}
-
-static bif_status print_pictures(const show *s)
-{
-    bif_status st = BIF_OK;
-    for (int64_t i = 0; i < s->sample.image_count; i++) {
-        bif_shard_image image;
-        BIF_TRY(bif_shard_get_image(s->shard, (int64_t)s->sample.images[i], &image));
-        printf("picture %lld: %u x %u %s, %llu bytes\n", (long long)i, image.width, image.height,
-               format_name(image.format), (unsigned long long)image.size);
-    }
-done:
-    return st;
-}
-
-static void print_tokens(const show *s, bool colour)
-{
-    const bif_encoded *e = &s->encoded;
-    const char *green = colour ? "\033[32m" : "", *off = colour ? "\033[0m" : "";
-    printf("%13s %8s    piece\n", "row", "id");
-    for (size_t row = 0; row < e->ids.count;) {
-        size_t end = image_run(s, row);
-        if (end > row) {
-            printf("%6zu-%6zu %8d    <image> x %zu\n", row, end - 1, e->ids.ids[row], end - row);
-            row = end;
-            continue;
-        }
-        size_t size = 0;
-        const char *bytes = bif_tokenizer_token(s->tokenizer, e->ids.ids[row], &size);
-        char *piece = printable(bytes, size, false);
-        printf("%s%13zu %8d %c  '%s'%s\n", supervised(s, row) ? green : "", row, e->ids.ids[row],
-               supervised(s, row) ? '+' : ' ', piece, supervised(s, row) ? off : "");
-        free(piece);
-        row++;
-    }
-}
-
-/* The sequence as text, token by token (decoding a part would take its first space off); a picture is written once. */
-static char *text_of(const show *s, bool brackets, size_t *size)
-{
-    char *text = bif_strdup("");
-    size_t used = 0;
-    const bif_encoded *e = &s->encoded;
-    for (size_t row = 0; row < e->ids.count;) {
-        const size_t end = image_run(s, row), next = end > row ? end : row + 1;
-        size_t length = 0;
-        const char *bytes = bif_tokenizer_token(s->tokenizer, e->ids.ids[row], &length);
-        const bool now = supervised(s, row) && brackets;
-        text = bif_realloc(text, used + length + 3, 1);
-        text[used] = '[';
-        used += now && (row == 0 || !supervised(s, row - 1));
-        memcpy(text + used, bytes, length);
-        used += length;
-        text[used] = ']';
-        used += now && (next >= e->ids.count || !supervised(s, next));
-        text[used] = '\0';
-        row = next;
-    }
-    *size = used;
-    return text;
-}
-
-static bif_status print_text(const show *s)
-{
-    bif_status st = BIF_OK;
-    char *text = NULL, *line = NULL;
-    size_t size = 0;
-    BIF_TRY(print_pictures(s));
-    print_tokens(s, isatty(STDOUT_FILENO) && (getenv("NO_COLOR") == NULL || *getenv("NO_COLOR") == '\0'));
-    text = text_of(s, true, &size);
-    line = printable(text, size, true);
-    printf("text:\n%s\n", line);
-    printf("tokens %zu, supervised %lld, pictures %lld\n", s->encoded.ids.count, (long long)s->encoded.supervised,
-           (long long)s->encoded.images);
-done:
-    free(text);
-    free(line);
-    return st;
-}
-
-static bif_status print_json(const show *s)
-{
-    bif_status st = BIF_OK;
-    const bif_encoded *e = &s->encoded;
-    char *text = NULL, *line = NULL, *dump = NULL;
-    size_t size = 0;
-    json_t *ids = json_array(), *labels = json_array(), *starts = json_array(), *pictures = json_array(), *root = NULL;
-    for (size_t i = 0; i < e->ids.count; i++) {
-        json_array_append_new(ids, json_integer(e->ids.ids[i]));
-        json_array_append_new(labels, json_integer(e->labels.ids[i]));
-    }
-    for (int64_t i = 0; i < e->images; i++) {
-        json_array_append_new(starts, json_integer(e->image_start[i]));
-    }
-    for (int64_t i = 0; i < s->sample.image_count; i++) {
-        bif_shard_image image;
-        BIF_TRY(bif_shard_get_image(s->shard, (int64_t)s->sample.images[i], &image));
-        json_array_append_new(pictures, json_pack("{s:I, s:I, s:s, s:I}", "width", (json_int_t)image.width, "height",
-                                                  (json_int_t)image.height, "format", format_name(image.format),
-                                                  "bytes", (json_int_t)image.size));
-    }
-    text = text_of(s, false, &size);
-    if (bif_utf8_check(text, size) < size) { /* a character cut by the length limit */
-        line = printable(text, size, true);
-    }
-    root = json_pack("{s:s, s:I, s:s%, s:s, s:O, s:O, s:O, s:O, s:s, s:I, s:I}", "shard", bif_shard_path(s->shard),
-                     "sample", (json_int_t)s->local, "id", s->sample.id, s->sample.id_size, "template",
-                     bif_template_name(s->chat.kind), "pictures", pictures, "ids", ids, "labels", labels, "image_start",
-                     starts, "text", line != NULL ? line : text, "tokens", (json_int_t)e->ids.count, "supervised",
-                     (json_int_t)e->supervised);
-    dump = root == NULL ? NULL : json_dumps(root, JSON_COMPACT);
-    if (dump == NULL) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: sample %lld can not be written as JSON", bif_shard_path(s->shard),
-                         (long long)s->local));
-    }
-    puts(dump);
-done:
-    free(text);
-    free(line);
-    free(dump);
-    json_decref(ids);
-    json_decref(labels);
-    json_decref(starts);
-    json_decref(pictures);
-    json_decref(root);
-    return st;
-}
+    "  --json             one JSON object a sample: ids, labels (-100 = no loss), pieces, ... (a picture's id is -200 where the\n"
+    "                     tokenizer has no <image>)\n";
 
 static bif_status number(const char *option, int64_t least, int64_t *out)
 {
@@ -232,7 +47,7 @@ static bif_status number(const char *option, int64_t least, int64_t *out)
 }
 
 /* The id of a token named on the command line, or of the first default that exists. */
-static bif_status token(const show *s, const char *option, const char *given, const char *first, const char *second,
+static bif_status token(const bif_show *s, const char *option, const char *given, const char *first, const char *second,
                         int32_t *out)
 {
     *out = bif_tokenizer_special(s->tokenizer, given != NULL ? given : first);
@@ -245,32 +60,109 @@ static bif_status token(const show *s, const char *option, const char *given, co
     return BIF_OK;
 }
 
-static bif_status run(show *s, const char *tokenizer, const char *bos, const char *eos)
+static bif_status print(const bif_show *s, bool json)
+{
+    return json ? bif_show_json(s) : bif_show_text(s);
+}
+
+static bif_status show_shards(bif_show *s, char **paths, int count, int64_t index, bool json)
 {
     bif_status st = BIF_OK;
+    bif_shard_list shards = {0};
+    bif_shard *shard = NULL;
     char *where = NULL;
-    BIF_TRY(bif_shard_list_sample(&s->shards, s->index, &s->shard, &s->local, &s->sample));
-    where = bif_format("%s:%lld", bif_shard_path(s->shard), (long long)s->local);
-    BIF_TRY(bif_tokenizer_load(tokenizer, &s->tokenizer));
-    s->chat.tokenizer = s->tokenizer;
-    s->chat.image = bif_tokenizer_special(s->tokenizer, "<image>");
-    BIF_TRY(token(s, "bos", bos, "<s>", NULL, &s->chat.bos));
-    BIF_TRY(token(s, "eos", eos, "</s>", "<|endoftext|>", &s->chat.eos));
-    BIF_TRY(bif_chat_encode(&s->chat, where, s->sample.text, s->sample.text_size, s->sample.image_count, &s->encoded));
-    if (s->json) {
-        BIF_TRY(print_json(s));
-        goto done;
+    for (int i = 0; i < count; i++) {
+        BIF_TRY(bif_shard_list_add(&shards, paths[i]));
     }
-    char *id = printable(s->sample.id, s->sample.id_size, false),
-         *source = printable(s->sample.source, strlen(s->sample.source), false);
-    printf("%s, sample %lld of %lld, id '%s', source '%s', template %s\n", bif_shard_path(s->shard),
-           (long long)s->local, (long long)bif_shard_samples(s->shard), id, source, bif_template_name(s->chat.kind));
-    free(id);
-    free(source);
-    BIF_TRY(print_text(s));
+    BIF_TRY(bif_shard_list_sample(&shards, index, &shard, &s->local, &s->sample));
+    s->shard = shard;
+    s->file = bif_shard_path(shard);
+    s->total = bif_shard_samples(shard);
+    where = bif_format("%s:%lld", s->file, (long long)s->local);
+    BIF_TRY(bif_chat_encode(&s->chat, where, s->sample.text, s->sample.text_size, s->sample.image_count, &s->encoded));
+    BIF_TRY(print(s, json));
 done:
     free(where);
+    bif_encoded_free(&s->encoded);
+    bif_shard_list_close(&shards);
     return st;
+}
+
+/* BIF_ERR_DATA: the record cannot be used. */
+static bif_status show_record(bif_show *s, const bif_record *record, bool json)
+{
+    bif_status st = BIF_OK;
+    const json_t *image = json_object_get(record->value, "image"), *id = json_object_get(record->value, "id");
+    char *where = bif_format("%s:%lld", s->file, (long long)record->line), *text = NULL;
+    char *name = json_is_string(id)    ? bif_strdup(json_string_value(id))
+                 : json_is_integer(id) ? bif_format("%lld", (long long)json_integer_value(id))
+                                       : bif_strdup("");
+    if (record->value == NULL) {
+        st = BIF_ERR_DATA;
+        goto done;
+    }
+    text = json_dumps(record->value, JSON_COMPACT);
+    s->local = record->number - 1;
+    s->sample = (bif_shard_sample){.text = text, .text_size = strlen(text), .id = name, .id_size = strlen(name), .source = "",
+                                   .image_count = json_is_array(image) ? (int64_t)json_array_size(image) : json_is_string(image)};
+    BIF_TRY(bif_chat_encode(&s->chat, where, text, s->sample.text_size, s->sample.image_count, &s->encoded));
+    BIF_TRY(print(s, json));
+done:
+    if (st != BIF_OK && json) {
+        json_t *row = json_pack("{s:s, s:I, s:s, s:s}", "file", s->file, "sample", (json_int_t)record->number - 1, "id", name, "error",
+                                bif_error_message());
+        char *line = row == NULL ? NULL : json_dumps(row, JSON_COMPACT);
+        puts(line != NULL ? line : "{\"error\":\"not UTF-8\"}");
+        free(line);
+        json_decref(row);
+    } else if (st != BIF_OK) {
+        printf("%s\n", bif_error_message());
+    }
+    bif_encoded_free(&s->encoded);
+    free(where);
+    free(text);
+    free(name);
+    return st;
+}
+
+/* index -1: all. */
+static bif_status show_records(bif_show *s, const char *path, int64_t index, bool json)
+{
+    bif_status st = BIF_OK;
+    bif_records *records = NULL;
+    bif_record record = {0};
+    int64_t bad = 0, count = 0;
+    bool more = false, found = index < 0;
+    s->file = path;
+    BIF_TRY(bif_records_open(path, BIF_RECORDS_AUTO, &records));
+    for (;; count++) {
+        BIF_TRY(bif_records_next(records, &record, &more));
+        if (!more) {
+            break;
+        }
+        if (index < 0 || count == index) {
+            found = true;
+            bad += show_record(s, &record, json) != BIF_OK;
+        }
+        json_decref(record.value);
+        record.value = NULL;
+    }
+    if (!found) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "sample %lld: there are %lld, counted from 0", (long long)index, (long long)count));
+    }
+    if (bad > 0) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %lld of %lld records cannot be used", path, (long long)bad, (long long)(index < 0 ? count : 1)));
+    }
+done:
+    bif_records_close(records);
+    return st;
+}
+
+static bool is_records(const char *path)
+{
+    const char *end = strrchr(path, '.');
+    return strcmp(path, "-") == 0 ||
+           (end != NULL && (strcmp(end, ".json") == 0 || strcmp(end, ".jsonl") == 0 || strcmp(end, ".ndjson") == 0 || strcmp(end, ".csv") == 0));
 }
 
 bif_status bif_cmd_data_show(int argc, char **argv)
@@ -279,6 +171,8 @@ bif_status bif_cmd_data_show(int argc, char **argv)
                                             {"index", required_argument, NULL, 'i'},
                                             {"template", required_argument, NULL, 'k'},
                                             {"system", required_argument, NULL, 's'},
+                                            {"image-place", required_argument, NULL, 'l'},
+                                            {"truncate", no_argument, NULL, 'c'},
                                             {"image-tokens", required_argument, NULL, 'p'},
                                             {"max-tokens", required_argument, NULL, 'm'},
                                             {"bos", required_argument, NULL, 'b'},
@@ -287,7 +181,9 @@ bif_status bif_cmd_data_show(int argc, char **argv)
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     bif_status st = BIF_OK;
-    show s = {.chat = {.kind = BIF_TEMPLATE_VICUNA_V1, .image_tokens = 576}};
+    bif_show s = {.chat = {.kind = BIF_TEMPLATE_VICUNA_V1, .image_tokens = 576}};
+    int64_t index = -1;
+    bool json = false;
     const char *tokenizer = NULL, *bos = NULL, *eos = NULL;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         switch (c) {
@@ -295,13 +191,19 @@ bif_status bif_cmd_data_show(int argc, char **argv)
             tokenizer = optarg;
             break;
         case 'i':
-            BIF_TRY(number("index", 0, &s.index));
+            BIF_TRY(number("index", 0, &index));
             break;
         case 'k':
             BIF_TRY(bif_template_by_name(optarg, &s.chat.kind));
             break;
         case 's':
             s.chat.system = optarg;
+            break;
+        case 'l':
+            BIF_TRY(bif_image_place_by_name(optarg, &s.chat.image_place));
+            break;
+        case 'c':
+            s.chat.truncate = true;
             break;
         case 'p':
             BIF_TRY(number("image-tokens", 1, &s.chat.image_tokens));
@@ -316,7 +218,7 @@ bif_status bif_cmd_data_show(int argc, char **argv)
             eos = optarg;
             break;
         case 'j':
-            s.json = true;
+            json = true;
             break;
         case 'h':
             fputs(help, stdout);
@@ -326,15 +228,20 @@ bif_status bif_cmd_data_show(int argc, char **argv)
         }
     }
     if (tokenizer == NULL || optind == argc) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data show: --tokenizer and a shard are needed; see bifocal data show --help"));
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data show: --tokenizer and a shard or a file of records are needed; see bifocal data show --help"));
     }
-    for (int i = optind; i < argc; i++) {
-        BIF_TRY(bif_shard_list_add(&s.shards, argv[i]));
+    if (is_records(argv[optind]) && optind + 1 < argc) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data show: '%s' is one argument too many; one file of records is taken", argv[optind + 1]));
     }
-    BIF_TRY(run(&s, tokenizer, bos, eos));
+    BIF_TRY(bif_tokenizer_load(tokenizer, &s.tokenizer));
+    s.chat.tokenizer = s.tokenizer;
+    s.chat.image = bif_tokenizer_special(s.tokenizer, "<image>");
+    s.chat.image = s.chat.image < 0 ? LLAVA_IMAGE : s.chat.image;
+    BIF_TRY(token(&s, "bos", bos, "<s>", NULL, &s.chat.bos));
+    BIF_TRY(token(&s, "eos", eos, "</s>", "<|endoftext|>", &s.chat.eos));
+    BIF_TRY(is_records(argv[optind]) ? show_records(&s, argv[optind], index, json)
+                                     : show_shards(&s, argv + optind, argc - optind, index < 0 ? 0 : index, json));
 done:
-    bif_encoded_free(&s.encoded);
     bif_tokenizer_free(s.tokenizer);
-    bif_shard_list_close(&s.shards);
     return st;
 }

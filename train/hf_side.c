@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "data/chat_templates.h"
 #include "data/tokenizer.h"
 #include "train/hf_folder.h"
 #include "train/vocabulary.h"
@@ -109,6 +110,16 @@ static void put_text(json_t *o, const char *key, char *text)
     free(text);
 }
 
+/* Whether a text begins with BOS: not where the model's template has none (chatml), or its processor would put one before every conversation. */
+static bool wants_bos(const bif_model_config *c)
+{
+    bif_template_kind kind;
+    if (c->kind == BIF_MODEL_CLIP || c->template_name[0] == '\0' || bif_template_by_name(c->template_name, &kind) != BIF_OK) {
+        return true;
+    }
+    return bif_templates[kind].begin[0] != '\0' || bif_templates[kind].user_open[0] == *BIF_FRAME_BOS;
+}
+
 /* What transformers must know when no tokenizer_config.json came with the tokenizer. For tokenizer.json the generic class, which reads it as
  * it is. (transformers 5 overrides it for model_type qwen2 alone: there a tokenizer that is not Qwen's must be opened with
  * PreTrainedTokenizerFast.) */
@@ -127,6 +138,9 @@ static bif_status make_tokenizer_config(const char *folder, const bif_model_conf
     json_object_set_new(o, "tokenizer_class", json_string(class_name));
     json_object_set_new(o, "model_max_length", json_integer(clip ? c->text.positions : c->decoder.positions));
     json_object_set_new(o, "clean_up_tokenization_spaces", json_false());
+    if (!wants_bos(c)) {
+        json_object_set_new(o, "add_bos_token", json_false());
+    }
     put_text(o, "bos_token", bif_tokenizer_piece(t, clip ? c->text.bos : c->decoder.bos));
     put_text(o, "eos_token", bif_tokenizer_piece(t, clip ? c->text.eos : c->decoder.eos));
     put_text(o, "pad_token", bif_tokenizer_piece(t, pad));
@@ -142,7 +156,7 @@ static bif_status make_tokenizer_config(const char *folder, const bif_model_conf
 static void add_post_processor(const bif_model_config *c, json_t *root)
 {
     const bool clip = c->kind == BIF_MODEL_CLIP;
-    const int32_t ids[2] = {clip ? c->text.bos : c->decoder.bos, clip ? c->text.eos : -1}; /* before and behind the text */
+    const int32_t ids[2] = {clip ? c->text.bos : wants_bos(c) ? c->decoder.bos : -1, clip ? c->text.eos : -1}; /* before and behind the text */
     const json_t *old = json_object_get(root, "post_processor");
     if ((old != NULL && !json_is_null(old)) || (token_text(root, ids[0]) == NULL && token_text(root, ids[1]) == NULL)) {
         return;
@@ -162,6 +176,34 @@ static void add_post_processor(const bif_model_config *c, json_t *root)
     }
     json_object_set_new(root, "post_processor",
                         json_pack("{s:s, s:o, s:o, s:o}", "type", "TemplateProcessing", "single", single, "pair", pair, "special_tokens", specials));
+}
+
+/* The model's own template for transformers' apply_chat_template, in place of one that came with the tokenizer: in tokenizer_config.json, and as
+ * chat_template.jinja, where processors look for it. */
+static bif_status put_chat_template(const char *folder, const bif_model_config *c, const bif_tokenizer *t)
+{
+    bif_status st = BIF_OK;
+    bif_template_kind kind;
+    bif_image_place place = BIF_IMAGE_FRONT;
+    json_t *root = NULL;
+    char *path = bif_path_join(folder, "tokenizer_config.json"), *file = bif_path_join(folder, "chat_template.jinja"), *bos = NULL, *eos = NULL, *jinja = NULL;
+    BIF_TRY(bif_template_by_name(c->template_name, &kind));
+    BIF_TRY(c->image_place[0] != '\0' ? bif_image_place_by_name(c->image_place, &place) : BIF_OK);
+    BIF_TRY(bif_json_load_file(path, TOKENIZER_CAP, &root));
+    bos = c->decoder.bos >= 0 ? bif_tokenizer_piece(t, c->decoder.bos) : NULL;
+    eos = c->decoder.eos >= 0 ? bif_tokenizer_piece(t, c->decoder.eos) : NULL;
+    jinja = bif_template_jinja(kind, c->has_system ? c->system : NULL, place, bos, eos != NULL ? eos : "");
+    json_object_set_new(root, "chat_template", json_string(jinja));
+    BIF_TRY(bif_json_save_file(path, root));
+    BIF_TRY(bif_file_write(file, jinja, strlen(jinja)));
+done:
+    json_decref(root);
+    free(path);
+    free(file);
+    free(bos);
+    free(eos);
+    free(jinja);
+    return st;
 }
 
 static bif_status copy_file(const char *from, const char *to, size_t cap)
@@ -199,6 +241,7 @@ static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, 
     char *file = is_folder ? bif_tokenizer_in(source) : bif_strdup(tokenizer_path), *to = NULL, *data = NULL;
     size_t size = 0;
     bool has_config = false;
+    const bool own_template = c->kind != BIF_MODEL_CLIP && c->template_name[0] != '\0';
     bif_new_token missing[2];
     if (file == NULL) {
         BIF_TRY(bif_fail(BIF_ERR_IO, "%s: no tokenizer.json, tokenizer.model or vocab.json in this folder", source));
@@ -240,6 +283,7 @@ static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, 
     if (count > 0) {
         BIF_TRY(bif_tokenizer_add_to_folder(folder, missing, count));
     }
+    BIF_TRY(own_template ? put_chat_template(folder, c, t) : BIF_OK);
 done:
     bif_tokenizer_free(t);
     json_decref(root);

@@ -71,6 +71,28 @@ expect 0 '[빛 \x1b[31m<|im_end|>]' data show --tokenizer bytes.json --template 
 expect 0 'tokens 9, supervised 6, pictures 1' data show --tokenizer bytes.json --template plain --image-tokens 2 --index 1 --max-tokens 9 shards
 expect 65 'sample has 9 tokens, limit 8' data show --tokenizer bytes.json --template plain --image-tokens 2 --index 1 --max-tokens 8 shards
 
+# Records before they are packed, also from standard input: one object a sample, what cannot be used in its place.
+expect 0 '"ids":[256,258,64,220,67,78,83,198],"labels":[-100,-100,64,220,67,78,83,198],"image_start":[1],"text":"<s><image>a dot\n","pieces":["<s>","<image>","a"' \
+  data show --tokenizer bytes.json --template plain --image-tokens 1 --json --index 1 in.json
+cat >talks.jsonl <<'END'
+{"id":7,"image":["x","y"],"conversations":[{"from":"human","value":"a <image> b <image>"},{"from":"gpt","value":"c"}]}
+{"id":8,"conversations":[{"from":"human","value":"<image>"},{"from":"gpt","value":"c"}]}
+not JSON
+{"id":10,"conversations":[{"from":"human","value":"q"},{"from":"gpt","value":"long enough to be cut"}]}
+END
+show="data show --tokenizer bytes.json --image-tokens 1 --system= --max-tokens 30 --truncate --json"
+run $show --template v1 --image-place keep - <talks.jsonl >got 2>said
+[ $? -eq 65 ] && grep -q -- '-: 2 of 4 records cannot be used' said || { cat said; fail "records from standard input"; }
+[ "$(jq -c '[.id, .text, .supervised, .error]' got)" = '["7","<s>USER: a <image> b <image> ASSISTANT: c</s>",3,null]
+["8",null,null,"-:2: 1 <image> placeholders but 0 pictures"]
+["",null,null,"-:3: not valid JSON: invalid token near '"'"'not'"'"' (byte 3)"]
+["10","<s>USER: q ASSISTANT: long enoug",11,null]' ] || { jq -c '[.id, .text, .supervised, .error]' got; fail "data show of records"; }
+expect 0 "talks.jsonl, sample 0, id '7', template chatml" data show --tokenizer bytes.json --image-tokens 1 --template qwen --index 0 talks.jsonl
+expect 64 'there are 4, counted from 0' data show --tokenizer bytes.json --index 4 talks.jsonl
+expect 64 'one argument too many' data show --tokenizer bytes.json talks.jsonl in.json
+expect 78 'llama_2, llama_3, mistral' data show --tokenizer bytes.json --template no talks.jsonl
+expect 78 'place of pictures' data show --tokenizer bytes.json --image-place back talks.jsonl
+
 # Colour only on a terminal, and not with NO_COLOR.
 terminal() { script -qec "$program data show --tokenizer bytes.json --template plain --image-tokens 2 --index 1 shards" /dev/null; }
 if command -v script >/dev/null; then

@@ -5,7 +5,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "data/chat.h"
+#include "data/chat_templates.h"
 
 enum { ROWS = 5, IMAGE = -200 }; /* of make_llava.py */
 
@@ -186,4 +186,34 @@ Test(chat_llava, equals_llava)
 Test(chat_llava, equals_llava_next)
 {
     check_file("next.jsonl", BIF_IMAGE_LLAVA_NEXT, 60);
+}
+
+/* The Jinja that was rendered and tokenized by transformers (tests/golden/check_template.py) is what is written. */
+Test(chat_llava, jinja)
+{
+    char *path = bif_format("%s/golden/llava/jinja.json", getenv("BIFOCAL_TESTS"));
+    json_t *golden = NULL, *text = NULL;
+    const char *key = NULL;
+    size_t seen = 0;
+    cr_assert_eq(bif_json_load_file(path, 1 << 20, &golden), BIF_OK, "%s", bif_error_message());
+    json_object_foreach(golden, key, text)
+    {
+        char name[32];
+        bif_template_kind kind;
+        bif_image_place place;
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(key, " "), key);
+        cr_assert_eq(bif_template_by_name(name, &kind), BIF_OK, "%s", bif_error_message());
+        cr_assert_eq(bif_image_place_by_name(strchr(key, ' ') + 1, &place), BIF_OK, "%s", bif_error_message());
+        const bool bos = kind != BIF_TEMPLATE_CHATML && kind != BIF_TEMPLATE_QWEN_2_5 && kind != BIF_TEMPLATE_MPT && kind != BIF_TEMPLATE_CHATML_DIRECT;
+        char *jinja = bif_template_jinja(kind, NULL, place, bos ? "<s>" : NULL, "</s>");
+        cr_expect_str_eq(jinja, json_string_value(text), "%s", key);
+        free(jinja);
+        seen++;
+    }
+    cr_expect_eq(seen, 3 * BIF_TEMPLATE_KINDS);
+    char *jinja = bif_template_jinja(BIF_TEMPLATE_LLAMA_2, "a 'b' \\ \n", BIF_IMAGE_FRONT, "<s>", "</s>");
+    cr_expect_not_null(strstr(jinja, "namespace(system='a \\'b\\' \\\\ \\n', open=true)"), "%s", jinja);
+    free(jinja);
+    json_decref(golden);
+    free(path);
 }
