@@ -7,6 +7,7 @@ set -u
 build=$(realpath "${1:?build folder}") seconds=${2:?seconds a target}
 shift 2
 golden=$(realpath "$(dirname "$0")/../golden")
+export BIFOCAL_TESTS=${golden%/golden} ASAN_OPTIONS=allocator_may_return_null=1
 put() { mkdir -p "$1" && cat >"$1/$2"; } # put FOLDER NAME <BYTES
 all() { # all FOLDER FILE...: copies under names of their own
   local folder=$1 n=0
@@ -44,11 +45,24 @@ seeds() { # seeds TARGET FOLDER
     printf '\356{"id":1,"conversations":[{"from":"gpt","value":"\\u00e9<s>"},{"from":"human","value":"a <image> <image>"},{"from":"gpt","value":"no"}]}' |
       put "$2" two
     ;;
+  adapter)
+    for kind in hf lora rslora; do
+      { cat "$golden/peft/$kind/adapter_config.json" && printf '\0' && cat "$golden/peft/$kind/adapter_model.safetensors"; } | put "$2" $kind
+    done
+    ;;
+  order)
+    printf '3\n1\n\n999\n' | put "$2" text
+    printf '\223NUMPY\1\0\066\0{"descr": "<u4", "fortran_order": False, "shape": (2,), }\n\1\0\0\0\2\0\0\0' | tr '"' "'" | put "$2" npy
+    ;;
+  scan)
+    printf '{"a": [1, -2.5e3, true, null, "\\u00e9\\ud83d\\ude00\303\251"], "b": {"c": []}}' | put "$2" small
+    all "$2" "$golden"/hf/llama.json "$golden"/layouts/native/*.index.json
+    ;;
   image) all "$2" "$golden"/images/*.{jpg,png,webp} ;;
   *) echo "no seeds for $1" >&2 && return 1 ;;
   esac
 }
-[ $# -gt 0 ] || set -- safetensors index torch tokenizer_json tokenizer_model vocab config open_clip recipe chat image
+[ $# -gt 0 ] || set -- safetensors index torch tokenizer_json tokenizer_model vocab config open_clip adapter recipe chat order scan image
 status=0
 for target; do
   folder=$build/fuzz/$target
