@@ -1,5 +1,5 @@
-/* Conversations to ids and labels: one way through all templates of data/chat_templates.c. The cuts between segments are ours, so that a label
- * never depends on tokenizing a substring a second time. */
+/* Conversations to ids and labels: one way through all templates of data/chat_templates.c. The cuts between segments are ours, so that a
+ * label never depends on tokenizing a substring a second time. */
 #include "data/chat.h"
 
 #include <stdlib.h>
@@ -191,8 +191,8 @@ static int64_t count_placeholders(const char *value)
     return count;
 }
 
-/* Pictures to the front, each with a newline behind it, then the rest of the value without its placeholders, stripped (and no newline at the
- * end when nothing is left). */
+/* Pictures to the front, each with a newline behind it, then the rest of the value without its placeholders, stripped (and no newline at
+ * the end when nothing is left). */
 static bif_status put_front(builder *b, const char *value, size_t length, int64_t images)
 {
     bif_status st = BIF_OK;

@@ -15,13 +15,13 @@
  * A sample is the JSON of a shard: {"conversations":[{"from":"human"|"gpt","value":...}, ...]} or {"caption":"..."}
  * (for the conversation templates: the answer to a question that holds only its pictures). In a human turn each "<image>" stands for
  * one image, in order. Where its rows come is bif_image_place:
- *   FRONT       LLaVA-1.5: to the front of its turn, <image>"\n" and then the value without placeholders, stripped. Several of a turn all go
- *               to the front, each with its newline; but when the sample has one picture for each turn that holds placeholders, a turn keeps
- *               one, as in LLaVA.
+ *   FRONT       LLaVA-1.5: to the front of its turn, <image>"\n" and then the value without placeholders, stripped. Several of a turn
+ *               all go to the front, each with its newline; but when the sample has one picture for each turn that holds placeholders, a
+ *               turn keeps one, as in LLaVA.
  *   KEEP        where it stands; nothing else changes (interleaved).
  *   LLAVA_NEXT  LLaVA-NeXT: the only one of a turn as FRONT, unless it stands first already; several stay where they are.
- * Values without placeholders, and all answers, stay as they are, spaces included; "<image>" in an answer is plain text, and so is the text of
- * special tokens in any value. A first turn from gpt is dropped. A last turn from human is kept and not supervised.
+ * Values without placeholders, and all answers, stay as they are, spaces included; "<image>" in an answer is plain text, and so is the
+ * text of special tokens in any value. A first turn from gpt is dropped. A last turn from human is kept and not supervised.
  *
  * Segments. The text is LLaVA's to the character, but it is encoded in pieces that are cut at special tokens, at images
  * and where an answer starts; all text between two cuts is encoded as a whole. For vicuna_v1 the cut is before the
@@ -31,15 +31,16 @@
  * and behind an image, which is where LLaVA begins to tokenize anew, behind other special tokens if it is a legacy one,
  * and never before an answer, which continues its prompt.
  *
- * Against LLaVA (tests/golden/make_llava.py runs its preprocess_* functions; tests/data/test_chat_llava.c compares). Ids and labels are equal
- * for plain, vicuna_v1, llava_v1, llama_2 and mistral, legacy and not. What is followed is LLaVA with the slow LlamaTokenizer of the
- * transformers it pins (4.37), where a later round that is tokenized alone has one token too many if the tokenizer is not legacy, and LLaVA
- * takes it off. (transformers 5.23 tokenizes the same, but for a text behind a picture that begins with a space, as after a question that is only
- * its picture: one prefix space less.) It differs on purpose where LLaVA is wrong or masks a sample as a whole ("tokenization mismatch", loss 0): " ASSISTANT: " or
- * "[/INST] " within a text, a last question, an empty later question, special tokens spelled in a text (ids here never come from text),
- * "<image>" in an answer. LLaVA's preprocess_mpt is off by one and masks everything, always. LLaVA-NeXT's preprocess_qwen and _llama3 have the
- * same ids, but also supervise the headers "assistant\n" and every newline and special token of the questions; here only answers and what ends
- * them are. An answer that begins with a line end is cut from the newline before it (chatml). */
+ * Against LLaVA (tests/golden/make_llava.py runs its preprocess_* functions; tests/data/test_chat_llava.c compares). Ids and labels are
+ * equal for plain, vicuna_v1, llava_v1, llama_2 and mistral, legacy and not. What is followed is LLaVA with the slow LlamaTokenizer of
+ * the transformers it pins (4.37), where a later round that is tokenized alone has one token too many if the tokenizer is not legacy, and
+ * LLaVA takes it off. (transformers 5.23 tokenizes the same, but for a text behind a picture that begins with a space, as after a
+ * question that is only its picture: one prefix space less.) It differs on purpose where LLaVA is wrong or masks a sample as a whole
+ * ("tokenization mismatch", loss 0): " ASSISTANT: " or "[/INST] " within a text, a last question, an empty later question, special tokens
+ * spelled in a text (ids here never come from text), "<image>" in an answer. LLaVA's preprocess_mpt is off by one and masks everything,
+ * always. LLaVA-NeXT's preprocess_qwen and _llama3 have the same ids, but also supervise the headers "assistant\n" and every newline and
+ * special token of the questions; here only answers and what ends them are. An answer that begins with a line end is cut from the newline
+ * before it (chatml). */
 #pragma once
 #include "base/status.h"
 #include "data/tokenizer.h"
@@ -87,8 +88,8 @@ bif_status bif_chat_encode(const bif_chat *chat, const char *where, const char *
                            bif_encoded *out);
 
 /* A prompt for generation: the question as the first human turn, up to where the answer starts (no labels). Pictures
- * are put in front, each with a newline, unless the prompt holds its own <image>. Template plain has only its pictures: training discards the
- * question. A prompt that is longer than max_tokens is refused, also with `truncate`. */
+ * are put in front, each with a newline, unless the prompt holds its own <image>. Template plain has only its pictures: training discards
+ * the question. A prompt that is longer than max_tokens is refused, also with `truncate`. */
 bif_status bif_chat_prompt(const bif_chat *chat, const char *prompt, int64_t images, bif_encoded *out);
 /* The id that ends an answer (eos, <|im_end|>, <|eot_id|>). */
 int32_t bif_chat_stop(const bif_chat *chat);

@@ -1,4 +1,5 @@
-/* The texts are those of LLaVA's and LLaVA-NeXT's conversation.py, and for llama_3 and chatml those of the checkpoints' own chat templates. */
+/* The texts are those of LLaVA's and LLaVA-NeXT's conversation.py, and for llama_3 and chatml those of the checkpoints' own chat
+ * templates. */
 #include "data/chat_templates.h"
 
 #include <stdlib.h>
@@ -9,33 +10,35 @@
 #define START "<|im_start|>"
 #define END "<|im_end|>"
 #define HEADER(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
-#define EYES                                                                                                                                      \
-    "You are a helpful language and vision assistant. You are able to understand the visual content that the user provides, and assist the user " \
-    "with a variety of tasks using natural language."
+#define EYES                                                                                                                \
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the user provides, " \
+    "and assist the user with a variety of tasks using natural language."
 
 const bif_template bif_templates[BIF_TEMPLATE_KINDS] = {
     [BIF_TEMPLATE_PLAIN] = {.name = "plain", .aliases = "v0_plain", .system = "", .begin = B, .system_open = "", .system_close = "",
         .user_open = "", .user_close = "", .answer_open = "", .answer_lead = "", .answer_close = "\n", .answer_after = "", .stop = E,
         .no_question = true},
     [BIF_TEMPLATE_VICUNA_V1] = {.name = "vicuna_v1", .aliases = "v1|vicuna",
-        .system = "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite "
-                  "answers to the user's questions.",
+        .system = "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and "
+                  "polite answers to the user's questions.",
         .begin = B, .system_open = "", .system_close = " ", .user_open = "USER: ", .user_close = " ", .user_empty = "USER:",
         .answer_open = "ASSISTANT:", .answer_lead = " ", .answer_close = E, .answer_after = "", .stop = E},
     [BIF_TEMPLATE_LLAVA_V1] = {.name = "llava_v1", .aliases = NULL,
-        .system = "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite "
-                  "answers to the human's questions.",
+        .system = "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, and "
+                  "polite answers to the human's questions.",
         .begin = B, .system_open = "", .system_close = " ", .user_open = "USER: ", .user_close = " ", .user_empty = "USER:",
         .answer_open = "ASSISTANT:", .answer_lead = " ", .answer_close = E, .answer_after = "", .stop = E},
     [BIF_TEMPLATE_LLAMA_2] = {.name = "llama_2", .aliases = "llava_llama_2|llama2", .system = EYES, .begin = "",
-        .system_open = "<<SYS>>\n", .system_close = "\n<</SYS>>\n\n", .system_in_turn = true, .user_open = B "[INST] ", .user_close = " [/INST]",
+        .system_open = "<<SYS>>\n", .system_close = "\n<</SYS>>\n\n", .system_in_turn = true,
+        .user_open = B "[INST] ", .user_close = " [/INST]",
         .answer_open = "", .answer_lead = " ", .answer_close = " " E, .answer_after = "", .stop = E},
     [BIF_TEMPLATE_LLAMA_3] = {.name = "llama_3", .aliases = "llava_llama_3|llama3", .system = EYES, .begin = "<|begin_of_text|>",
         .system_open = HEADER("system"), .system_close = "<|eot_id|>", .user_open = HEADER("user"), .user_close = "<|eot_id|>",
         .answer_open = HEADER("assistant"), .answer_lead = "", .answer_close = "<|eot_id|>", .answer_after = "", .stop = "<|eot_id|>",
         .strips = true},
     [BIF_TEMPLATE_MISTRAL] = {.name = "mistral", .aliases = "mistral_instruct|llava_mistral_instruct", .system = "", .begin = B,
-        .system_open = "<<SYS>>\n", .system_close = "\n<</SYS>>\n\n", .system_in_turn = true, .user_open = "[INST] ", .user_close = " [/INST]",
+        .system_open = "<<SYS>>\n", .system_close = "\n<</SYS>>\n\n", .system_in_turn = true,
+        .user_open = "[INST] ", .user_close = " [/INST]",
         .answer_open = "", .answer_lead = " ", .answer_close = " " E, .answer_after = "", .stop = E},
     [BIF_TEMPLATE_CHATML] = {.name = "chatml", .aliases = "qwen|qwen_1_5|qwen_2", .system = "You are a helpful assistant.", .begin = "",
         .system_open = START "system\n", .system_close = END "\n", .user_open = START "user\n", .user_close = END "\n",
@@ -45,7 +48,8 @@ const bif_template bif_templates[BIF_TEMPLATE_KINDS] = {
         .system_open = START "system\n", .system_close = END "\n", .user_open = START "user\n", .user_close = END "\n",
         .answer_open = START "assistant\n", .answer_lead = "", .answer_close = END, .answer_after = "\n", .stop = END},
     [BIF_TEMPLATE_MPT] = {.name = "mpt", .aliases = NULL,
-        .system = "A conversation between a user and an LLM-based AI assistant. The assistant gives helpful and honest answers.", .begin = "",
+        .system = "A conversation between a user and an LLM-based AI assistant. The assistant gives helpful and honest answers.",
+        .begin = "",
         .system_open = START "system\n", .system_close = END, .user_open = START "user\n", .user_close = END,
         .answer_open = START "assistant\n", .answer_lead = "", .answer_close = END, .answer_after = "", .stop = END},
     [BIF_TEMPLATE_CHATML_DIRECT] = {.name = "chatml_direct", .aliases = "mistral_direct", .system = "Answer the questions.", .begin = "",

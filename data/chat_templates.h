@@ -28,7 +28,7 @@ typedef struct {
 
 extern const bif_template bif_templates[BIF_TEMPLATE_KINDS];
 
-/* A chat template in Jinja that writes what bif_chat writes, for tokenizer_config.json: transformers' messages (roles system, user and assistant;
- * content a string in which <image> stands for a picture, or a list of parts of type image and text). system: NULL = the template's own; bos and
- * eos: the tokens' text, bos NULL = none. malloc'ed. */
+/* A chat template in Jinja that writes what bif_chat writes, for tokenizer_config.json: transformers' messages (roles system, user and
+ * assistant; content a string in which <image> stands for a picture, or a list of parts of type image and text). system: NULL = the
+ * template's own; bos and eos: the tokens' text, bos NULL = none. malloc'ed. */
 char *bif_template_jinja(bif_template_kind kind, const char *system, bif_image_place place, const char *bos, const char *eos);

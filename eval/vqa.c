@@ -256,7 +256,8 @@ static bif_status write_predictions(const bif_vqa_options *options, const questi
     BIF_TRY(bif_writer_open(options->output, &writer));
     for (int64_t i = 0; i < count; i++) {
         const question *q = &questions[i];
-        json_t *row = json_pack("{s:O,s:O?,s:s,s:s,s:s?}", "question_id", q->id, "image", q->image, "question", q->question, "prediction", predictions[i],
+        json_t *row = json_pack("{s:O,s:O?,s:s,s:s,s:s?}", "question_id", q->id, "image", q->image, "question", q->question,
+                                "prediction", predictions[i],
                                 "answer", q->answer);
         char *text = json_dumps(row, JSON_COMPACT);
         json_decref(row);

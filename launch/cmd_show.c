@@ -151,7 +151,8 @@ static bif_status show_records(bif_show *s, const char *path, int64_t index, boo
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "sample %lld: there are %lld, counted from 0", (long long)index, (long long)count));
     }
     if (bad > 0) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %lld of %lld records cannot be used", path, (long long)bad, (long long)(index < 0 ? count : 1)));
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %lld of %lld records cannot be used", path, (long long)bad,
+                         (long long)(index < 0 ? count : 1)));
     }
 done:
     bif_records_close(records);
@@ -162,7 +163,8 @@ static bool is_records(const char *path)
 {
     const char *end = strrchr(path, '.');
     return strcmp(path, "-") == 0 ||
-           (end != NULL && (strcmp(end, ".json") == 0 || strcmp(end, ".jsonl") == 0 || strcmp(end, ".ndjson") == 0 || strcmp(end, ".csv") == 0));
+           (end != NULL && (strcmp(end, ".json") == 0 || strcmp(end, ".jsonl") == 0 || strcmp(end, ".ndjson") == 0 ||
+                             strcmp(end, ".csv") == 0));
 }
 
 bif_status bif_cmd_data_show(int argc, char **argv)
@@ -228,7 +230,8 @@ bif_status bif_cmd_data_show(int argc, char **argv)
         }
     }
     if (tokenizer == NULL || optind == argc) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data show: --tokenizer and a shard or a file of records are needed; see bifocal data show --help"));
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data show: --tokenizer and a shard or a file of records are needed; see bifocal data show "
+                                        "--help"));
     }
     if (is_records(argv[optind]) && optind + 1 < argc) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data show: '%s' is one argument too many; one file of records is taken", argv[optind + 1]));

@@ -131,8 +131,8 @@ bif_status bif_show_text(const bif_show *s)
     char *id = bif_printable(s->sample.id, s->sample.id_size, false),
          *source = bif_printable(s->sample.source, strlen(s->sample.source), false);
     if (s->shard != NULL) {
-        printf("%s, sample %lld of %lld, id '%s', source '%s', template %s\n", s->file, (long long)s->local, (long long)s->total, id, source,
-               bif_template_name(s->chat.kind));
+        printf("%s, sample %lld of %lld, id '%s', source '%s', template %s\n", s->file, (long long)s->local, (long long)s->total, id,
+               source, bif_template_name(s->chat.kind));
     } else {
         printf("%s, sample %lld, id '%s', template %s\n", s->file, (long long)s->local, id, bif_template_name(s->chat.kind));
     }
@@ -182,8 +182,8 @@ bif_status bif_show_json(const bif_show *s)
     }
     root = json_pack("{s:s, s:I, s:s%, s:s, s:s, s:O*, s:O, s:O, s:O, s:s, s:O, s:I, s:I}", s->shard != NULL ? "shard" : "file", s->file,
                      "sample", (json_int_t)s->local, "id", s->sample.id, s->sample.id_size, "template",
-                     bif_template_name(s->chat.kind), "image_place", bif_image_place_name(s->chat.image_place), "pictures", pictures, "ids", ids,
-                     "labels", labels, "image_start", starts, "text", line != NULL ? line : text, "pieces", pieces, "tokens",
+                     bif_template_name(s->chat.kind), "image_place", bif_image_place_name(s->chat.image_place), "pictures", pictures,
+                     "ids", ids, "labels", labels, "image_start", starts, "text", line != NULL ? line : text, "pieces", pieces, "tokens",
                      (json_int_t)e->ids.count, "supervised", (json_int_t)e->supervised);
     dump = root == NULL ? NULL : json_dumps(root, JSON_COMPACT);
     if (dump == NULL) {

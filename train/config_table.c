@@ -19,8 +19,8 @@
 #define ACTS "gelu|gelu_pytorch_tanh|quick_gelu"
 /* Names and aliases of data/chat_templates.c; tests/data/test_chat.c compares. */
 #define TEMPLATES \
-    "plain|vicuna_v1|llava_v1|llama_2|llama_3|mistral|chatml|qwen_2_5|mpt|chatml_direct|v0_plain|v1|vicuna|llava_llama_2|llama2|llava_llama_3|llama3|" \
-    "mistral_instruct|llava_mistral_instruct|qwen|qwen_1_5|qwen_2|qwen2_5|mistral_direct"
+    "plain|vicuna_v1|llava_v1|llama_2|llama_3|mistral|chatml|qwen_2_5|mpt|chatml_direct|v0_plain|v1|vicuna|" \
+    "llava_llama_2|llama2|llava_llama_3|llama3|mistral_instruct|llava_mistral_instruct|qwen|qwen_1_5|qwen_2|qwen2_5|mistral_direct"
 #define SIZE_MAX_KEY 1048576
 #define STEPS_MAX 1e15
 
@@ -94,7 +94,7 @@ const bif_key bif_keys[] = {
     TEXT("data.system", data.system, NULL, NULL, true, "system text of the template; null = the template's own"),
     TEXT("data.image_fit", data.image_fit, "auto|crop|pad|squash", "auto", true, "how a picture becomes a square; auto = crop, with a SigLIP tower squash"),
     TEXT("data.image_place", data.image_place, "front|keep|llava_next", "front", true,
-         "where <image> of a question goes: the front of its turn (LLaVA-1.5), where it stands, or as LLaVA-NeXT: front only when it is the only one"),
+         "where <image> of a question goes: the front of its turn (LLaVA-1.5), where it stands, or as LLaVA-NeXT: front only if alone"),
     I64("data.max_tokens", data.max_tokens, 0, 1073741824, "", true,
         "longest sequence, image rows included; default model.text.positions in stage clip, else 0 = the smaller of 2048 and the decoder's positions"),
     FLAG("data.truncate", data.truncate, "yes", "cut longer sequences on the right; no: they are skipped as bad samples"),

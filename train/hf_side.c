@@ -110,7 +110,8 @@ static void put_text(json_t *o, const char *key, char *text)
     free(text);
 }
 
-/* Whether a text begins with BOS: not where the model's template has none (chatml), or its processor would put one before every conversation. */
+/* Whether a text begins with BOS: not where the model's template has none (chatml), or its processor would put one before every
+ * conversation. */
 static bool wants_bos(const bif_model_config *c)
 {
     bif_template_kind kind;
@@ -156,7 +157,8 @@ static bif_status make_tokenizer_config(const char *folder, const bif_model_conf
 static void add_post_processor(const bif_model_config *c, json_t *root)
 {
     const bool clip = c->kind == BIF_MODEL_CLIP;
-    const int32_t ids[2] = {clip ? c->text.bos : wants_bos(c) ? c->decoder.bos : -1, clip ? c->text.eos : -1}; /* before and behind the text */
+    /* before and behind the text */
+    const int32_t ids[2] = {clip ? c->text.bos : wants_bos(c) ? c->decoder.bos : -1, clip ? c->text.eos : -1};
     const json_t *old = json_object_get(root, "post_processor");
     if ((old != NULL && !json_is_null(old)) || (token_text(root, ids[0]) == NULL && token_text(root, ids[1]) == NULL)) {
         return;
@@ -178,15 +180,16 @@ static void add_post_processor(const bif_model_config *c, json_t *root)
                         json_pack("{s:s, s:o, s:o, s:o}", "type", "TemplateProcessing", "single", single, "pair", pair, "special_tokens", specials));
 }
 
-/* The model's own template for transformers' apply_chat_template, in place of one that came with the tokenizer: in tokenizer_config.json, and as
- * chat_template.jinja, where processors look for it. */
+/* The model's own template for transformers' apply_chat_template, in place of one that came with the tokenizer: in tokenizer_config.json,
+ * and as chat_template.jinja, where processors look for it. */
 static bif_status put_chat_template(const char *folder, const bif_model_config *c, const bif_tokenizer *t)
 {
     bif_status st = BIF_OK;
     bif_template_kind kind;
     bif_image_place place = BIF_IMAGE_FRONT;
     json_t *root = NULL;
-    char *path = bif_path_join(folder, "tokenizer_config.json"), *file = bif_path_join(folder, "chat_template.jinja"), *bos = NULL, *eos = NULL, *jinja = NULL;
+    char *path = bif_path_join(folder, "tokenizer_config.json"), *file = bif_path_join(folder, "chat_template.jinja");
+    char *bos = NULL, *eos = NULL, *jinja = NULL;
     BIF_TRY(bif_template_by_name(c->template_name, &kind));
     BIF_TRY(c->image_place[0] != '\0' ? bif_image_place_by_name(c->image_place, &place) : BIF_OK);
     BIF_TRY(bif_json_load_file(path, TOKENIZER_CAP, &root));
@@ -228,8 +231,8 @@ static const char *standard_name(const char *file, const char *data)
     return data[strspn(data, " \t\r\n")] == '{' ? "tokenizer.json" : "tokenizer.model";
 }
 
-/* The tokenizer and the files that belong to it (a chat template lives there), and in them the tokens that the model added. A tokenizer.json beside a tokenizer.model or vocab.json that
- * was named stays behind: transformers would prefer it. */
+/* The tokenizer and the files that belong to it (a chat template lives there), and in them the tokens that the model added. A
+ * tokenizer.json beside a tokenizer.model or vocab.json that was named stays behind: transformers would prefer it. */
 static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, const char *tokenizer_path)
 {
     bif_status st = BIF_OK;

@@ -388,5 +388,6 @@ Test(chat, captions_in_both_templates)
                 "<s>USER: <image>\nDescribe it. ASSISTANT:[ a cat</s>]");
     expect_text(BIF_TEMPLATE_VICUNA_V1, "", "{\"caption\":\"a cat\"}", 1, "<s>USER: <image> ASSISTANT:[ a cat</s>]");
     expect_text(BIF_TEMPLATE_LLAMA_2, "", "{\"caption\":\"a cat\"}", 1, "<s>[INST] <image> [/INST][ a cat </s>]");
-    expect_text(BIF_TEMPLATE_CHATML, "", "{\"caption\":\"a cat\"}", 1, "<|im_start|>user\n<image><|im_end|>\n<|im_start|>assistant\n[a cat<|im_end|>]\n");
+    expect_text(BIF_TEMPLATE_CHATML, "", "{\"caption\":\"a cat\"}", 1,
+                "<|im_start|>user\n<image><|im_end|>\n<|im_start|>assistant\n[a cat<|im_end|>]\n");
 }

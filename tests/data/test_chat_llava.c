@@ -204,7 +204,8 @@ Test(chat_llava, jinja)
         snprintf(name, sizeof name, "%.*s", (int)strcspn(key, " "), key);
         cr_assert_eq(bif_template_by_name(name, &kind), BIF_OK, "%s", bif_error_message());
         cr_assert_eq(bif_image_place_by_name(strchr(key, ' ') + 1, &place), BIF_OK, "%s", bif_error_message());
-        const bool bos = kind != BIF_TEMPLATE_CHATML && kind != BIF_TEMPLATE_QWEN_2_5 && kind != BIF_TEMPLATE_MPT && kind != BIF_TEMPLATE_CHATML_DIRECT;
+        const bool bos = kind != BIF_TEMPLATE_CHATML && kind != BIF_TEMPLATE_QWEN_2_5 && kind != BIF_TEMPLATE_MPT &&
+                         kind != BIF_TEMPLATE_CHATML_DIRECT;
         char *jinja = bif_template_jinja(kind, NULL, place, bos ? "<s>" : NULL, "</s>");
         cr_expect_str_eq(jinja, json_string_value(text), "%s", key);
         free(jinja);
