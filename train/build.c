@@ -1,5 +1,6 @@
 #include "train/build.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,6 +168,18 @@ static bif_status projector_by_name(const char *name, bif_projector_config *proj
         return BIF_OK;
     }
     return bif_fail(BIF_ERR_CONFIG, "model.projector_type: '%s' is unknown; use linear or mlpNx_gelu with N from 1 to 8", name);
+}
+
+static bif_status absolute(const char *path, char **out)
+{
+    *out = path == NULL ? NULL : realpath(path, NULL);
+    return path == NULL || *out != NULL ? BIF_OK : bif_fail_errno(errno, "cannot tell where '%s' is", path);
+}
+
+bif_status bif_frozen_from(const bif_model_paths *paths, char **base, char **tower)
+{
+    const bif_status st = absolute(paths->decoder != NULL ? paths->decoder : paths->init, base);
+    return st == BIF_OK ? absolute(paths->encoder != NULL ? paths->encoder : paths->init, tower) : st;
 }
 
 /* What lies beside model.init or model.decoder: the base, which belongs to the first that is there, and for an adapter the tower of

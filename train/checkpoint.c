@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "train/adapter.h"
 #include "train/checkpoint_parts.h"
 #include "train/hf_folder.h"
 
@@ -91,6 +92,7 @@ typedef struct {
     const char *tokenizer_path;
     const bif_moments *moments;
     const bif_run_state *state;
+    const bif_beside *from; /* with adapters */
     int rank, world, keep_last;
 } save_job;
 
@@ -99,12 +101,13 @@ static void list_file(json_t *files, const char *name, uint64_t bytes, const cha
     json_array_append_new(files, json_pack("{s:s, s:I, s:s}", "name", name, "bytes", (json_int_t)bytes, "digest", digest));
 }
 
-/* Small files are hashed in a second pass: they are in the page cache. */
+/* Small files, and those of adapters, are hashed in a second pass: they are in the page cache. */
 static bif_status list_small_files(const char *folder, json_t *files)
 {
     static const char *const names[] = {"config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
                                         "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json",
                                         "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+                                        "adapter_config.json", "adapter_model.safetensors", "non_lora_trainables.bin",
                                         "trainer/state.json"};
     bif_status st = BIF_OK;
     for (size_t i = 0; i < sizeof names / sizeof names[0] && st == BIF_OK; i++) {
@@ -148,10 +151,14 @@ static bif_status write_files(const save_job *job, json_t *files)
     char *name = bif_moments_name(job->rank, job->world);
     BIF_TRY(bif_moments_write(job->folder, name, job->device, job->params, job->moments, digest, &bytes));
     list_file(files, name, bytes, digest);
-    if (job->rank == 0) {
+    if (job->rank == 0 && job->config->decoder.lora.rank > 0) {
+        BIF_TRY(bif_adapter_write(job->folder, job->config, job->params, job->from));
+    } else if (job->rank == 0) {
         BIF_TRY(bif_hf_save_weights(job->folder, job->params, digest, &bytes));
         list_file(files, "model.safetensors", bytes, digest);
         BIF_TRY(bif_hf_config_write(job->folder, job->config, job->params->dtype));
+    }
+    if (job->rank == 0) {
         BIF_TRY(bif_hf_side_files(job->folder, job->config, job->tokenizer_path));
         BIF_TRY(bif_run_state_write(job->folder, job->state, job->params->dtype, job->world));
         BIF_TRY(list_small_files(job->folder, files));
@@ -248,16 +255,17 @@ static bif_status save_together(const save_job *job, bif_comm *comm)
 
 bif_status bif_checkpoint_save(bif_comm *comm, bif_device *device, const char *output, const bif_model_config *config,
                                const bif_params *params, const char *tokenizer_path, const bif_moments *moments,
-                               const bif_run_state *state, int keep_last)
+                               const bif_run_state *state, const bif_beside *from, int keep_last)
 {
     BIF_BUG_IF(keep_last < 1, "keep_last %d", keep_last);
+    BIF_BUG_IF(config->decoder.lora.rank > 0 && from == NULL, "adapters without a base");
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     char *own = bif_format("%ld-%lld", (long)getpid(), (long long)now.tv_sec);
     char *run_id = bif_comm_broadcast_text(comm, own, 0);
     char *name = bif_format("step_%08" PRId64, state->step);
     save_job job = {.device = device, .output = output, .run_id = run_id, .final = bif_path_join(output, name), .config = config,
-                    .params = params, .tokenizer_path = tokenizer_path, .moments = moments, .state = state,
+                    .params = params, .tokenizer_path = tokenizer_path, .moments = moments, .state = state, .from = from,
                     .rank = bif_comm_rank(comm), .world = bif_comm_world(comm), .keep_last = keep_last};
     job.folder = bif_format("%s.tmp-%s", job.final, run_id);
     bif_status st = save_together(&job, comm);
@@ -333,7 +341,11 @@ static bif_status load_mine(bif_device *device, const char *path, bif_params *pa
         BIF_TRY(bif_fail(BIF_ERR_CONFIG, "%s was trained in %s, this run would go on in %s; set precision: %s%s, or another output that "
                          "starts with model.init: %s", path, was, is, was, gpu ? " and device: cuda" : "", path));
     }
-    BIF_TRY(bif_hf_load(path, params, (1u << BIF_GROUPS) - 1));
+    if (bif_params_elements(params, BIF_GROUP_LORA, false) > 0) {
+        BIF_TRY(bif_adapter_load(path, params));
+    } else {
+        BIF_TRY(bif_hf_load(path, params, (1u << BIF_GROUPS) - 1));
+    }
     BIF_TRY(bif_moments_read(path, world, device, params, moments));
 done:
     return st;

@@ -2,6 +2,8 @@
  * BF16), and a run goes on to the bit from its own checkpoint; a checkpoint of the other precision is refused.
  *
  *   config.json, model.safetensors, tokenizer.json, preprocessor_config.json   opens in transformers
+ *   of a run with adapters instead of model.safetensors: adapter_config.json, adapter_model.safetensors, non_lora_trainables.bin
+ *                                     (train/adapter.h); the frozen parts stay in the folders of the recipe
  *   trainer/state.json                step, seed, world size, precision, config digest, data digest, updates left out, length of the
  *                                     metrics
  *   trainer/optimizer-RRRR-of-WWWW.safetensors   first and second moment of rank R's part, as tensors named m.NAME / v.NAME with an extent
@@ -37,10 +39,11 @@ typedef struct {
 } bif_moments;
 
 /* Collective. On any rank's failure (disk full) nothing is committed, all ranks get the status, and the run may go on. keep_last >= 1: older
- * checkpoints are removed after the new one is committed. */
+ * checkpoints are removed after the new one is committed. from: of a model with adapters, where its frozen parts lie (bif_adapter_write);
+ * else NULL. */
 bif_status bif_checkpoint_save(bif_comm *comm, bif_device *device, const char *output, const bif_model_config *config,
                                const bif_params *params, const char *tokenizer_path, const bif_moments *moments,
-                               const bif_run_state *state, int keep_last);
+                               const bif_run_state *state, const bif_beside *from, int keep_last);
 /* Collective. Finds the newest valid step_N in `output` (verifying manifest, lengths and digests; a damaged one is named with bif_warn and
  * skipped). *path is malloc'ed, NULL if there is none; BIF_ERR_DATA if there are some and all are damaged. */
 bif_status bif_checkpoint_find(bif_comm *comm, const char *output, char **path);
@@ -48,7 +51,8 @@ bif_status bif_checkpoint_find(bif_comm *comm, const char *output, char **path);
 bif_status bif_checkpoint_newest(const char *output, char **path);
 /* Collective. Only the state, to tell whose checkpoint it is before anything is loaded. */
 bif_status bif_checkpoint_state(bif_comm *comm, const char *path, bif_run_state *state);
-/* Collective. Values into the table (all groups), moments (any world size), state. BIF_ERR_CONFIG when the table has another dtype. */
+/* Collective. Values into the table (all groups; of a model with adapters what the folder holds: the frozen rows must be there), moments (any
+ * world size), state. BIF_ERR_CONFIG when the table has another dtype. */
 bif_status bif_checkpoint_load(bif_comm *comm, bif_device *device, const char *path, bif_params *params, bif_moments *moments,
                                bif_run_state *state);
 /* Checks one folder against its manifest. */

@@ -162,6 +162,13 @@ static void check_lora(const checker *c)
             seen |= 1u << target;
         }
     }
+    if (config->lora.rank > 0 && config->stage != BIF_STAGE_CLIP && config->model.init == NULL && config->model.decoder == NULL) {
+        complain(c, "lora.rank adapts a decoder that is there: name it by model.init or model.decoder");
+    }
+    if (config->lora.rank > 0 && config->model.base != NULL) {
+        complain(c, "model.base beside lora.rank: the run's own adapters would lie upon one whose base is not found again; merge that one first "
+                    "(bifocal export) and name the result");
+    }
     if (config->lora.rank > 0 && config->stage == BIF_STAGE_CLIP) {
         complain(c, "lora.rank is for decoders: stages lm, pretrain and finetune; remove it in stage clip");
     } else if (config->lora.rank > 0 && config->model.train_decoder) {

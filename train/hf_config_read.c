@@ -287,6 +287,8 @@ static bif_status read_habits(const char *where, const json_t *root, bif_model_c
     BIF_TRY(bif_json_string(where, root, "bifocal_image_place", false, &place));
     BIF_TRY(bif_json_string(where, root, "bifocal_system", false, &system));
     BIF_TRY(bif_hf_number(where, root, "bifocal_classes", 0, &out->decoder.classes));
+    BIF_TRY(bif_hf_number(where, root, "bifocal_vocab", out->decoder.vocab, &out->decoder.vocab));
+    BIF_TRY(bif_hf_token(where, root, "bifocal_pad_token_id", out->pad_token, &out->pad_token));
     if (strlen(template_name) >= sizeof out->template_name || strlen(fit) >= sizeof out->image_fit || strlen(place) >= sizeof out->image_place ||
         (system != NULL && strlen(system) >= sizeof out->system)) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: a bifocal_ key is longer than it can be; remove it and name template and system on the command line",

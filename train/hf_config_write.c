@@ -204,19 +204,21 @@ bif_status bif_hf_config_write(const char *folder, const bif_model_config *confi
     return save(folder, o, architecture, dtype);
 }
 
-bif_status bif_hf_config_write_native(const char *folder, const bif_model_config *config, bif_dtype dtype, const char *tower)
+/* The class of LLaVA's authors for this model, or NULL. */
+static const bif_native_class *native_class(const bif_model_config *config)
 {
-    const bif_family family = family_of(&config->decoder);
-    const bif_native_class *class = NULL;
     for (size_t i = 0; i < BIF_NATIVE_CLASSES && config->kind == BIF_MODEL_LLAVA; i++) {
-        class = bif_native_classes[i].family == family ? &bif_native_classes[i] : class;
+        if (bif_native_classes[i].family == family_of(&config->decoder)) {
+            return &bif_native_classes[i];
+        }
     }
-    if (class == NULL) {
-        return bif_fail(BIF_ERR_CONFIG, "%s: the layout of LLaVA's authors is for a LLaVA with a Llama, Mistral or Qwen2 decoder; this is %s", folder,
-                        config->kind != BIF_MODEL_LLAVA ? "no LLaVA" : bif_hf_family_architecture(family));
-    }
+    return NULL;
+}
+
+static json_t *native_object(const bif_native_class *class, const bif_model_config *config, const char *tower)
+{
     json_t *o = json_object();
-    decoder_object(o, &config->decoder, family);
+    decoder_object(o, &config->decoder, class->family);
     put(o, "model_type", json_string(class->model_type));
     put(o, "mm_vision_tower", json_string(tower));
     put(o, "mm_hidden_size", json_integer(config->vit.hidden));
@@ -231,8 +233,52 @@ bif_status bif_hf_config_write_native(const char *folder, const bif_model_config
     put(o, "image_aspect_ratio", strcmp(config->image_fit, "pad") == 0 ? json_string("pad") : json_null());
     put(o, "pad_token_id", token(config->pad_token));
     put(o, "image_token_index", json_integer(config->image_token));
+    return o;
+}
+
+bif_status bif_hf_config_write_native(const char *folder, const bif_model_config *config, bif_dtype dtype, const char *tower)
+{
+    const bif_native_class *class = native_class(config);
+    if (class == NULL) {
+        return bif_fail(BIF_ERR_CONFIG, "%s: the layout of LLaVA's authors is for a LLaVA with a Llama, Mistral or Qwen2 decoder; this is %s", folder,
+                        config->kind != BIF_MODEL_LLAVA ? "no LLaVA" : bif_hf_family_architecture(family_of(&config->decoder)));
+    }
+    json_t *o = native_object(class, config, tower);
     put_habits(o, config);
     return save(folder, o, class->architecture, dtype);
+}
+
+bool bif_hf_native_fits(const bif_model_config *config)
+{
+    return native_class(config) != NULL;
+}
+
+bif_status bif_hf_config_write_adapter(const char *folder, const bif_model_config *config, bif_dtype dtype, const char *tower, bool native,
+                                       int64_t rows)
+{
+    if (config->kind == BIF_MODEL_DECODER) {
+        return bif_hf_config_write(folder, config, dtype);
+    }
+    const bif_native_class *class = native ? native_class(config) : NULL;
+    json_t *o = class != NULL ? native_object(class, config, tower) : json_object();
+    json_t *decoder = o;
+    if (class == NULL) {
+        llava_object(o, config);
+        decoder = json_object_get(o, "text_config");
+    }
+    if (rows < config->decoder.vocab) { /* LLaVA's loader wants what the base has */
+        put(decoder, "vocab_size", json_integer(rows));
+        put(o, "bifocal_vocab", json_integer(config->decoder.vocab));
+        if (config->pad_token >= rows) { /* torch refuses a padding token without a row */
+            put(o, "pad_token_id", json_null());
+            put(o, "bifocal_pad_token_id", json_integer(config->pad_token));
+        }
+    }
+    if (tower != NULL) {
+        put(o, "bifocal_encoder", json_string(tower));
+    }
+    put_habits(o, config);
+    return save(folder, o, class != NULL ? class->architecture : "LlavaForConditionalGeneration", dtype);
 }
 
 bif_status bif_hf_config_write_tower(const char *folder, const bif_vit_config *vit, bif_dtype dtype)

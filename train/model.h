@@ -134,5 +134,11 @@ bif_status bif_hf_tower_of(const char *folder, char **out);
 bif_status bif_hf_config_write(const char *folder, const bif_model_config *config, bif_dtype dtype);
 /* In the layout of LLaVA's authors, with the name of a tower: LLAVA with a Llama, Mistral or Qwen2 decoder, else BIF_ERR_CONFIG. */
 bif_status bif_hf_config_write_native(const char *folder, const bif_model_config *config, bif_dtype dtype, const char *tower);
+bool bif_hf_native_fits(const bif_model_config *config); /* such a LLaVA */
+/* Of a folder that holds only what a run with adapters trained (train/adapter.h): in the layout of LLaVA's authors if native (then tower is not
+ * NULL), else as bif_hf_config_write. tower: folder of the vision tower, becomes "bifocal_encoder"; NULL = in the folder. rows: of the base's
+ * embedding, which is vocab_size; the run's own is "bifocal_vocab" then, and a padding token behind it "bifocal_pad_token_id". */
+bif_status bif_hf_config_write_adapter(const char *folder, const bif_model_config *config, bif_dtype dtype, const char *tower, bool native,
+                                       int64_t rows);
 /* Of the vision tower alone (CLIPVisionModel, SiglipVisionModel). */
 bif_status bif_hf_config_write_tower(const char *folder, const bif_vit_config *vit, bif_dtype dtype);

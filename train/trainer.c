@@ -25,6 +25,7 @@ typedef struct {
     bif_comm *comm;
     int rank, world;
     bif_model_paths paths;
+    char *base, *tower; /* of a run with adapters: where the frozen parts come from */
     bif_tokenizer *tokenizer;
     bif_chat chat;
     bif_preprocess preprocess;
@@ -335,7 +336,8 @@ static bif_status save(trainer *t)
     const double start = now();
     BIF_TRY(bif_comm_agree(t->comm, st));
     BIF_TRY(bif_checkpoint_save(t->comm, t->run.device, t->config->output, &t->run.model, t->run.params, t->config->data.tokenizer,
-                                &t->optimizer.moments, &t->state, (int)t->config->train.keep));
+                                &t->optimizer.moments, &t->state, t->base != NULL ? &(bif_beside){t->base, t->tower} : NULL,
+                                (int)t->config->train.keep));
     bif_info("saved step %lld in %.1f s", (long long)t->state.step, now() - start);
 done:
     return st;
@@ -505,6 +507,8 @@ static void close_all(trainer *t)
     bif_device_close(t->run.device);
     bif_tokenizer_free(t->tokenizer);
     bif_model_paths_free(&t->paths);
+    free(t->base);
+    free(t->tower);
     bif_log_set_copy(-1);
     if (t->log_fd >= 0) {
         close(t->log_fd);
@@ -525,6 +529,9 @@ bif_status bif_train(const bif_config *config, bif_comm *comm)
     }
     BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? lock_output(&t) : BIF_OK));
     BIF_TRY(bif_resolve_paths(config, comm, &t.paths));
+    if (config->lora.rank > 0) {
+        BIF_TRY(bif_comm_agree(comm, bif_frozen_from(&t.paths, &t.base, &t.tower)));
+    }
     BIF_TRY(open_device(&t));
     BIF_TRY(bif_comm_agree(comm, open_model(&t)));
     BIF_TRY(resume(&t));

@@ -65,7 +65,7 @@ TestSuite(checkpoint, .init = setup, .fini = teardown);
 static bif_status save(int64_t step, int keep)
 {
     state.step = step;
-    return bif_checkpoint_save(comm, &device, output, &tiny, &model.params, NULL, &moments, &state, keep);
+    return bif_checkpoint_save(comm, &device, output, &tiny, &model.params, NULL, &moments, &state, NULL, keep);
 }
 
 /* The base name of the newest valid checkpoint, "" if none, "all damaged". Static buffer. */

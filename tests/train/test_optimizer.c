@@ -140,7 +140,7 @@ Test(optimizer, a_resumed_bf16_run_is_the_uninterrupted_one)
     begin(&straight, &split, BIF_DTYPE_BF16);
     steps(&straight, 0, 10);
     const bif_moments *moments = &straight.optimizer.moments;
-    cr_assert_eq(bif_checkpoint_save(comm, &split, folder, &tiny, &straight.model.params, NULL, moments, &state, 1), BIF_OK, "%s",
+    cr_assert_eq(bif_checkpoint_save(comm, &split, folder, &tiny, &straight.model.params, NULL, moments, &state, NULL, 1), BIF_OK, "%s",
                  bif_error_message());
     steps(&straight, 10, 20);
     cr_assert_eq(bif_checkpoint_find(comm, folder, &path), BIF_OK);

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "train/safetensors.h"
+#include "train/torch_write.h"
 
 static char folder[] = "/tmp/bif-torch-XXXXXX";
 static char path[64], golden[512];
@@ -241,4 +242,47 @@ Test(torch, cut_and_damaged_files)
     cr_expect_gt(refused, 600, "only %zu refused", refused);
     free(bytes);
     free(file);
+}
+
+/* ---- writing ---- */
+
+Test(torch, what_is_written_reads_back)
+{
+    static float wide[70000];
+    static int64_t numbers64[3] = {-1, 1ll << 40, 3};
+    static uint16_t halves[6] = {1, 2, 3, 4, 5, 6};
+    static uint8_t byte[5] = {9, 8, 7, 6, 5};
+    for (int i = 0; i < 70000; i++) {
+        wide[i] = (float)i;
+    }
+    const bif_st_out out[] = {{"wide.weight", bif_tensor2(wide, BIF_DTYPE_F32, 700, 100), NULL},
+                              {"scalar", {.data = wide + 7, .dtype = BIF_DTYPE_F32}, NULL},
+                              {"none", bif_tensor2(NULL, BIF_DTYPE_F32, 0, 5), NULL},
+                              {"long", bif_tensor1(numbers64, BIF_DTYPE_I64, 3), NULL},
+                              {"half", bif_tensor2(halves, BIF_DTYPE_F16, 2, 3), NULL},
+                              {"brain", bif_tensor4(halves, BIF_DTYPE_BF16, 1, 3, 2, 1), NULL},
+                              {"byte", bif_tensor1(byte, BIF_DTYPE_U8, 5), NULL}};
+    const int64_t count = sizeof out / sizeof *out;
+    bif_safetensors *set = NULL;
+    char first[33], second[33];
+    uint64_t size = 0;
+    cr_assert_eq(bif_torch_write(path, out, count), BIF_OK, "%s", bif_error_message());
+    cr_assert_eq(bif_digest_file(path, first, &size), BIF_OK);
+    cr_assert_eq(bif_safetensors_open(path, &set), BIF_OK, "%s", bif_error_message());
+    cr_assert_eq(bif_safetensors_count(set), count);
+    for (int64_t i = 0; i < count; i++) {
+        const bif_st_entry *entry = bif_safetensors_find(set, out[i].name);
+        cr_assert(entry != NULL && entry->dtype == out[i].tensor.dtype && entry->rank == out[i].tensor.rank, "%s", out[i].name);
+        cr_expect_eq(memcmp(entry->dim, out[i].tensor.dim, (size_t)entry->rank * sizeof *entry->dim), 0, "%s", out[i].name);
+        cr_expect(entry->bytes == bif_bytes(&out[i].tensor) && memcmp(entry->data, out[i].tensor.data, entry->bytes) == 0, "%s", out[i].name);
+        cr_expect_eq((uintptr_t)entry->data % 64, 0, "%s is not aligned", out[i].name);
+    }
+    bif_safetensors_close(set);
+    cr_assert_eq(bif_torch_write(path, out, count), BIF_OK);
+    cr_assert_eq(bif_digest_file(path, second, &size), BIF_OK);
+    cr_expect_str_eq(first, second, "the same tensors, other bytes");
+    const bif_st_out huge = {"huge", bif_tensor1(NULL, BIF_DTYPE_F32, 1ll << 30), NULL};
+    cr_expect_eq(bif_torch_write(path, &huge, 1), BIF_ERR_DATA);
+    cr_expect_eq(bif_safetensors_open(path, &set), BIF_OK, "a refused file must not replace the old one");
+    bif_safetensors_close(set);
 }
