@@ -22,8 +22,10 @@ probe() { run probe "$1" data/conversations.jsonl --image-root data/images --thr
 
 quiet train lora.yaml
 step=out/lora/step_00000008
-files=$(cd $step && ls | tr '\n' ' ')
-[ "$files" = "MANIFEST.json adapter_config.json adapter_model.safetensors config.json generation_config.json non_lora_trainables.bin preprocessor_config.json processor_config.json tokenizer.json tokenizer_config.json trainer " ] || fail "the folder holds $files"
+for file in config.json adapter_config.json adapter_model.safetensors non_lora_trainables.bin preprocessor_config.json tokenizer.json; do
+  [ -e $step/$file ] && jq -r '.files[].name' $step/MANIFEST.json | grep -qx $file || fail "no $file, or not in the manifest"
+done
+[ -e $step/model.safetensors ] && fail "frozen weights are saved"
 base=$(realpath out/lm)/step_00000008 tower=$(realpath out/clip)/step_00000008
 [ "$(jq -c '[.base_model_name_or_path, .r, .lora_alpha, .bias, .peft_type, (.target_modules | length)]' $step/adapter_config.json)" = "[\"$base\",4,8,\"none\",\"LORA\",7]" ] || { cat $step/adapter_config.json; fail "adapter_config.json"; }
 [ "$(jq -r '[.architectures[0], .model_type, .mm_vision_tower, .bifocal_encoder, .mm_projector_type] | join(" ")' $step/config.json)" = "LlavaLlamaForCausalLM llava_llama $tower $tower mlp2x_gelu" ] || { cat $step/config.json; fail "config.json is not LLaVA's"; }
