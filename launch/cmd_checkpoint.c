@@ -58,10 +58,14 @@ static json_t *describe(const bif_model_config *c)
     }
     if (c->kind != BIF_MODEL_CLIP) {
         const bif_decoder_config *d = &c->decoder;
+        char classes[48] = "";
+        if (d->classes > 0) {
+            snprintf(classes, sizeof classes, " (%lld in the softmax)", (long long)d->classes);
+        }
         json_object_set_new(o, "decoder",
-                            json_sprintf("%lld layers of %lld, %lld heads, %lld of keys, MLP %lld, %lld tokens, %lld positions%s%s%s",
+                            json_sprintf("%lld layers of %lld, %lld heads, %lld of keys, MLP %lld, %lld tokens%s, %lld positions%s%s%s",
                                          (long long)d->layers, (long long)d->hidden, (long long)d->heads, (long long)d->kv_heads,
-                                         (long long)d->inner, (long long)d->vocab, (long long)d->positions, d->tied ? ", tied head" : "",
+                                         (long long)d->inner, (long long)d->vocab, classes, (long long)d->positions, d->tied ? ", tied head" : "",
                                          d->qkv_bias ? ", qkv biases" : "", d->qk_norm ? ", q and k norms" : ""));
     }
     return o;

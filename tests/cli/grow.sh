@@ -36,6 +36,9 @@ folder=out/pretrain/step_00000006
 [ "$(jq -r .pad_token $folder/tokenizer_config.json)" = "<pad>" ] || fail "pad_token"
 [ "$(echo 'a<image>b' | run tokenize --tokenizer $folder | jq ".[1]")" -eq "$tokens" ] || fail "the saved tokenizer does not find <image>"
 
+run checkpoint show out/pretrain 2>&1 | grep -q "$rows tokens ($tokens in the softmax)" || fail "checkpoint show: $(run checkpoint show out/pretrain)"
+[ -n "$(run generate out/lm --prompt "what is this?" --max-new-tokens 4 --threads 1 2>&1)" ] || fail "generate of a decoder alone"
+
 # Further with the stock tokenizer; the rows of no class stay as they are.
 train finetune || { cat finetune.log; fail "finetune"; finish; }
 grep -q vocabulary: finetune.log && fail "a model that has grown grew again"

@@ -93,6 +93,9 @@ CASES = {  # class, numbers, tokenizer, spare rows of the embedding
 }
 
 
+NATIVE = {LlamaForCausalLM: "LlavaLlamaForCausalLM", MistralForCausalLM: "LlavaMistralForCausalLM", Qwen2ForCausalLM: "LlavaQwenForCausalLM"}
+
+
 def recipe(path, stage, output, model, data, tokenizer, steps, more=""):
     path.write_text(f"""stage: {stage}
 output: {output}
@@ -173,6 +176,15 @@ def run(program, case, data, work):
             assert not torch.equal(tuned[name][:rows], weights[name][:rows]), "nothing was trained"
             if grown > rows:
                 assert torch.equal(tuned[name][rows:], weights[name][rows:]), "rows that are no classes were trained"
+    # In the layout of LLaVA's authors, who have a class for each family, and back.
+    native, back = work / "native", work / "back"
+    bifocal(program, "export", "--format", "llava", work / "finetune", native)
+    name = json.loads((native / "config.json").read_text())["architectures"][0]
+    assert name == NATIVE[CASES[case][0]], name
+    bifocal(program, "import", native, back)
+    again = load_file(back / "model.safetensors")
+    assert again.keys() == tuned.keys() and all(torch.equal(again[k], tuned[k]) for k in tuned), "the authors' layout and back"
+    assert AutoTokenizer.from_pretrained(back).convert_tokens_to_ids("<image>") == tokens
     print(f"{case}: {tokens} tokens, {rows} -> {grown} rows; logits off by {worst:.1e} (pretrain), {worst2:.1e} (finetune); "
           f"greedy answers among the classes {100 * greedy:.0f} %, {100 * greedy2:.0f} %\n    {line[0].strip()}")
 

@@ -279,3 +279,40 @@ Test(vocabulary, rows_that_are_no_classes_change_nothing)
     }
     bif_device_close(device);
 }
+
+/* A character that stands in pieces of a SentencePiece model and is none itself is unknown, and not the first added token. */
+Test(vocabulary, unknown_characters_are_no_added_tokens)
+{
+    char *from = bif_format("%s/golden/tokens/sp_bpe/tokenizer.model", getenv("BIFOCAL_TESTS")), *to = bif_path_join(folder, "tokenizer.model");
+    char *data = NULL;
+    size_t size = 0;
+    int tried = 0;
+    OK(bif_file_read(from, 1 << 20, &data, &size));
+    for (char letter = 'a'; letter <= 'z'; letter++) {
+        const char piece[] = {'\n', 1, letter, 0x15}; /* field 1: the text, one byte long; the score follows */
+        char *at = memmem(data, size, piece, sizeof piece);
+        if (at == NULL) {
+            continue;
+        }
+        at[2] = 7; /* the bell takes the letter's place */
+        OK(bif_file_write(to, data, size));
+        at[2] = letter;
+        bif_tokenizer *t = load(to);
+        const int64_t pieces = bif_tokenizer_vocab(t);
+        int32_t id = -1;
+        bif_ids ids = {0};
+        OK(bif_tokenizer_add(t, "<image>", &id));
+        cr_assert_eq(id, pieces);
+        OK(bif_tokenizer_encode(t, &letter, 1, false, &ids));
+        for (size_t i = 0; i < ids.count; i++) {
+            cr_expect_neq(ids.ids[i], id, "'%c' became <image>", letter);
+        }
+        tried++;
+        bif_ids_free(&ids);
+        bif_tokenizer_free(t);
+    }
+    cr_expect_gt(tried, 10);
+    free(data);
+    free(from);
+    free(to);
+}
