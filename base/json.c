@@ -8,14 +8,14 @@
 /* jansson itself stops at a nesting of 2048 and at integers beyond 64 bits. */
 #define DECODE_FLAGS (JSON_REJECT_DUPLICATES | JSON_DECODE_ANY)
 
-bif_status bif_json_load_file(const char *path, size_t cap, json_t **out)
+static bif_status load(const char *path, size_t cap, size_t flags, json_t **out)
 {
     bif_status st = BIF_OK;
     char *text = NULL;
     size_t size = 0;
     json_error_t error;
     BIF_TRY(bif_file_read(path, cap, &text, &size));
-    json_t *value = json_loadb(text, size, DECODE_FLAGS, &error);
+    json_t *value = json_loadb(text, size, flags, &error);
     if (value == NULL) {
         st = bif_fail(BIF_ERR_DATA, "%s:%d:%d: not valid JSON: %s", path, error.line, error.column, error.text);
         goto done;
@@ -24,6 +24,16 @@ bif_status bif_json_load_file(const char *path, size_t cap, json_t **out)
 done:
     free(text);
     return st;
+}
+
+bif_status bif_json_load_file(const char *path, size_t cap, json_t **out)
+{
+    return load(path, cap, DECODE_FLAGS, out);
+}
+
+bif_status bif_json_load_reals(const char *path, size_t cap, json_t **out)
+{
+    return load(path, cap, DECODE_FLAGS | JSON_DECODE_INT_AS_REAL, out);
 }
 
 bif_status bif_json_parse(const char *where, const char *text, size_t size, json_t **out)

@@ -98,3 +98,37 @@ bif_status bif_tokenizer_encode_at(const bif_tokenizer *tokenizer, const char *t
 /* malloc'ed bytes with a '\0' behind; skip_special leaves specials out. */
 bif_status bif_tokenizer_decode(const bif_tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special,
                                 char **out, size_t *size);
+
+/* ---- for files of other programs (data/tokenizer_view.c) ---- */
+
+typedef enum {
+    BIF_TOKEN_NORMAL = 1,
+    BIF_TOKEN_UNKNOWN = 2,
+    BIF_TOKEN_CONTROL = 3,      /* special */
+    BIF_TOKEN_USER_DEFINED = 4, /* added and not special: found in any text */
+    BIF_TOKEN_UNUSED = 5,
+    BIF_TOKEN_BYTE = 6,
+} bif_token_type; /* SentencePiece's numbers */
+bif_token_type bif_tokenizer_type(const bif_tokenizer *tokenizer, int32_t id);
+
+/* How a tokenizer is made. Everything is borrowed from it. */
+typedef struct {
+    bool byte_level;    /* its words are bytes, and its pieces written in GPT-2's alphabet */
+    bool sentencepiece; /* it is a tokenizer.model */
+    bool unigram;       /* ... cut by Viterbi and not by merges */
+    bool rewrites;      /* ... whose normalizer changes characters, or drops spaces */
+    bool prefix_space;  /* ... that puts a space before a text */
+    bool unused;        /* ... with pieces that are never given out */
+    bool byte_fallback, ignore_merges, word_end; /* word_end: CLIP's </w> */
+    const char *normalizer, *pre_tokenizer, *post_processor; /* JSON of tokenizer.json; NULL = none, or a tokenizer.model */
+    const char *particular; /* an added token that takes the spaces beside it, or must be a word of its own; NULL = there is none */
+    int32_t unknown;    /* id or -1 */
+    int64_t merges;
+} bif_tokenizer_view;
+void bif_tokenizer_look(const bif_tokenizer *tokenizer, bif_tokenizer_view *out);
+/* The two tokens of a merge, merges[0] first. */
+void bif_tokenizer_merge(const bif_tokenizer *tokenizer, int64_t merge, int32_t *left, int32_t *right);
+/* One score a token (out [vocab]) with which SentencePiece's BPE, that joins the two neighbours whose whole has the best score, merges as
+ * this tokenizer does: those of a tokenizer.model, else minus the rank. False when a tokenizer.json has merges that no scores give: when a token
+ * could be joined from two others that have no merge, or the merges of one token are not all side by side. Added tokens get 0. */
+bool bif_tokenizer_scores(const bif_tokenizer *tokenizer, float *out);

@@ -18,7 +18,8 @@ const char *const bif_tokenizer_files[] = {"tokenizer.json",          "tokenizer
 static bif_status load_side(const char *folder, const char *name, json_t **out)
 {
     char *path = bif_path_join(folder, name);
-    bif_status st = bif_exists(path) ? bif_json_load_file(path, SIDE_CAP, out) : BIF_OK;
+    bif_status (*load)(const char *, size_t, json_t **) = strcmp(name, "tokenizer_config.json") == 0 ? bif_json_load_reals : bif_json_load_file;
+    bif_status st = bif_exists(path) ? load(path, SIDE_CAP, out) : BIF_OK;
     if (st == BIF_OK && *out != NULL && !json_is_object(*out)) {
         st = bif_fail(BIF_ERR_DATA, "%s: not an object", path);
     }

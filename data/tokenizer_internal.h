@@ -130,8 +130,9 @@ typedef struct {
     char *texts;         /* what the prefixes point into */
     bif_prefixes user;   /* user-defined pieces: always cut out */
     bif_prefixes pieces; /* UNIGRAM: all that a text may be cut into */
-    float *score;        /* UNIGRAM [vocab] */
-    bool *user_defined;  /* UNIGRAM [vocab] */
+    size_t count;        /* pieces of the file; added tokens have ids behind */
+    float *score;        /* [count] */
+    bool *user_defined;  /* [count] */
     float min_score; /* of normal pieces */
     bool any_unused;
 } bif_spm;

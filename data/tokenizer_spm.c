@@ -368,9 +368,10 @@ static void make_prefixes(bif_tokenizer *t, const model *m, bool all, bif_prefix
     bif_prefixes_build(out, entry, count);
 }
 
-static void make_unigram(bif_tokenizer *t, const model *m)
+static void make_scores(bif_tokenizer *t, const model *m)
 {
     bif_spm *spm = t->spm;
+    spm->count = m->count;
     spm->score = bif_malloc(m->count * sizeof *spm->score);
     spm->user_defined = bif_malloc(m->count * sizeof *spm->user_defined);
     spm->min_score = INFINITY;
@@ -401,11 +402,10 @@ bif_status bif_spm_parse(const char *where, const char *data, size_t size, bif_t
     t->spm->dummy_prefix = m.dummy_prefix;
     t->spm->remove_spaces = m.remove_spaces;
     t->spm->escape = m.escape;
+    make_scores(t, &m);
     BIF_TRY(read_charsmap(&m, where, t->spm));
     BIF_TRY(set_pieces(t, where, &m, &texts));
-    if (t->spm->unigram) {
-        make_unigram(t, &m);
-    } else {
+    if (!t->spm->unigram) {
         BIF_TRY(make_merges(t, &m, &texts));
     }
     t->spm->texts = bif_malloc(t->pool_size);

@@ -6,6 +6,7 @@
 
 #include "train/hf_names.h"
 #include "train/networks.h"
+#include "train/vocabulary.h"
 
 #define CHUNK ((int64_t)1 << 16) /* elements at a time: an adapter is added in pieces of many rows */
 
@@ -47,6 +48,57 @@ const bif_param **bif_match_rows(const bif_safetensors *set, const bif_params *r
         *found = count;
     }
     return matched;
+}
+
+static bool fits(const bif_st_entry *entry, const bif_param *row)
+{
+    bool same = entry->rank == row->value.rank;
+    int64_t elements = 1;
+    for (int i = 0; i < entry->rank; i++) {
+        same = same && entry->dim[i] == row->value.dim[i];
+        elements *= entry->dim[i];
+    }
+    return same || (elements == 1 && bif_numel(&row->value) == 1) || bif_vocabulary_continues(entry, row);
+}
+
+bif_status bif_row_entries(const char *folder, const bif_safetensors *set, const bif_params *rows, const bif_st_entry ***out)
+{
+    bif_status st = BIF_OK;
+    int64_t found = 0, first = 0;
+    const bif_param **row_of = bif_match_rows(set, rows, &found);
+    const bif_st_entry **entry_of = bif_calloc((size_t)rows->count + 1, sizeof(*entry_of));
+    for (int64_t i = 0; i < bif_safetensors_count(set); i++) {
+        if (row_of[i] != NULL) {
+            entry_of[row_of[i] - rows->items] = bif_safetensors_at(set, i);
+        }
+    }
+    if (found < rows->count) {
+        while (entry_of[first] != NULL) {
+            first++;
+        }
+        const bif_param *row = &rows->items[first];
+        const bool tower = row->group == BIF_GROUP_ENCODER && strncmp(row->name, "vision_tower.", 13) == 0;
+        st = bif_fail(BIF_ERR_DATA, "%s: %lld of %lld tensors are missing, the first is %s of the %s%s", folder,
+                      (long long)(rows->count - found), (long long)rows->count, row->name, bif_group_name(row->group),
+                      tower ? "; bifocal import --tower takes it from another folder" : "");
+    }
+    for (int64_t i = 0; i < rows->count && st == BIF_OK; i++) {
+        const bif_st_entry *entry = entry_of[i];
+        if (!fits(entry, &rows->items[i])) {
+            char want[96], have[96];
+            bif_tensor t = {.dtype = entry->dtype, .rank = entry->rank};
+            memcpy(t.dim, entry->dim, sizeof t.dim);
+            st = bif_fail(BIF_ERR_DATA, "%s: tensor %s is %s, the architecture needs %s", bif_safetensors_path(set, entry), entry->name,
+                          bif_shape_text(&t, have, sizeof have), bif_shape_text(&rows->items[i].value, want, sizeof want));
+        }
+    }
+    free(row_of);
+    if (st != BIF_OK) {
+        free(entry_of);
+        return st;
+    }
+    *out = entry_of;
+    return BIF_OK;
 }
 
 static bool is_float(bif_dtype dtype)

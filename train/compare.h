@@ -11,6 +11,9 @@ void bif_model_rows(const bif_model_config *config, bif_params *out);
 /* For each tensor of the set (bif_safetensors_at) the table row it is read as, in whatever layout it is stored, or NULL. malloc'ed; it
  * points into `rows`. found: how many rows have a tensor; may be NULL. */
 const bif_param **bif_match_rows(const bif_safetensors *set, const bif_params *rows, int64_t *found);
+/* The other way round: the tensor of each row (malloc'ed, [rows->count]). BIF_ERR_DATA naming the first that is missing in the folder, or has
+ * another shape (a matrix may lack a row's spare last rows: bif_vocabulary_continues). */
+bif_status bif_row_entries(const char *folder, const bif_safetensors *set, const bif_params *rows, const bif_st_entry ***out);
 
 typedef struct {
     bool equal;      /* the same numbers, NaN being equal to NaN */

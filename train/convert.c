@@ -24,6 +24,7 @@ typedef struct {
     bif_model_config config;
     bif_params rows;
     const bif_param **row_of;
+    const bif_st_entry **entry_of;
     bif_dtype dtype;
     int64_t shard_bytes;
 } job;
@@ -62,21 +63,9 @@ done:
     return st;
 }
 
-static bool fits(const bif_st_entry *entry, const bif_param *row)
-{
-    bool same = entry->rank == row->value.rank;
-    int64_t elements = 1;
-    for (int i = 0; i < entry->rank; i++) {
-        same = same && entry->dim[i] == row->value.dim[i];
-        elements *= entry->dim[i];
-    }
-    return same || (elements == 1 && bif_numel(&row->value) == 1);
-}
-
 static bif_status open_source(job *j, bif_folder_layout layout, const bif_convert_options *o)
 {
     bif_status st = BIF_OK;
-    int64_t found = 0;
     BIF_TRY(bif_hf_config_read_with(j->source, &j->beside, &j->config));
     if (j->config.kind == BIF_MODEL_CLIP && j->config.text.hidden == 0) {
         st = bif_fail(BIF_ERR_CONFIG, "%s is a vision tower alone; a recipe takes it as model.encoder as it is", j->source);
@@ -92,71 +81,38 @@ static bif_status open_source(job *j, bif_folder_layout layout, const bif_conver
     }
     BIF_TRY(find_tokenizer(j, layout, o));
     bif_model_rows(&j->config, &j->rows);
-    j->row_of = bif_match_rows(j->set, &j->rows, &found);
-    if (found < j->rows.count) {
-        bool *have = bif_calloc((size_t)j->rows.count, sizeof *have);
-        int64_t first = 0;
-        for (int64_t i = 0; i < bif_safetensors_count(j->set); i++) {
-            have[j->row_of[i] == NULL ? 0 : j->row_of[i] - j->rows.items] |= j->row_of[i] != NULL;
-        }
-        while (have[first]) {
-            first++;
-        }
-        const bif_param *missing = &j->rows.items[first];
-        st = bif_fail(BIF_ERR_DATA, "%s: %lld of %lld tensors are missing, the first is %s of the %s%s", j->source,
-                      (long long)(j->rows.count - found), (long long)j->rows.count, missing->name, bif_group_name(missing->group),
-                      missing->group == BIF_GROUP_ENCODER && j->config.kind == BIF_MODEL_LLAVA ? "; --tower takes it from another folder"
-                                                                                               : "");
-        free(have);
-    }
+    j->row_of = bif_match_rows(j->set, &j->rows, NULL);
+    BIF_TRY(bif_row_entries(j->source, j->set, &j->rows, &j->entry_of));
 done:
     return st;
 }
 
 /* The tensors in the order of the table, each under the name it gets; `tower`: only the vision tower, or only the rest, or (NULL) all. */
-static bif_status collect(const job *j, const bif_layout *names, const bool *tower, bif_st_copy *out, int64_t *count)
+static int64_t collect(const job *j, const bif_layout *names, const bool *tower, bif_st_copy *out)
 {
-    const bif_st_entry **entry_of = bif_calloc((size_t)j->rows.count + 1, sizeof(*entry_of));
-    bif_status st = BIF_OK;
-    *count = 0;
-    for (int64_t i = 0; i < bif_safetensors_count(j->set); i++) {
-        if (j->row_of[i] != NULL) {
-            entry_of[j->row_of[i] - j->rows.items] = bif_safetensors_at(j->set, i);
-        }
-    }
-    for (int64_t i = 0; i < j->rows.count && st == BIF_OK; i++) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < j->rows.count; i++) {
         const bif_param *row = &j->rows.items[i];
-        const bif_st_entry *entry = entry_of[i];
-        const bool grown = bif_vocabulary_continues(entry, row);
-        if (!fits(entry, row) && !grown) {
-            char want[96], have[96];
-            bif_tensor t = {.dtype = entry->dtype, .rank = entry->rank};
-            memcpy(t.dim, entry->dim, sizeof t.dim);
-            st = bif_fail(BIF_ERR_DATA, "%s: tensor %s is %s, the architecture needs %s", bif_safetensors_path(j->set, entry), entry->name,
-                          bif_shape_text(&t, have, sizeof have), bif_shape_text(&row->value, want, sizeof want));
-        } else if (tower == NULL || *tower == (row->group == BIF_GROUP_ENCODER)) {
+        const bif_st_entry *entry = j->entry_of[i];
+        if (tower == NULL || *tower == (row->group == BIF_GROUP_ENCODER)) {
             bif_tensor t = row->value;
             t.dtype = entry->dtype;
-            bif_st_copy *copy = &out[(*count)++];
+            bif_st_copy *copy = &out[count++];
             *copy = (bif_st_copy){.name = names == NULL ? bif_strdup(row->name) : bif_layout_name(names, row->name), .entry = entry, .shape = t};
-            if (grown) {
+            if (bif_vocabulary_continues(entry, row)) {
                 copy->rows = bif_vocabulary_draw_as(entry, 0, row->name, row->spare, &copy->row_bytes);
             }
         }
     }
-    free(entry_of);
-    return st;
+    return count;
 }
 
 static bif_status write_weights(const job *j, const char *folder, const bif_layout *names, const bool *tower)
 {
     static const char *const metadata[] = {"format", "pt", NULL}; /* transformers refuses a file without it */
     bif_st_copy *out = bif_calloc((size_t)j->rows.count + 1, sizeof(*out));
-    int64_t count = 0;
-    bif_status st = collect(j, names, tower, out, &count);
-    if (st == BIF_OK) {
-        st = bif_safetensors_copy(folder, j->set, out, count, metadata, j->shard_bytes);
-    }
+    const int64_t count = collect(j, names, tower, out);
+    const bif_status st = bif_safetensors_copy(folder, j->set, out, count, metadata, j->shard_bytes);
     for (int64_t i = 0; i < count; i++) {
         free((char *)(uintptr_t)out[i].name);
         free((void *)(uintptr_t)out[i].rows);
@@ -253,6 +209,7 @@ done:
     bif_safetensors_close(j.set);
     bif_params_free(&j.rows);
     free(j.row_of);
+    free(j.entry_of);
     free(j.tokenizer);
     free(j.temporary);
     return st;
