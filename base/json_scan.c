@@ -105,6 +105,11 @@ void bif_scan_close(bif_scan *scan)
     free(scan);
 }
 
+bif_span bif_scan_whole(const bif_scan *scan)
+{
+    return (bif_span){scan->text != NULL ? scan->text : "", (size_t)(scan->end - scan->text)};
+}
+
 static int64_t line_of(const bif_scan *scan, const char *at, int64_t *column)
 {
     int64_t line = 1;

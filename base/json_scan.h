@@ -27,6 +27,7 @@ bif_status bif_scan_open(const char *path, bif_scan **out);
 /* Over borrowed text; where = what messages name. */
 bif_scan *bif_scan_text(const char *where, const char *text, size_t size);
 void bif_scan_close(bif_scan *scan); /* NULL is allowed */
+bif_span bif_scan_whole(const bif_scan *scan); /* all of its text, for files of another grammar */
 
 /* First character of the next value: { [ " t f n - or a digit; '\0' at the end of the text. */
 char bif_scan_peek(bif_scan *scan);

@@ -13,7 +13,7 @@ struct bif_score_block {
     _Alignas(16) char bytes[];
 };
 
-static const char *const norm_names[BIF_NORMS] = {"official", "m4c", "lmms", "vlmevalkit"};
+static const char *const norm_names[BIF_NORMS] = {"official", "m4c", "lmms", "vlmevalkit", "llava"};
 
 const char *bif_norm_name(bif_norm norm)
 {
@@ -28,7 +28,7 @@ bif_status bif_norm_by_name(const char *name, bif_norm *out)
             return BIF_OK;
         }
     }
-    return bif_fail(BIF_ERR_USAGE, "there is no norm '%s'; official, m4c, lmms and vlmevalkit are", name);
+    return bif_fail(BIF_ERR_USAGE, "there is no norm '%s'; official, m4c, lmms, vlmevalkit and llava are", name);
 }
 
 const bif_score_task *bif_score_task_by_name(const char *name)
@@ -67,6 +67,16 @@ bif_status bif_score_file(bif_score_set *set, const char *path, bif_scan **out)
     return st;
 }
 
+bif_status bif_score_bytes(bif_score_set *set, const char *path, bif_span *out)
+{
+    bif_scan *scan = NULL;
+    const bif_status st = bif_score_file(set, path, &scan);
+    if (st == BIF_OK) {
+        *out = bif_scan_whole(scan);
+    }
+    return st;
+}
+
 void *bif_score_take(bif_score_set *set, size_t size)
 {
     size = (size + 15) & ~(size_t)15;
@@ -92,6 +102,33 @@ bif_span bif_score_text(bif_score_set *set, const char *format, ...)
     vsnprintf(text, (size_t)size + 1, format, arguments);
     va_end(arguments);
     return (bif_span){text, (size_t)size};
+}
+
+bif_span bif_score_keep(bif_score_set *set, bif_span text)
+{
+    char *copy = bif_score_take(set, text.size + 1);
+    if (text.size > 0) {
+        memcpy(copy, text.text, text.size);
+    }
+    return (bif_span){copy, text.size};
+}
+
+void bif_score_note(bif_score_set *set, const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    set->notes = bif_realloc(set->notes, set->note_count + 1, sizeof *set->notes);
+    set->notes[set->note_count++] = bif_strdup(text);
+}
+
+static void forget_notes(bif_score_set *set, size_t from)
+{
+    while (set->note_count > from) {
+        free(set->notes[--set->note_count]);
+    }
 }
 
 bif_score_item *bif_score_add(bif_score_set *set, bif_span id)
@@ -132,7 +169,10 @@ bif_score_item *bif_score_find(const bif_score_set *set, bif_span id)
 
 static bif_status index_ids(bif_score_set *set)
 {
+    bool others = false;
     free(set->slots);
+    free(set->other_slots);
+    set->other_slots = NULL;
     for (set->slot_count = 16; set->slot_count < 2 * (size_t)set->count; set->slot_count *= 2) {
     }
     set->slots = bif_calloc(set->slot_count, sizeof *set->slots);
@@ -142,8 +182,37 @@ static bif_status index_ids(bif_score_set *set)
             return bif_fail(BIF_ERR_DATA, "the references hold the id %.*s twice", (int)set->items[i].id.size, set->items[i].id.text);
         }
         set->slots[at] = (uint32_t)i + 1;
+        others = others || set->items[i].other_id.size > 0;
+    }
+    if (others) {
+        set->other_slots = bif_calloc(set->slot_count, sizeof *set->other_slots);
+        for (int64_t i = 0; i < set->count; i++) {
+            size_t at = hash_of(set->items[i].other_id) & (set->slot_count - 1);
+            while (set->other_slots[at] != 0) {
+                at = (at + 1) & (set->slot_count - 1);
+            }
+            set->other_slots[at] = set->items[i].other_id.size > 0 ? (uint32_t)i + 1 : 0;
+        }
     }
     return BIF_OK;
+}
+
+bif_score_item *bif_score_find_other(const bif_score_set *set, bif_span name)
+{
+    bif_score_item *found = NULL;
+    if (set->other_slots == NULL || name.size == 0) {
+        return NULL;
+    }
+    for (size_t at = hash_of(name) & (set->slot_count - 1); set->other_slots[at] != 0; at = (at + 1) & (set->slot_count - 1)) {
+        bif_score_item *item = &set->items[set->other_slots[at] - 1];
+        if (bif_span_equal(item->other_id, name)) {
+            found = item;
+            if (item->line == 0) {
+                break;
+            }
+        }
+    }
+    return found;
 }
 
 /* Values to dense numbers in order of appearance. */
@@ -232,6 +301,7 @@ bif_status bif_score_open(const bif_score_task *task, const char *const *referen
     if (st != BIF_OK) {
         BIF_TRY(bif_fail_context(st, "%s", references[0]));
     }
+    set->notes_read = set->note_count;
     *out = set;
     set = NULL;
 done:
@@ -255,7 +325,10 @@ void bif_score_close(bif_score_set *set)
     for (int d = 0; d < BIF_SCORE_GROUPS; d++) {
         free(set->group[d]);
     }
+    forget_notes(set, 0);
+    free(set->notes);
     free(set->slots);
+    free(set->other_slots);
     free(set->files);
     free(set->items);
     free(set);
@@ -272,6 +345,8 @@ bif_status bif_score_run(bif_score_set *set, bif_norm norm)
         item->unparsed = false;
         item->parsed = (bif_span){0};
     }
+    set->norm = norm;
+    forget_notes(set, set->notes_read);
     return set->task->score(set, norm);
 }
 
@@ -289,8 +364,8 @@ void bif_score_means(const bif_score_set *set, const char *name, const int32_t *
     double sum = 0.0;
     int64_t count = 0;
     for (int64_t i = 0; i < set->count; i++) {
-        sum += weight[i] * set->items[i].score;
-        count += weight[i];
+        sum += set->items[i].extra ? 0.0 : weight[i] * set->items[i].score;
+        count += set->items[i].extra ? 0 : weight[i];
     }
     bif_metric_add(out, 100.0 * sum / (double)count, count, "%s", name);
     for (int d = 0; d < BIF_SCORE_GROUPS; d++) {
@@ -298,7 +373,7 @@ void bif_score_means(const bif_score_set *set, const char *name, const int32_t *
         double *sums = bif_calloc((size_t)groups + 1, sizeof *sums);
         int64_t *counts = bif_calloc((size_t)groups + 1, sizeof *counts);
         for (int64_t i = 0; i < set->count; i++) {
-            const int32_t g = set->items[i].group_index[d];
+            const int32_t g = set->items[i].extra ? -1 : set->items[i].group_index[d];
             sums[g + 1] += weight[i] * set->items[i].score;
             counts[g + 1] += weight[i];
         }

@@ -2,30 +2,41 @@
 
 #include "eval/score.h"
 
-typedef struct {
+struct bif_score_reader {
     bif_score_set *set;
     const bif_score_policy *policy;
     bif_score_counts *counts;
     const char *path;
+    bif_text_buffer name;
     char unknown[160], duplicate[160]; /* the first of them */
-} reader;
+};
+typedef struct bif_score_reader reader;
 
-static void keep(reader *r, bif_span id, bif_span prediction, int64_t line)
+static void keep(reader *r, const char *path, int64_t line, bif_span id, bif_span prompt, bif_span prediction)
 {
     bif_score_item *item = bif_score_find(r->set, id);
+    if (item == NULL && r->set->task->name_of_row != NULL) {
+        bif_text_clear(&r->name);
+        item = r->set->task->name_of_row(id, prompt, &r->name) ? bif_score_find_other(r->set, bif_text_span(&r->name)) : NULL;
+    }
     r->counts->read++;
     if (item == NULL) {
         if (r->counts->unknown++ == 0) {
-            snprintf(r->unknown, sizeof r->unknown, "%s:%lld: %.*s", r->path, (long long)line, (int)(id.size < 60 ? id.size : 60), id.text);
+            snprintf(r->unknown, sizeof r->unknown, "%s:%lld: %.*s", path, (long long)line, (int)(id.size < 60 ? id.size : 60), id.text);
         }
         return;
     }
     if (item->line > 0 && r->counts->duplicates++ == 0) {
-        snprintf(r->duplicate, sizeof r->duplicate, "%s:%lld: %.*s, before in line %lld", r->path, (long long)line,
+        snprintf(r->duplicate, sizeof r->duplicate, "%s:%lld: %.*s, before in line %lld", path, (long long)line,
                  (int)(id.size < 60 ? id.size : 60), id.text, (long long)item->line);
     }
     item->prediction = prediction;
     item->line = line;
+}
+
+void bif_score_answer(bif_score_reader *r, const char *path, int64_t line, bif_span id, bif_span prediction)
+{
+    keep(r, path, line, id, (bif_span){"", 0}, prediction);
 }
 
 /* Of the keys in order of preference the place of `name`; `count` when it is none. */
@@ -45,7 +56,7 @@ static bif_status read_row(reader *r, bif_scan *s, bool *row)
     static const char *const texts[] = {"prediction", "text", "answer", "caption"};
     enum { IDS = sizeof ids / sizeof *ids, TEXTS = sizeof texts / sizeof *texts };
     bif_status st = BIF_OK;
-    bif_span name, id = {0}, text = {0};
+    bif_span name, id = {0}, text = {0}, prompt = {"", 0};
     int best_id = IDS, best_text = TEXTS;
     const int64_t line = bif_scan_line(s);
     BIF_TRY(bif_scan_enter(s, '{'));
@@ -58,6 +69,8 @@ static bif_status read_row(reader *r, bif_scan *s, bool *row)
         } else if (t < best_text && (c == '"' || c == '-' || (c >= '0' && c <= '9'))) { /* a number is an answer too */
             best_text = t;
             BIF_TRY(bif_scan_word(s, &text));
+        } else if (bif_span_is(name, "prompt") && c == '"') {
+            BIF_TRY(bif_scan_string(s, &prompt));
         } else {
             BIF_TRY(bif_scan_skip(s));
         }
@@ -68,7 +81,7 @@ static bif_status read_row(reader *r, bif_scan *s, bool *row)
         st = bif_fail(BIF_ERR_DATA, "%s:%lld: no prediction beside the id %.*s; one of prediction, text, answer, caption is wanted", r->path,
                       (long long)line, (int)id.size, id.text);
     } else if (*row) {
-        keep(r, id, text, line);
+        keep(r, r->path, line, id, prompt, text);
     }
 done:
     return st;
@@ -83,7 +96,7 @@ static bif_status read_map(reader *r, bif_scan *s)
     for (bool more; (st = bif_scan_key(s, &id, &more)) == BIF_OK && more;) {
         const int64_t line = bif_scan_line(s);
         BIF_TRY(bif_scan_word(s, &text));
-        keep(r, id, text, line);
+        keep(r, r->path, line, id, (bif_span){"", 0}, text);
     }
     BIF_TRY(st);
     st = bif_scan_end(s);
@@ -95,7 +108,13 @@ static bif_status read_all(reader *r)
 {
     bif_status st = BIF_OK;
     bif_scan *s = NULL;
-    bool row = true;
+    bool row = true, own = false;
+    if (r->set->task->predict != NULL) {
+        BIF_TRY(r->set->task->predict(r->set, r, r->path, &own));
+    }
+    if (own) {
+        goto done;
+    }
     BIF_TRY(bif_score_file(r->set, r->path, &s));
     if (bif_scan_peek(s) == '[') {
         BIF_TRY(bif_scan_enter(s, '['));
@@ -151,7 +170,7 @@ bif_status bif_score_predictions(bif_score_set *set, const char *path, const bif
     }
     BIF_TRY(read_all(&r));
     for (int64_t i = set->count - 1; i >= 0; i--) {
-        if (set->items[i].line == 0) {
+        if (set->items[i].line == 0 && !set->items[i].extra) {
             first = &set->items[i];
             counts->missing++;
         }
@@ -172,5 +191,6 @@ bif_status bif_score_predictions(bif_score_set *set, const char *path, const bif
         BIF_TRY(counts->missing == set->count ? bif_fail(BIF_ERR_DATA, "%s: no prediction of any question", path) : drop_missing(set));
     }
 done:
+    bif_text_free(&r.name);
     return st;
 }

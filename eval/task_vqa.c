@@ -189,13 +189,14 @@ static bif_status score_m4c_kind(bif_score_set *set, bif_norm norm)
     return score_with(set, norm == BIF_NORM_LMMS ? BIF_NORM_M4C : norm);
 }
 
+#define NORMS (BIF_NORM_BIT(BIF_NORM_OFFICIAL) | BIF_NORM_BIT(BIF_NORM_M4C) | BIF_NORM_BIT(BIF_NORM_LMMS) | BIF_NORM_BIT(BIF_NORM_VLMEVALKIT))
 #define RULE "mean over the annotators of min(1, matches among the others / 3)"
 
 const bif_score_task bif_task_vqav2 = {.name = "vqav2", .title = "VQAv2: soft accuracy of ten answers", .references = "v2_mscoco_val2014_annotations.json", .rule = RULE,
-                                       .dimension = {"answer_type", "question_type"}, .norms = true, .read = read_vqa, .score = score_with};
+                                       .dimension = {"answer_type", "question_type"}, .norms = NORMS, .read = read_vqa, .score = score_with};
 const bif_score_task bif_task_okvqa = {.name = "okvqa", .title = "OK-VQA: soft accuracy of ten answers", .references = "mscoco_val2014_annotations.json", .rule = RULE,
-                                       .dimension = {"answer_type", "question_type"}, .norms = true, .read = read_vqa, .score = score_m4c_kind};
+                                       .dimension = {"answer_type", "question_type"}, .norms = NORMS, .read = read_vqa, .score = score_m4c_kind};
 const bif_score_task bif_task_textvqa = {.name = "textvqa", .title = "TextVQA: soft accuracy of ten answers", .references = "TextVQA_0.5.1_val.json", .rule = RULE "; normalised as its server does (m4c)",
-                                         .norms = true, .usual = BIF_NORM_M4C, .read = read_vqa, .score = score_m4c_kind};
+                                         .norms = NORMS, .usual = BIF_NORM_M4C, .read = read_vqa, .score = score_m4c_kind};
 const bif_score_task bif_task_vizwiz = {.name = "vizwiz", .title = "VizWiz: soft accuracy of ten answers", .references = "val.json of VizWiz-VQA", .rule = RULE,
-                                        .dimension = {"answer_type"}, .norms = true, .read = read_vqa, .score = score_m4c_kind};
+                                        .dimension = {"answer_type"}, .norms = NORMS, .read = read_vqa, .score = score_m4c_kind};

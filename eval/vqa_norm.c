@@ -199,6 +199,12 @@ static void punctuation(bif_vqa_norm *norm, bif_span text, bif_norm rules)
     }
 }
 
+bif_span bif_vqa_punctuation(bif_vqa_norm *norm, bif_span text, bif_norm rules)
+{
+    punctuation(norm, text, rules);
+    return bif_text_span(&norm->bare);
+}
+
 bif_span bif_vqa_process(bif_vqa_norm *norm, bif_span text, bif_norm rules)
 {
     bool plain = true; /* one word of small letters and digits, as most answers are */

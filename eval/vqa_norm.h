@@ -18,5 +18,7 @@ bif_span bif_vqa_clean(bif_vqa_norm *norm, bif_span text);
 /* Punctuation and words of a cleaned text. By the rules of vlmevalkit a period behind a digit stays too; by those of lmms and m4c several
  * commas between two digits are like one. Likewise valid until the next call. */
 bif_span bif_vqa_process(bif_vqa_norm *norm, bif_span cleaned, bif_norm rules);
+/* Punctuation alone. */
+bif_span bif_vqa_punctuation(bif_vqa_norm *norm, bif_span text, bif_norm rules);
 /* M4C's: lower case, commas and question marks deleted, " 's" set apart, then clean and process. */
 bif_span bif_vqa_m4c(bif_vqa_norm *norm, bif_span text);

@@ -27,8 +27,8 @@ static void help(void)
          "Scores a file of predictions, from bifocal or anybody, by the rules of a benchmark's own scorer. PREDICTIONS: JSON lines or a JSON array\n"
          "of objects with question_id and prediction (or questionId, id, index; text, answer, caption), or one object of id: prediction.\n\n"
          "  --references FILE    the benchmark's own files (repeatable; see the tasks below)\n"
-         "  --norm NAME          whose rules make answers equal: official, m4c, lmms, vlmevalkit (default: as the task's\n"
-         "                       published numbers), or all of them side by side\n"
+         "  --norm NAME          whose rules make answers equal: official, m4c, lmms, vlmevalkit, llava (default: as the\n"
+         "                       task's published numbers), or all that the task tells apart side by side\n"
          "  --flips FILE         with --norm all: JSONL of the questions whose score depends on the norm\n"
          "  --missing WHAT       a question without prediction is an error (default), wrong, or skip: left out; all are counted\n"
          "  --allow-unknown      leave out predictions of ids that the references do not have\n"
@@ -41,6 +41,13 @@ static void help(void)
     for (size_t i = 0; bif_score_tasks[i] != NULL; i++) {
         const bif_score_task *t = bif_score_tasks[i];
         printf("  %-12s %s\n  %-12s references: %s\n  %-12s rule: %s\n", t->name, t->title, "", t->references, "", t->rule);
+        for (int n = 0, first = 1; n < BIF_NORMS; n++) {
+            if ((t->norms & BIF_NORM_BIT(n)) != 0) {
+                printf("%s%s%s", first ? "               norms: " : ", ", bif_norm_name((bif_norm)n), n == (int)t->usual ? " (default)" : "");
+                first = 0;
+            }
+        }
+        fputs(t->norms != 0 ? "\n" : "", stdout);
     }
 }
 
@@ -95,6 +102,9 @@ static bif_status compare_norms(const arguments *a, bif_score_set *set, json_t *
     json_t *table = json_object();
     int64_t flips = 0;
     for (int n = 0; n < BIF_NORMS; n++) {
+        if ((a->task->norms & BIF_NORM_BIT(n)) == 0) {
+            continue;
+        }
         BIF_TRY(bif_score_run(set, (bif_norm)n));
         for (int64_t i = 0; i < set->count; i++) {
             scores[n * set->count + i] = set->items[i].score;
@@ -112,7 +122,10 @@ static bif_status compare_norms(const arguments *a, bif_score_set *set, json_t *
         json_t *row = json_object();
         bool flip = false;
         for (int n = 0; n < BIF_NORMS; n++) {
-            flip = flip || scores[n * set->count + i] != scores[i];
+            if ((a->task->norms & BIF_NORM_BIT(n)) == 0) {
+                continue;
+            }
+            flip = flip || scores[n * set->count + i] != scores[(int64_t)a->task->usual * set->count + i];
             json_object_set_new(row, bif_norm_name((bif_norm)n), json_real(scores[n * set->count + i]));
         }
         flips += flip;
@@ -241,6 +254,14 @@ static bif_status run(const arguments *a)
         printf("%s: %s%s%s; %s\n", a->task->name, a->task->title, a->task->norms ? ", norm " : "", a->task->norms ? bif_norm_name(a->norm) : "",
                a->task->rule);
     }
+    json_t *notes = json_array();
+    for (size_t i = 0; i < set->note_count; i++) {
+        json_array_append_new(notes, json_string(set->notes[i]));
+        if (!a->json) {
+            printf("note: %s\n", set->notes[i]);
+        }
+    }
+    json_object_set_new(out, "notes", notes);
     print_metrics(a, &metrics, low, high, out);
     if (!a->json) {
         printf("%lld questions; missing %lld, unknown %lld, again %lld, not parsed %lld (%.2f %%)\n", (long long)set->count, (long long)counts.missing,
@@ -324,8 +345,9 @@ bif_status bif_cmd_score(int argc, char **argv)
     if (a.task == NULL) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "score: there is no task '%s'; bifocal score --help lists them", argv[optind]));
     }
-    if ((a.every_norm || a.norm_given) && !a.task->norms) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "--norm: task %s has the official rules alone", a.task->name));
+    if ((a.every_norm && a.task->norms == 0) || (a.norm_given && (a.task->norms & BIF_NORM_BIT(a.norm)) == 0)) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "--norm: task %s has %s", a.task->name,
+                         a.task->norms == 0 ? "one rule alone" : "no such norm; bifocal score --help names those it has"));
     }
     a.norm = a.norm_given ? a.norm : a.task->usual;
     if (a.flips != NULL && !a.every_norm) {
