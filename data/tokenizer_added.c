@@ -23,8 +23,8 @@ int32_t bif_tokenizer_find(const bif_tokenizer *t, const char *text)
 
 static json_t *new_token(int64_t id, const char *text)
 {
-    return json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)id, "content", text, "single_word", 0, "lstrip", 0, "rstrip", 0,
-                     "normalized", 0, "special", 1);
+    return json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)id, "content", text, "single_word", 0, "lstrip", 0, "rstrip",
+                     0, "normalized", 0, "special", 1);
 }
 
 bif_status bif_tokenizer_add(bif_tokenizer *t, const char *text, int32_t *id)

@@ -98,7 +98,9 @@ static int64_t collect(const job *j, const bif_layout *names, const bool *tower,
             bif_tensor t = row->value;
             t.dtype = entry->dtype;
             bif_st_copy *copy = &out[count++];
-            *copy = (bif_st_copy){.name = names == NULL ? bif_strdup(row->name) : bif_layout_name(names, row->name), .entry = entry, .shape = t};
+            copy->name = names == NULL ? bif_strdup(row->name) : bif_layout_name(names, row->name);
+            copy->entry = entry;
+            copy->shape = t;
             if (bif_vocabulary_continues(entry, row)) {
                 copy->rows = bif_vocabulary_draw_as(entry, 0, row->name, row->spare, &copy->row_bytes);
             }

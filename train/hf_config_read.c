@@ -165,8 +165,8 @@ done:
     return st;
 }
 
-/* The towers that the authors' layout names and does not hold. Of SigLIP they take the last block away and then the last hidden state, whatever
- * mm_vision_select_layer says. */
+/* The towers that the authors' layout names and does not hold. Of SigLIP they take the last block away and then the last hidden state,
+ * whatever mm_vision_select_layer says. */
 static bif_status named_tower(const char *where, const char *name, bif_vit_config *vit, int64_t *feature_layer)
 {
     *vit = bif_hf_vit_l14_336;
@@ -184,13 +184,14 @@ static bif_status named_tower(const char *where, const char *name, bif_vit_confi
         *feature_layer = -1;
     } else if (strcmp(bif_path_base(name), "clip-vit-large-patch14-336") != 0) {
         return bif_hf_refuse(where, "mm_vision_tower", name,
-                             "clip-vit-large-patch14, clip-vit-large-patch14-336 and siglip-so400m-patch14-384 are, and a tower's folder within this "
-                             "one; --tower takes any folder");
+                             "clip-vit-large-patch14, clip-vit-large-patch14-336 and siglip-so400m-patch14-384 are, and a tower's folder "
+                             "within this one; --tower takes any folder");
     }
     return BIF_OK;
 }
 
-/* The authors' own layout: a decoder's config with mm_* keys; the tower is only named: it lies in the folder `tower` or is one of those known. */
+/* The authors' own layout: a decoder's config with mm_* keys; the tower is only named: it lies in the folder `tower` or is one of those
+ * known. */
 static bif_status read_llava_native(const char *where, const json_t *root, bif_family family, const char *tower, int depth,
                                     bif_model_config *out)
 {

@@ -240,8 +240,8 @@ bif_status bif_hf_config_write_native(const char *folder, const bif_model_config
 {
     const bif_native_class *class = native_class(config);
     if (class == NULL) {
-        return bif_fail(BIF_ERR_CONFIG, "%s: the layout of LLaVA's authors is for a LLaVA with a Llama, Mistral or Qwen2 decoder; this is %s", folder,
-                        config->kind != BIF_MODEL_LLAVA ? "no LLaVA" : bif_hf_family_architecture(family_of(&config->decoder)));
+        return bif_fail(BIF_ERR_CONFIG, "%s: the layout of LLaVA's authors is for a LLaVA with a Llama, Mistral or Qwen2 decoder; this is %s",
+                        folder, config->kind != BIF_MODEL_LLAVA ? "no LLaVA" : bif_hf_family_architecture(family_of(&config->decoder)));
     }
     json_t *o = native_object(class, config, tower);
     put_habits(o, config);

@@ -1,4 +1,5 @@
-/* Weights in several files, cut as transformers cuts them: in the order of the tensors, a new file where the next would make it too large. */
+/* Weights in several files, cut as transformers cuts them: in the order of the tensors, a new file where the next would make it too large.
+ */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -42,14 +43,16 @@ bif_status bif_safetensors_copy(const char *folder, const bif_safetensors *set, 
     int64_t shards = 0;
     for (int64_t i = 0; i < count; i++) {
         const bif_st_copy *t = &tensors[i];
-        list[i] = (bif_st_source){.name = t->name, .tensor = t->shape, .set = set, .entry = t->entry, .rows = t->rows, .row_bytes = t->row_bytes};
+        list[i] =
+            (bif_st_source){.name = t->name, .tensor = t->shape, .set = set, .entry = t->entry, .rows = t->rows, .row_bytes = t->row_bytes};
     }
     for (int64_t first = 0; first < count; first = shard_end(tensors, count, first, shard_bytes)) {
         shards++;
     }
     for (int64_t first = 0, end, k = 1; first < count || k == 1; first = end, k++) {
         end = shard_end(tensors, count, first, shard_bytes);
-        char *name = shards <= 1 ? bif_strdup("model.safetensors") : bif_format("model-%05" PRId64 "-of-%05" PRId64 ".safetensors", k, shards);
+        char *name =
+            shards <= 1 ? bif_strdup("model.safetensors") : bif_format("model-%05" PRId64 "-of-%05" PRId64 ".safetensors", k, shards);
         char *path = bif_path_join(folder, name);
         for (int64_t i = first; i < end; i++) {
             json_object_set_new(map, tensors[i].name, json_string(name));

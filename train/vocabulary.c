@@ -61,8 +61,8 @@ static void report(const bif_model_config *model, int64_t tokens, int64_t rows, 
     } else {
         snprintf(change, sizeof change, "keeps its %lld rows", (long long)rows);
     }
-    bif_info("vocabulary: <image> %d%s added to a tokenizer of %lld; the embedding %s, %lld of them in the softmax", model->image_token, second,
-             (long long)tokens, change, (long long)bif_decoder_classes(&model->decoder));
+    bif_info("vocabulary: <image> %d%s added to a tokenizer of %lld; the embedding %s, %lld of them in the softmax", model->image_token,
+             second, (long long)tokens, change, (long long)bif_decoder_classes(&model->decoder));
 }
 
 bif_status bif_vocabulary_fit(bif_model_config *model, bif_tokenizer *tokenizer, const char *tokenizer_path)
@@ -87,16 +87,20 @@ bif_status bif_vocabulary_fit(bif_model_config *model, bif_tokenizer *tokenizer,
         int32_t id = -1;
         BIF_TRY(bif_tokenizer_add(tokenizer, missing[i].text, &id));
         BIF_TRY(id == missing[i].id ? BIF_OK
-                                    : bif_fail(BIF_ERR_CONFIG, "%s: the tokenizer has %s as an ordinary token %d; mark it as special there, and "
-                                               "name it in the model's config.json", tokenizer_path, missing[i].text, id));
+                                    : bif_fail(BIF_ERR_CONFIG,
+                                               "%s: the tokenizer has %s as an ordinary token %d; mark it as special there, and "
+                                               "name it in the model's config.json",
+                                               tokenizer_path, missing[i].text, id));
     }
     if (count > 0 && !named) {
         grow_rows(&model->decoder, missing[count - 1].id + 1);
         report(model, tokens, rows, count > 1);
     }
     if (model->image_token >= model->decoder.vocab || model->image_token >= bif_tokenizer_vocab(tokenizer)) {
-        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "the model's <image> is token %d of %lld, but the tokenizer ends at %lld; use the tokenizer that belongs "
-                         "to it", model->image_token, (long long)model->decoder.vocab, (long long)tokens - 1));
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG,
+                         "the model's <image> is token %d of %lld, but the tokenizer ends at %lld; use the tokenizer that belongs "
+                         "to it",
+                         model->image_token, (long long)model->decoder.vocab, (long long)tokens - 1));
     }
 done:
     return st;

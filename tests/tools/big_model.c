@@ -4,8 +4,8 @@
  *   big_model load FOLDER bf16|f32               into a table on the host, as a run loads it
  *   big_model export FOLDER OUT SHARD_BYTES      as `bifocal export --format hf`
  *   big_model grow ROWS WIDTH                    64 new rows for a matrix
- * The last three print a line of JSON: seconds, the bytes of the table, and of this process the anonymous memory it holds at the end and its
- * peak (VmHWM: mapped file pages count). */
+ * The last three print a line of JSON: seconds, the bytes of the table, and of this process the anonymous memory it holds at the end and
+ * its peak (VmHWM: mapped file pages count). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,18 +51,33 @@ static long long status_of(const char *key)
 
 static void report(double start, size_t table)
 {
-    printf("{\"seconds\": %.2f, \"table\": %zu, \"anonymous\": %lld, \"peak\": %lld, \"sanitized\": %d}\n", now() - start, table, status_of("RssAnon"),
-           status_of("VmHWM"), SANITIZED);
+    printf("{\"seconds\": %.2f, \"table\": %zu, \"anonymous\": %lld, \"peak\": %lld, \"sanitized\": %d}\n", now() - start, table,
+           status_of("RssAnon"), status_of("VmHWM"), SANITIZED);
 }
 
 static bif_model_config shape(bool large)
 {
-    bif_model_config c = {.kind = BIF_MODEL_LLAVA,
-                          .vit = {.hidden = 1024, .layers = 24, .heads = 16, .inner = 4096, .patch = 14, .image = 336, .eps = 1e-5f, .act = BIF_ACT_QUICK_GELU},
-                          .decoder = {.hidden = 4096, .layers = 32, .heads = 32, .kv_heads = 32, .head_dim = 128, .inner = 11008, .vocab = 32064,
-                                      .positions = 4096, .eps = 1e-5f, .rope_theta = 1e4f, .bos = 1, .eos = 2, .classes = 32000},
-                          .projector = {.kind = BIF_PROJECTOR_MLP, .depth = 2, .in = 1024, .out = 4096},
-                          .feature_layer = -2, .image_token = 32000, .pad_token = 32001};
+    bif_model_config c = {
+        .kind = BIF_MODEL_LLAVA,
+        .vit =
+            {.hidden = 1024, .layers = 24, .heads = 16, .inner = 4096, .patch = 14, .image = 336, .eps = 1e-5f, .act = BIF_ACT_QUICK_GELU},
+        .decoder = {.hidden = 4096,
+                    .layers = 32,
+                    .heads = 32,
+                    .kv_heads = 32,
+                    .head_dim = 128,
+                    .inner = 11008,
+                    .vocab = 32064,
+                    .positions = 4096,
+                    .eps = 1e-5f,
+                    .rope_theta = 1e4f,
+                    .bos = 1,
+                    .eos = 2,
+                    .classes = 32000},
+        .projector = {.kind = BIF_PROJECTOR_MLP, .depth = 2, .in = 1024, .out = 4096},
+        .feature_layer = -2,
+        .image_token = 32000,
+        .pad_token = 32001};
     if (!large) {
         c.vit.hidden = c.projector.in = 256;
         c.vit.heads = 4;
@@ -164,7 +179,8 @@ done:
 static bif_status export(const char *folder, const char *out, int64_t shard_bytes)
 {
     const double start = now();
-    const bif_status st = bif_convert_folder(folder, out, BIF_FOLDER_HF, &(bif_convert_options){.image_token = -1, .shard_bytes = shard_bytes});
+    const bif_status st =
+        bif_convert_folder(folder, out, BIF_FOLDER_HF, &(bif_convert_options){.image_token = -1, .shard_bytes = shard_bytes});
     if (st == BIF_OK) {
         report(start, 0);
     }
@@ -178,7 +194,11 @@ static bif_status grow(int64_t rows, int64_t width)
     for (int64_t i = 0; i < rows * width; i++) {
         old[i] = (uint16_t)(0x3c00u + (unsigned)(i * 2654435761u >> 7 & 0x81ffu));
     }
-    const bif_st_entry entry = {.name = (char[]){"w"}, .dtype = BIF_DTYPE_BF16, .rank = 2, .dim = {rows, width}, .data = old,
+    const bif_st_entry entry = {.name = (char[]){"w"},
+                                .dtype = BIF_DTYPE_BF16,
+                                .rank = 2,
+                                .dim = {rows, width},
+                                .data = old,
                                 .bytes = (size_t)(rows * width) * sizeof *old};
     const double start = now();
     bif_vocabulary_draw(&entry, 0, "w", 64, new);

@@ -26,20 +26,29 @@ TestSuite(vocabulary, .init = setup, .fini = teardown);
 
 #define OK(call) cr_assert_eq((call), BIF_OK, "%s", bif_error_message())
 
-static const bif_model_config stock = {
-    .kind = BIF_MODEL_LLAVA,
-    .vit = {.hidden = 16, .layers = 1, .heads = 2, .inner = 24, .patch = 8, .image = 16, .eps = 1e-5f},
-    .decoder = {.hidden = 16, .layers = 1, .heads = 2, .kv_heads = 1, .head_dim = 8, .inner = 24, .positions = 64, .eps = 1e-5f,
-                .rope_theta = 1e4f, .bos = 1, .eos = 2},
-    .projector = {.kind = BIF_PROJECTOR_LINEAR, .depth = 1, .in = 16, .out = 16},
-    .feature_layer = -1,
-    .image_token = -1,
-    .pad_token = -1};
+static const bif_model_config stock = {.kind = BIF_MODEL_LLAVA,
+                                       .vit = {.hidden = 16, .layers = 1, .heads = 2, .inner = 24, .patch = 8, .image = 16, .eps = 1e-5f},
+                                       .decoder = {.hidden = 16,
+                                                   .layers = 1,
+                                                   .heads = 2,
+                                                   .kv_heads = 1,
+                                                   .head_dim = 8,
+                                                   .inner = 24,
+                                                   .positions = 64,
+                                                   .eps = 1e-5f,
+                                                   .rope_theta = 1e4f,
+                                                   .bos = 1,
+                                                   .eos = 2},
+                                       .projector = {.kind = BIF_PROJECTOR_LINEAR, .depth = 1, .in = 16, .out = 16},
+                                       .feature_layer = -1,
+                                       .image_token = -1,
+                                       .pad_token = -1};
 
 /* A tokenizer of golden/tokens into a file of its own, with <image> and what comes behind it taken out or renamed. */
 static char *stock_tokenizer(void)
 {
-    char *from = bif_format("%s/golden/tokens/smollm2/tokenizer.json", getenv("BIFOCAL_TESTS")), *to = bif_path_join(folder, "tokenizer.json");
+    char *from = bif_format("%s/golden/tokens/smollm2/tokenizer.json", getenv("BIFOCAL_TESTS")),
+         *to = bif_path_join(folder, "tokenizer.json");
     char *text = NULL;
     size_t size = 0;
     OK(bif_file_read(from, 1 << 20, &text, &size));
@@ -103,8 +112,11 @@ Test(vocabulary, padding_that_is_there_is_kept)
     static const struct {
         const char *config;
         int32_t pad;
-    } cases[] = {{"{\"pad_token\": \"</s>\"}", 1}, {"{\"pad_token\": {\"content\": \"<|im_end|>\"}}", 4},
-                 {"{\"pad_token\": \"<s>\", \"unk_token\": \"<s>\"}", 404}, {"{\"pad_token\": \"<unk>\"}", 404}, {"{\"pad_token\": \"nowhere\"}", 404}};
+    } cases[] = {{"{\"pad_token\": \"</s>\"}", 1},
+                 {"{\"pad_token\": {\"content\": \"<|im_end|>\"}}", 4},
+                 {"{\"pad_token\": \"<s>\", \"unk_token\": \"<s>\"}", 404},
+                 {"{\"pad_token\": \"<unk>\"}", 404},
+                 {"{\"pad_token\": \"nowhere\"}", 404}};
     char *path = stock_tokenizer(), *side = bif_path_join(folder, "tokenizer_config.json");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         OK(bif_file_write(side, cases[i].config, strlen(cases[i].config)));
@@ -202,8 +214,8 @@ Test(vocabulary, new_rows_are_spread_like_the_old)
             for (int k = 0; k < N; k++) {
                 sum += ((double)rows[k * C + c] - drawn[c]) * ((double)rows[k * C + d] - drawn[d]) / N;
             }
-            cr_expect(fabs(sum / 1e-5 - covariance[c][d]) < 0.04 * sqrt(covariance[c][c] * covariance[d][d]), "[%d,%d]: %g, want %g", c, d, sum / 1e-5,
-                      covariance[c][d]);
+            cr_expect(fabs(sum / 1e-5 - covariance[c][d]) < 0.04 * sqrt(covariance[c][c] * covariance[d][d]), "[%d,%d]: %g, want %g", c, d,
+                      sum / 1e-5, covariance[c][d]);
         }
     }
     free(rows);
@@ -234,7 +246,8 @@ Test(vocabulary, rows_that_are_no_classes_change_nothing)
         OK(bif_hf_save(folder, &small, &a.params, NULL));
         open_vlm(&b, &large, device);
         OK(bif_hf_load(folder, &b.params, ~0u));
-        const bif_param *was = bif_params_find(&a.params, "model.embed_tokens.weight"), *is = bif_params_find(&b.params, "model.embed_tokens.weight");
+        const bif_param *was = bif_params_find(&a.params, "model.embed_tokens.weight"),
+                        *is = bif_params_find(&b.params, "model.embed_tokens.weight");
         cr_expect_eq(memcmp(was->value.data, is->value.data, bif_bytes(&was->value)), 0);
         double sum = 0.0;
         for (int64_t k = bif_numel(&was->value); k < bif_numel(&is->value); k++) {
@@ -283,7 +296,8 @@ Test(vocabulary, rows_that_are_no_classes_change_nothing)
 /* A character that stands in pieces of a SentencePiece model and is none itself is unknown, and not the first added token. */
 Test(vocabulary, unknown_characters_are_no_added_tokens)
 {
-    char *from = bif_format("%s/golden/tokens/sp_bpe/tokenizer.model", getenv("BIFOCAL_TESTS")), *to = bif_path_join(folder, "tokenizer.model");
+    char *from = bif_format("%s/golden/tokens/sp_bpe/tokenizer.model", getenv("BIFOCAL_TESTS")),
+         *to = bif_path_join(folder, "tokenizer.model");
     char *data = NULL;
     size_t size = 0;
     int tried = 0;
