@@ -32,11 +32,11 @@ bif_status bif_adapter_apply(const char *folder, bif_safetensors *base);
 
 /* ---- a run's own adapter folder (train/adapter_write.c) ----
  * config.json, adapter_config.json, adapter_model.safetensors and, but for a decoder alone, non_lora_trainables.bin: with a Llama, Mistral
- * or Qwen2 decoder in the names of LLaVA's authors, whose loader opens it (under a name with "llava" and "lora"), else in those of transformers 4.52. Nothing
- * frozen is in it but the projector, which no decoder's folder has, and a tower that came from no folder. */
+ * or Qwen2 decoder in the names of LLaVA's authors, whose loader opens it (under a name with "llava" and "lora"), else in those of
+ * transformers 4.52. Nothing frozen is in it but the projector, which no decoder's folder has, and a tower that came from no folder. */
 
 /* from: where the frozen parts lie, absolute paths, base never NULL; tower NULL: a tower drawn at random, or no LLaVA. */
 bif_status bif_adapter_write(const char *folder, const bif_model_config *config, const bif_params *params, const bif_beside *from);
-/* Its tensors into the rows of a table that holds the frozen ones already. BIF_ERR_DATA when a row that trains is missing, or of another shape or
- * dtype. */
+/* Its tensors into the rows of a table that holds the frozen ones already. BIF_ERR_DATA when a row that trains is missing, or of another
+ * shape or dtype. */
 bif_status bif_adapter_load(const char *folder, bif_params *params);

@@ -97,8 +97,8 @@ bif_status bif_adapter_base(const char *folder, const char *given, char **out)
     BIF_TRY(bif_adapter_read(folder, &adapter));
     const char *base = given != NULL ? given : adapter.base;
     if (given == NULL && (base[0] == '\0' || !bif_exists(base))) {
-        st = bif_fail(BIF_ERR_CONFIG, "%s is an adapter, and its base_model_name_or_path '%s' is no folder here; name the base's folder by --base, or "
-                      "in a recipe by model.base", folder, base);
+        st = bif_fail(BIF_ERR_CONFIG, "%s is an adapter, and its base_model_name_or_path '%s' is no folder here; name the base's folder by --base, "
+                      "or in a recipe by model.base", folder, base);
         goto done;
     }
     *out = bif_strdup(base);

@@ -4,6 +4,7 @@
 
 #include <limits.h>
 #include <mpi.h>
+#include <omp.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,6 +98,9 @@ int bif_comm_threads(const bif_comm *comm, int wanted)
 bif_status bif_comm_open_device(const bif_comm *comm, const char *name, int threads, bif_device **out)
 {
     const bool automatic = strcmp(name, "auto") == 0;
+    if (threads > 0) {
+        omp_set_num_threads(threads); /* what runs on the host beside the device's ops (the merging of an adapter) keeps to it too */
+    }
     const int gpus = automatic || strcmp(name, "cuda") == 0 ? bif_device_gpus() : 0;
     if (gpus == 0) {
         return bif_device_open(name, threads, out);

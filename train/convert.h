@@ -18,6 +18,7 @@ typedef struct {
     int64_t shard_bytes;   /* files of weights are at most so large; 0 = BIF_SHARD_BYTES */
 } bif_convert_options;
 
-/* source: a folder in any layout that bif_hf_load reads; an adapter is merged on the way, each sum rounded once to the base's dtype. out must not exist; it appears whole or not at all. BIF_ERR_DATA when a tensor is
+/* source: a folder in any layout that bif_hf_load reads; an adapter is merged on the way, each sum
+ * rounded once to the base's dtype. out must not exist; it appears whole or not at all. BIF_ERR_DATA when a tensor is
  * missing or of a wrong shape, BIF_ERR_CONFIG when the layout cannot hold the model. */
 bif_status bif_convert_folder(const char *source, const char *out, bif_folder_layout layout, const bif_convert_options *options);

@@ -141,8 +141,8 @@ static bif_status tower_named(const char *folder, const json_t *root, char **out
         if (!bif_hf_is_folder(*out)) {
             free(*out);
             *out = NULL;
-            return bif_fail(BIF_ERR_DATA, "%s: config.json names the vision tower in '%s' (bifocal_encoder), where there is none; name its folder by --tower, "
-                            "or in a recipe by model.encoder", folder, encoder);
+            return bif_fail(BIF_ERR_DATA, "%s: config.json names the vision tower in '%s' (bifocal_encoder), where there is none; name its folder "
+                            "by --tower, or in a recipe by model.encoder", folder, encoder);
         }
     }
     return BIF_OK;

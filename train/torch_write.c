@@ -36,7 +36,7 @@ static void put_text(bytes *b, const char *text)
 static void put_number(bytes *b, uint64_t value, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
-        const unsigned char byte = (unsigned char)(value >> 8 * i);
+        const unsigned char byte = (unsigned char)(i < sizeof value ? value >> 8 * i : 0);
         put(b, &byte, 1);
     }
 }
