@@ -99,6 +99,23 @@ quiet export --format hf out/third third
 probe out/third a.st; probe third b.st
 "$tools/tool_probe_diff" a.st b.st 0 >diff.txt || { cat diff.txt; fail "the export of a Qwen3 adapter is another model"; }
 
+# A tower that trains beside the adapters, from a folder and from scratch: it is in the folder too.
+quiet train lora.yaml --set output=out/tower --set model.train_encoder=yes --set train.steps=2
+quiet export --format hf-old out/tower tower
+run checkpoint diff --json out/pretrain tower >diff.json 2>/dev/null
+jq -e '[.changed[].name] | any(startswith("vision_tower.vision_model.encoder.layers.0."))' diff.json >/dev/null || { cat diff.json; fail "the trained tower is not in the export"; }
+probe out/tower a.st; probe tower b.st
+"$tools/tool_probe_diff" a.st b.st 0 >diff.txt || { cat diff.txt; fail "the export of a trained tower is another model"; }
+sed 's/encoder: out.clip,/vit: {hidden: 32, layers: 2, heads: 2, inner: 64, patch: 8, image: 32}, train_encoder: yes, train_projector: yes,/; s/, projector: out.pretrain//' lora.yaml >scratch.yaml
+quiet train scratch.yaml --set output=out/scratch --set train.steps=4 --set train.checkpoint_every=2
+run train scratch.yaml --set output=out/scratch2 --set train.steps=4 --set train.stop_after=2 >stop.log 2>&1
+quiet train scratch.yaml --set output=out/scratch2 --set train.steps=4
+for file in adapter_model.safetensors non_lora_trainables.bin; do cmp -s out/scratch/step_00000004/$file out/scratch2/step_00000004/$file || fail "resumed from scratch, another $file"; done
+[ "$(jq -r '[.architectures[0], .bifocal_encoder] | map(tostring) | join(" ")' out/scratch/step_00000004/config.json)" = "LlavaForConditionalGeneration null" ] || fail "a tower of no folder"
+quiet export --format hf-old out/scratch scratch
+probe out/scratch a.st; probe scratch b.st
+"$tools/tool_probe_diff" a.st b.st 0 >diff.txt || { cat diff.txt; fail "the export of a tower from scratch is another model"; }
+
 # Base or tower somewhere else.
 cp -r $base moved-base; cp -r $tower moved-tower; mv out/lm away
 refused 78 "is no folder here; name the base's folder by --base" probe $step data/conversations.jsonl --image-root data/images --out no.st
