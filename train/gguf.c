@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "kernels/convert.h"
+#include "train/safetensors.h"
 
 #define ALIGNMENT 32u
 #define BLOCK ((int64_t)1 << 18) /* elements converted at a time: 1 MiB of f32 */
@@ -176,26 +177,6 @@ static uint64_t aligned(uint64_t bytes)
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-/* To nearest, ties to even; a number beyond the largest finite one becomes infinite. */
-static uint16_t to_f16(float value)
-{
-    const uint32_t bits = float_bits(value), size = bits & 0x7fffffffu;
-    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000u);
-    if (size >= 0x7f800000u) { /* infinite, or NaN, which stays one */
-        return (uint16_t)(sign | 0x7c00u | (size > 0x7f800000u ? 0x200u : 0));
-    }
-    if (size >= 0x477ff000u) { /* 65520 and more */
-        return (uint16_t)(sign | 0x7c00u);
-    }
-    if (size < 0x38800000u) { /* below 2^-14: a multiple of 2^-24, and rounded as such by an addition of 0.5 */
-        float magnitude;
-        memcpy(&magnitude, &size, sizeof magnitude);
-        return (uint16_t)(sign | (float_bits(magnitude + 0.5f) - float_bits(0.5f)));
-    }
-    const uint32_t odd = size >> 13 & 1u;
-    return (uint16_t)(sign | ((size - 0x38000000u + 0xfffu + odd) >> 13));
-}
-
 static bif_status put(sink *to, const void *data, size_t size)
 {
     bif_digest_update(to->digest, data, size);
@@ -215,7 +196,7 @@ static bif_status encode(const tensor *t, const float *values, int64_t count, un
     const uint64_t size = element_size(t->type);
     for (int64_t i = 0; i < count; i++) {
         const uint32_t bits = t->type == BIF_GGUF_F32   ? float_bits(values[i])
-                              : t->type == BIF_GGUF_F16 ? to_f16(values[i])
+                              : t->type == BIF_GGUF_F16 ? bif_to_f16(values[i])
                                                         : bif_to_bf16(values[i]);
         if (t->type == BIF_GGUF_F16 && (bits & 0x7fffu) == 0x7c00u && isfinite(values[i])) {
             return bif_fail(BIF_ERR_DATA, "tensor %s holds %g, and F16 ends at 65504; write --type bf16 or f32", t->name,

@@ -32,14 +32,24 @@ typedef struct {
 /* ---- numbers of a tensor ---- */
 
 typedef struct {
+    const bif_safetensors *set;
     const bif_st_entry *entry;
-    int64_t columns, head; /* ROTATED: columns of a row, rows of a head */
+    int64_t columns, head; /* q and k: columns of a row, rows of a head */
     int64_t in;            /* of a linear projector */
 } origin;
 
+/* With the last number the file's pages are given back: memory does not fill with a model on its way. */
+static void floats(const origin *o, int64_t first, int64_t count, float *out)
+{
+    bif_entry_floats(o->entry, first, count, out);
+    if ((size_t)(first + count) * bif_dtype_size(o->entry->dtype) == o->entry->bytes) {
+        bif_safetensors_release(o->set, o->entry);
+    }
+}
+
 static void read_plain(const void *context, int64_t first, int64_t count, float *out)
 {
-    bif_entry_floats(((const origin *)context)->entry, first, count, out);
+    floats(context, first, count, out);
 }
 
 /* q and k for llama.cpp's rope over neighbours (x0 x1)(x2 x3)...: in a head of width d its row 2i + s is our row i + s d/2. */
@@ -50,7 +60,7 @@ static void read_rotated(const void *context, int64_t first, int64_t count, floa
         const int64_t row = first / o->columns, at = first % o->columns, within = row % o->head;
         const int64_t ours = row - within + within / 2 + within % 2 * (o->head / 2);
         const int64_t some = o->columns - at < count ? o->columns - at : count;
-        bif_entry_floats(o->entry, ours * o->columns + at, some, out);
+        floats(o, ours * o->columns + at, some, out);
         first += some;
         count -= some;
         out += some;
@@ -81,7 +91,7 @@ static void read_difference(const void *context, int64_t first, int64_t count, f
     while (count > 0) {
         const int64_t row = first / (2 * o->in), at = first % (2 * o->in), column = at % o->in;
         const int64_t some = o->in - column < count ? o->in - column : count;
-        bif_entry_floats(o->entry, row * o->in + column, some, out);
+        floats(o, row * o->in + column, some, out);
         for (int64_t i = 0; i < some && at >= o->in; i++) {
             out[i] = -out[i];
         }
@@ -210,7 +220,8 @@ static void put_decoder_row(const job *j, bif_gguf *file, int64_t i, const char 
     const bool known = rename_tail(block >= 0 ? decoder_block : decoder_names, tail, before, name, sizeof name);
     BIF_BUG_IF(!known, "no name for %s", row->name);
     const bool turned = by_neighbours && (strncmp(tail, "self_attn.q_proj.", 17) == 0 || strncmp(tail, "self_attn.k_proj.", 17) == 0);
-    const origin o = {.entry = j->entry_of[i], .columns = row->value.rank > 1 ? row->value.dim[1] : 1, .head = j->config.decoder.head_dim};
+    const origin o = {.set = j->set, .entry = j->entry_of[i], .columns = row->value.rank > 1 ? row->value.dim[1] : 1,
+                      .head = j->config.decoder.head_dim};
     put_tensor(file, name, row->value.rank, row->value.dim, type, turned ? read_rotated : read_plain, o);
 }
 
@@ -229,7 +240,7 @@ static bif_status write_decoder(const job *j, const char *path)
             put_decoder_row(j, file, i, tail, by_neighbours);
         } else if (part == BIF_PART_HEAD) {
             put_tensor(file, "output.weight", 2, j->rows.items[i].value.dim, j->options->type, read_plain,
-                       (origin){.entry = j->entry_of[i]});
+                       (origin){.set = j->set, .entry = j->entry_of[i]});
         }
     }
     BIF_TRY(bif_gguf_write(file, path, NULL, NULL));
@@ -299,7 +310,7 @@ static void put_tower_row(const job *j, bif_gguf *file, int64_t i, const char *t
     const bool positions = strcmp(name, "v.position_embd.weight") == 0, kernel = row->value.rank == 4;
     const bif_gguf_type wide = j->options->type;
     const bif_gguf_type type = row->value.rank == 1 || positions ? BIF_GGUF_F32 : kernel && wide == BIF_GGUF_BF16 ? BIF_GGUF_F16 : wide;
-    put_tensor(file, name, row->value.rank, row->value.dim, type, read_plain, (origin){.entry = j->entry_of[i]});
+    put_tensor(file, name, row->value.rank, row->value.dim, type, read_plain, (origin){.set = j->set, .entry = j->entry_of[i]});
 }
 
 static void put_projector_row(const job *j, bif_gguf *file, int64_t i, const char *tail)
@@ -307,7 +318,7 @@ static void put_projector_row(const job *j, bif_gguf *file, int64_t i, const cha
     const bif_param *row = &j->rows.items[i];
     const bif_projector_config *p = &j->config.projector;
     const bif_gguf_type type = row->value.rank > 1 ? j->options->type : BIF_GGUF_F32;
-    const origin o = {.entry = j->entry_of[i], .in = p->in};
+    const origin o = {.set = j->set, .entry = j->entry_of[i], .in = p->in};
     char name[64];
     if (p->kind == BIF_PROJECTOR_MLP) {
         const bool known = rename_tail(projector_names, tail, "", name, sizeof name);

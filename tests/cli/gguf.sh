@@ -51,6 +51,13 @@ refused 78 'a normalizer but NFC' export --format gguf --tokenizer "$golden/toke
 refused 78 'and llama.cpp has no other BPE' export --format gguf --tokenizer "$golden/tokens/metaspace_first" llava no
 refused 64 '--pre names the pre-tokenizer of a byte-level tokenizer' export --format gguf --pre x --tokenizer "$golden/tokens/llama" llava no
 
+# An adapter is merged: the same bytes as of the model that PEFT's merge gives.
+gguf --type f32 --tokenizer gpt2 --base "$golden/peft/base" "$golden/peft/lora" merged/lora
+run export --format hf --base "$golden/peft/base" "$golden/peft/lora" lora-hf >/dev/null 2>&1; gguf --type f32 --tokenizer gpt2 lora-hf plain/lora
+cmp merged/lora/lora-F32.gguf plain/lora/lora-F32.gguf || fail "an adapter and its merged model give two files"
+gguf --type f32 --tokenizer gpt2 "$golden/peft/base" base/lora; cmp -s base/lora/lora-F32.gguf plain/lora/lora-F32.gguf && fail "the adapter changed nothing"
+gguf --tokenizer gpt2 --base "$golden/layouts/native" --tower "$golden/layouts/tower" "$golden/peft/llava" adapted; [ -f adapted/mmproj-adapted-F16.gguf ] || fail "a LLaVA of LoRA"
+
 # Models that llama.cpp does not have, and wrong commands.
 refused 64 "'mini' is there already" export --format gguf llava mini
 refused 64 "--type must be f16, bf16 or f32, not 'q8'" export --format gguf --type q8 llava no

@@ -13,5 +13,7 @@ for dtype in bf16 f32; do
 done
 "$tools/tool_big_model" export big out 50000000 >export.json || fail "export"
 jq -e --argjson total "$total" '.sanitized == 1 or (.peak < 0.5 * $total and .anonymous < 0.2 * $total)' export.json >/dev/null || { cat export.json; fail "an export fills the memory"; }
+"$tools/tool_big_model" gguf big llama "${BIFOCAL_TESTS:?folder of the tests}/golden/tokens/smollm2" >export.json 2>gguf.log || { cat gguf.log; fail "export --format gguf"; }
+jq -e --argjson total "$total" '.sanitized == 1 or (.peak < 0.5 * $total and .anonymous < 0.2 * $total)' export.json >/dev/null || { cat export.json; fail "an export for llama.cpp fills the memory"; }
 run checkpoint diff --json big out 2>/dev/null | jq -e '.compared > 0 and (.only_a + .only_b + .shapes + .changed == [])' >/dev/null || fail "the export holds other tensors"
 finish

@@ -3,8 +3,9 @@
  *                                                small a tenth of its widths (130 MB)
  *   big_model load FOLDER bf16|f32               into a table on the host, as a run loads it
  *   big_model export FOLDER OUT SHARD_BYTES      as `bifocal export --format hf`
+ *   big_model gguf FOLDER OUT TOKENIZER          as `bifocal export --format gguf`
  *   big_model grow ROWS WIDTH                    64 new rows for a matrix
- * The last three print a line of JSON: seconds, the bytes of the table, and of this process the anonymous memory it holds at the end and
+ * All but the first print a line of JSON: seconds, the bytes of the table, and of this process the anonymous memory it holds at the end and
  * its peak (VmHWM: mapped file pages count). */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include "base/file.h"
 #include "train/compare.h"
 #include "train/convert.h"
+#include "train/gguf_model.h"
 #include "train/hf_folder.h"
 #include "train/networks.h"
 #include "train/vocabulary.h"
@@ -187,6 +189,16 @@ static bif_status export(const char *folder, const char *out, int64_t shard_byte
     return st;
 }
 
+static bif_status gguf(const char *folder, const char *out, const char *tokenizer)
+{
+    const double start = now();
+    const bif_status st = bif_gguf_export(folder, out, &(bif_gguf_options){.type = BIF_GGUF_F16, .tokenizer = tokenizer});
+    if (st == BIF_OK) {
+        report(start, 0);
+    }
+    return st;
+}
+
 static bif_status grow(int64_t rows, int64_t width)
 {
     uint16_t *old = bif_malloc((size_t)(rows * width) * sizeof *old);
@@ -217,6 +229,8 @@ int main(int argc, char **argv)
         st = load(argv[2], strcmp(argv[3], "bf16") == 0 ? BIF_DTYPE_BF16 : BIF_DTYPE_F32);
     } else if (argc == 5 && strcmp(argv[1], "export") == 0) {
         st = export(argv[2], argv[3], strtoll(argv[4], NULL, 10));
+    } else if (argc == 5 && strcmp(argv[1], "gguf") == 0) {
+        st = gguf(argv[2], argv[3], argv[4]);
     } else if (argc == 4 && strcmp(argv[1], "grow") == 0) {
         st = grow(strtoll(argv[2], NULL, 10), strtoll(argv[3], NULL, 10));
     }
