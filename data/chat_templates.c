@@ -60,11 +60,12 @@ const bif_template bif_templates[BIF_TEMPLATE_KINDS] = {
 static bool listed(const char *list, const char *name)
 {
     const size_t size = strlen(name);
-    for (const char *at = list; at != NULL; at = strchr(at, '|'), at += at != NULL) {
+    for (const char *at = list, *bar; at != NULL; at = bar != NULL ? bar + 1 : NULL) {
         const size_t length = strcspn(at, "|");
         if (length == size && strncmp(at, name, size) == 0) {
             return true;
         }
+        bar = strchr(at, '|');
     }
     return false;
 }
