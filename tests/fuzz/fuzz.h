@@ -66,6 +66,12 @@ static inline void fuzz_put(const char *name, const void *data, size_t size)
     close(fd);
 }
 
+/* Every refusal says which file it is about. */
+static inline void fuzz_named(const char *file)
+{
+    BIF_BUG_IF(strstr(bif_error_message(), file) == NULL, "a refusal that does not name %s: %s", file, bif_error_message());
+}
+
 /* Bytes up to the next zero byte: a part of an input that stands for several files. */
 typedef struct {
     const char *data;

@@ -16,8 +16,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         BIF_BUG_IF(bif_safetensors_open(path, &base) != BIF_OK, "%s", bif_error_message());
         if (bif_adapter_apply(fuzz_folder(), base) == BIF_OK) {
             fuzz_read(base);
+        } else {
+            fuzz_named("adapter_model.safetensors");
         }
         free(path);
+    } else {
+        fuzz_named("adapter_config.json");
     }
     bif_safetensors_close(base);
     bif_adapter_free(&adapter);

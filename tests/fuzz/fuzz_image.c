@@ -11,6 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const bif_preprocess preprocess = bif_preprocess_clip(16);
         bif_preprocess_run(&preprocess, &image, pixels);
         bif_image_free(&image);
+    } else {
+        fuzz_named("fuzz");
     }
     return 0;
 }

@@ -10,6 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (int64_t i = 0; i < count; i++) {
             BIF_BUG_IF(order[i] >= 1000, "entry %lld is %u", (long long)i, order[i]);
         }
+    } else {
+        fuzz_named("/proc/self/fd");
     }
     free(order);
     return 0;

@@ -12,6 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *sets[] = {text};
     if (bif_config_load(fuzz_file(recipe.data, recipe.size), sets, setting.size > 0, &config) == BIF_OK) {
         bif_config_free(&config);
+    } else if (setting.size == 0) { /* else it may be about --set */
+        fuzz_named("/proc/self/fd");
     }
     free(text);
     return 0;

@@ -57,11 +57,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         bif_status st = way == 0 ? bif_scan_skip(s) : walk(s);
         st = st == BIF_OK ? bif_scan_end(s) : st;
         taken[way] = st == BIF_OK;
+        if (st != BIF_OK) {
+            fuzz_named("fuzz:");
+        }
         bif_scan_close(s);
     }
-    json_t *value = json_loadb((const char *)data, size, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+    json_t *value = json_loadb((const char *)data, size, JSON_DECODE_ANY, &error);
     const enum json_error_code code = value == NULL ? json_error_code(&error) : json_error_unknown;
-    const bool limit = code == json_error_numeric_overflow || code == json_error_null_byte_in_key || code == json_error_stack_overflow;
+    const bool limit = code == json_error_numeric_overflow || code == json_error_null_byte_in_key ||
+                       code == json_error_null_character || code == json_error_stack_overflow;
     BIF_BUG_IF(taken[1] && !taken[0], "read, and not skipped");
     BIF_BUG_IF(taken[0] && value == NULL && !limit, "jansson: %s", error.text);
     /* jansson steps over zero bytes between values. */

@@ -11,6 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *back = NULL;
     size_t length = 0;
     if (bif_tokenizer_parse("fuzz", (const char *)data, size, &t) != BIF_OK) {
+        fuzz_named("fuzz");
         return 0;
     }
     for (int place = BIF_TEXT_START; place <= BIF_TEXT_CONTINUES; place++) {

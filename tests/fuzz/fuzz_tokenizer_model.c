@@ -11,6 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *back = NULL;
     size_t length = 0;
     if (bif_spm_parse("fuzz", (const char *)data, size, &t) != BIF_OK || bif_tokenizer_finish(t, "fuzz") != BIF_OK) {
+        fuzz_named("fuzz");
         bif_tokenizer_free(t);
         return 0;
     }
