@@ -21,7 +21,8 @@ typedef struct {
     /* of the references */
     bif_span id;
     bif_span other_id;                /* another name that predictions may use (see `name_of_row` of the task); size 0 = none. Several may share one */
-    bool extra;                       /* here for the sake of other questions: not counted, and may be without prediction */
+    bool extra;                       /* here for the sake of other questions: not counted itself */
+    bool optional;                    /* may be without prediction */
     bif_span cluster;                 /* what the bootstrap draws together, usually the picture; size 0 = the question for itself */
     bif_span group[BIF_SCORE_GROUPS]; /* its value in each dimension of the task; size 0 = none */
     const bif_span *answers;          /* [answer_count]; what they mean is the task's affair */

@@ -1,6 +1,11 @@
 #include <stdio.h>
+#include <string.h>
 
-#include "eval/score.h"
+#include "eval/tsv.h"
+
+static const char *const id_names[] = {"question_id", "questionId", "id", "index", "image_id", "image"};
+static const char *const text_names[] = {"prediction", "text", "answer", "caption"};
+enum { IDS = sizeof id_names / sizeof *id_names, TEXTS = sizeof text_names / sizeof *text_names };
 
 struct bif_score_reader {
     bif_score_set *set;
@@ -52,16 +57,13 @@ static int rank_of(const char *const *names, int count, bif_span name)
 /* One object: a row with an id and a prediction; *row = false when it has no key of an id. */
 static bif_status read_row(reader *r, bif_scan *s, bool *row)
 {
-    static const char *const ids[] = {"question_id", "questionId", "id", "index", "image_id", "image"};
-    static const char *const texts[] = {"prediction", "text", "answer", "caption"};
-    enum { IDS = sizeof ids / sizeof *ids, TEXTS = sizeof texts / sizeof *texts };
     bif_status st = BIF_OK;
     bif_span name, id = {0}, text = {0}, prompt = {"", 0};
     int best_id = IDS, best_text = TEXTS;
     const int64_t line = bif_scan_line(s);
     BIF_TRY(bif_scan_enter(s, '{'));
     for (bool more; (st = bif_scan_key(s, &name, &more)) == BIF_OK && more;) {
-        const int i = rank_of(ids, IDS, name), t = rank_of(texts, TEXTS, name);
+        const int i = rank_of(id_names, IDS, name), t = rank_of(text_names, TEXTS, name);
         const char c = bif_scan_peek(s);
         if (i < best_id && (c == '"' || c == '-' || (c >= '0' && c <= '9'))) {
             best_id = i;
@@ -104,6 +106,29 @@ done:
     return st;
 }
 
+/* A table with a column of ids and one of predictions, as VLMEvalKit writes. */
+static bif_status read_table(reader *r)
+{
+    bif_status st = BIF_OK;
+    bif_tsv table;
+    int id = -1, text = -1;
+    BIF_TRY(bif_tsv_open(r->set, r->path, &table));
+    for (int i = 0; i < IDS && id < 0; i++) {
+        id = bif_tsv_column(&table, id_names[i]);
+    }
+    for (int i = 0; i < TEXTS && text < 0; i++) {
+        text = bif_tsv_column(&table, text_names[i]);
+    }
+    if (id < 0 || text < 0) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s:1: no column %s", r->path, id < 0 ? "index (or question_id)" : "prediction"));
+    }
+    for (bool more; (st = bif_tsv_row(&table, &more)) == BIF_OK && more;) {
+        keep(r, r->path, table.row_line, table.fields[id], (bif_span){"", 0}, table.fields[text]);
+    }
+done:
+    return st;
+}
+
 static bif_status read_all(reader *r)
 {
     bif_status st = BIF_OK;
@@ -112,7 +137,9 @@ static bif_status read_all(reader *r)
     if (r->set->task->predict != NULL) {
         BIF_TRY(r->set->task->predict(r->set, r, r->path, &own));
     }
-    if (own) {
+    const size_t size = strlen(r->path);
+    if (own || (size > 4 && strcmp(r->path + size - 4, ".tsv") == 0)) {
+        st = own ? BIF_OK : read_table(r);
         goto done;
     }
     BIF_TRY(bif_score_file(r->set, r->path, &s));
@@ -170,7 +197,7 @@ bif_status bif_score_predictions(bif_score_set *set, const char *path, const bif
     }
     BIF_TRY(read_all(&r));
     for (int64_t i = set->count - 1; i >= 0; i--) {
-        if (set->items[i].line == 0 && !set->items[i].extra) {
+        if (set->items[i].line == 0 && !set->items[i].optional) {
             first = &set->items[i];
             counts->missing++;
         }

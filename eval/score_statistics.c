@@ -99,7 +99,7 @@ double bif_score_mcnemar(const bif_score_set *a, const bif_score_set *b, int64_t
 {
     *only_a = *only_b = 0;
     for (int64_t i = 0; i < a->count; i++) {
-        const bool right_a = a->items[i].score >= 0.5, right_b = b->items[i].score >= 0.5;
+        const bool counts = !a->items[i].extra, right_a = counts && a->items[i].score >= 0.5, right_b = counts && b->items[i].score >= 0.5;
         *only_a += right_a && !right_b;
         *only_b += right_b && !right_a;
     }

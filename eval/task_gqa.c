@@ -178,7 +178,7 @@ static bif_status read_member(bif_score_set *set, bif_scan *s, bif_text_buffer *
         words++;
     }
     bif_score_item *item = bif_score_add(set, id);
-    item->extra = !f.balanced;
+    item->extra = item->optional = !f.balanced;
     item->cluster = f.image;
     item->answers = answers;
     item->answer_count = 1;

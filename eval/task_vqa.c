@@ -37,16 +37,63 @@ done:
     return st;
 }
 
+/* IMAGE newline question in small letters: LLaVA's rows of TextVQA have the picture's id, and their questions in the prompt. */
+static void put_name(bif_text_buffer *out, bif_span image, bif_span question)
+{
+    bif_text_add(out, image.text, image.size);
+    bif_text_add(out, "\n", 1);
+    bif_text_lower(question, out);
+}
+
+static bif_span found(bif_span text, const char *word)
+{
+    const char *at = text.size > 0 ? memmem(text.text, text.size, word, strlen(word)) : NULL;
+    return at != NULL ? (bif_span){at, text.size - (size_t)(at - text.text)} : (bif_span){0};
+}
+
+/* The question of a prompt, cut out as LLaVA's eval_textvqa.py does: what stands between "Question: " and " Short answer:" where it begins with "OCR
+ * tokens: "; of three lines, one of which has OCR tokens, the first of the other two; the first of two lines. */
+static bool name_textvqa(bif_span id, bif_span prompt, bif_text_buffer *out)
+{
+    static const char from[] = "Question: ";
+    bif_span line[4], rest = prompt;
+    int lines = 0;
+    for (bool more = true; more && lines < 4;) {
+        const char *end = rest.size > 0 ? memchr(rest.text, '\n', rest.size) : NULL;
+        more = end != NULL;
+        line[lines++] = (bif_span){rest.text, more ? (size_t)(end - rest.text) : rest.size};
+        if (more) {
+            rest = (bif_span){end + 1, rest.size - line[lines - 1].size - 1};
+        }
+    }
+    bif_span question = {0};
+    if (found(prompt, "OCR tokens: ").text == prompt.text && prompt.size > 0) {
+        const bif_span at = found(prompt, from), after = {at.text + sizeof from - 1, at.size - (sizeof from - 1)};
+        const bif_span end = at.text != NULL ? found(after, " Short answer:") : (bif_span){0};
+        question = end.text != NULL ? (bif_span){after.text, (size_t)(end.text - after.text)} : (bif_span){0};
+    } else if (lines == 3 && found(prompt, "Reference OCR token: ").text != NULL) {
+        question = line[found(prompt, "Reference OCR token:").text == prompt.text ? 1 : 0];
+    } else if (lines == 2) {
+        question = line[0];
+    }
+    if (question.text != NULL) {
+        put_name(out, id, question);
+    }
+    return question.text != NULL;
+}
+
 static bif_status read_question(bif_score_set *set, bif_scan *s)
 {
     bif_status st = BIF_OK;
-    bif_span name, id = {0}, image_id = {0}, image = {0}, type = {0}, kind = {0}, *answers = NULL;
+    bif_span name, id = {0}, image_id = {0}, image = {0}, type = {0}, kind = {0}, question = {0}, *answers = NULL;
     int64_t count = 0;
     BIF_TRY(bif_scan_enter(s, '{'));
     for (bool more; (st = bif_scan_key(s, &name, &more)) == BIF_OK && more;) {
         const bool text = bif_scan_peek(s) == '"';
         if (bif_span_is(name, "question_id")) {
             BIF_TRY(bif_scan_word(s, &id));
+        } else if (bif_span_is(name, "question") && text) {
+            BIF_TRY(bif_scan_string(s, &question));
         } else if (bif_span_is(name, "image_id")) {
             BIF_TRY(bif_scan_word(s, &image_id));
         } else if (bif_span_is(name, "image") && text) {
@@ -70,6 +117,12 @@ static bif_status read_question(bif_score_set *set, bif_scan *s)
     item->cluster = image_id.text != NULL ? image_id : image;
     item->group[0] = kind;
     item->group[1] = type;
+    if (set->task->name_of_row != NULL && image_id.size > 0 && question.size > 0) {
+        bif_text_buffer other = {0};
+        put_name(&other, image_id, question);
+        item->other_id = bif_score_keep(set, bif_text_span(&other));
+        bif_text_free(&other);
+    }
     item->answers = answers;
     item->answer_count = count;
 done:
@@ -197,6 +250,6 @@ const bif_score_task bif_task_vqav2 = {.name = "vqav2", .title = "VQAv2: soft ac
 const bif_score_task bif_task_okvqa = {.name = "okvqa", .title = "OK-VQA: soft accuracy of ten answers", .references = "mscoco_val2014_annotations.json", .rule = RULE,
                                        .dimension = {"answer_type", "question_type"}, .norms = NORMS, .read = read_vqa, .score = score_m4c_kind};
 const bif_score_task bif_task_textvqa = {.name = "textvqa", .title = "TextVQA: soft accuracy of ten answers", .references = "TextVQA_0.5.1_val.json", .rule = RULE "; normalised as its server does (m4c)",
-                                         .norms = NORMS, .usual = BIF_NORM_M4C, .read = read_vqa, .score = score_m4c_kind};
+                                         .norms = NORMS, .usual = BIF_NORM_M4C, .read = read_vqa, .name_of_row = name_textvqa, .score = score_m4c_kind};
 const bif_score_task bif_task_vizwiz = {.name = "vizwiz", .title = "VizWiz: soft accuracy of ten answers", .references = "val.json of VizWiz-VQA", .rule = RULE,
                                         .dimension = {"answer_type"}, .norms = NORMS, .read = read_vqa, .score = score_m4c_kind};

@@ -1,9 +1,9 @@
 #include "eval/score.h"
 
-extern const bif_score_task bif_task_exact, bif_task_vqav2, bif_task_okvqa, bif_task_textvqa, bif_task_vizwiz, bif_task_gqa, bif_task_pope, bif_task_mme;
+extern const bif_score_task bif_task_exact, bif_task_vqav2, bif_task_okvqa, bif_task_textvqa, bif_task_vizwiz, bif_task_gqa, bif_task_pope, bif_task_mme,
+    bif_task_scienceqa, bif_task_mmbench, bif_task_seed;
 
 const bif_score_task *const bif_score_tasks[] = {
-    &bif_task_exact, &bif_task_vqav2, &bif_task_okvqa, &bif_task_textvqa, &bif_task_vizwiz,
-    &bif_task_gqa,   &bif_task_pope,  &bif_task_mme,
-    NULL,
+    &bif_task_exact, &bif_task_vqav2, &bif_task_okvqa,     &bif_task_textvqa, &bif_task_vizwiz, &bif_task_gqa,
+    &bif_task_pope,  &bif_task_mme,   &bif_task_scienceqa, &bif_task_mmbench, &bif_task_seed,   NULL,
 };
