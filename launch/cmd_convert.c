@@ -34,7 +34,8 @@ static const char export_help[] =
     "                  llava: the layout of LLaVA's authors, the tower in OUT/vision_tower. LLaVA's own program looks for mm_vision_tower\n"
     "                  (config.json) below the current folder: start it in OUT, or write the full path there\n"
     "                  gguf: for llama.cpp, a language model or a LLaVA: OUT/OUT-F16.gguf and, of a LLaVA, OUT/mmproj-OUT-F16.gguf.\n"
-    "                  llama-mtmd-cli takes the first as its model, the second as its mmproj\n"
+    "                  llama-mtmd-cli takes the first as its model, the second as its mmproj; as in training its prompt is <__media__>, a\n"
+    "                  newline and the question\n"
     "                  gguf converts tensors, the others copy them to the bit\n"
     "  --base FOLDER   the base of an adapter (the folder that its adapter_config.json names)\n"
     "  --tower FOLDER  the vision tower, where FOLDER only names it (or to replace it)\n" SHARD_HELP("  ")

@@ -31,6 +31,8 @@ printf 'of a file' >llava/chat_template.jinja; gguf llava t2; has 'of a file' t2
 rm llava/chat_template.jinja llava/tokenizer_config.json
 jq '.bifocal_template = "vicuna_v1"' "$golden/layouts/hf_old/config.json" >llava/config.json
 gguf llava t3; has 'A chat between a curious user' t3/t3-F16.gguf
+has_not suppress_tokens t3/t3-F16.gguf # rows that training left out of the softmax are never to be drawn
+jq '.bifocal_classes = 20' "$golden/layouts/hf_old/config.json" >llava/config.json; gguf llava t4; has tokenizer.ggml.suppress_tokens t4/t4-F16.gguf
 cp "$golden/layouts/hf_old/config.json" llava/
 
 # Pre-tokenizers by their patterns.

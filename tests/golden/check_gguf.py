@@ -10,7 +10,8 @@ Small random LLaVAs of every decoder family, and each decoder alone, are saved b
 every position of a text, and of a picture and a text, must be those of `bifocal probe` (relative L2). The pictures have the tower's side,
 so that nothing is resized. A picture's rows are compared with transformers' (which checks the feature layer: the layers before and behind
 are printed too, and must be far). A llama.cpp with issue 25814 is found by its rows, and its logits with pictures are only printed. Then
-F16 and BF16 files of one model, and a linear projector.
+F16 and BF16 files of one model, and a linear projector. Where LIBRARIES also holds llama-mtmd-cli, its greedy answer about a picture, by
+the chat template in the file, must be that of `bifocal generate`.
 
 --tokens: FOLDER holds tokenizers in folders of their own, as `make_tokens.py make` writes them, and corpus.txt. A small model is made for
 each, and for the lines that are UTF-8 llama.cpp must give the ids that `bifocal tokenize` gives.
@@ -266,6 +267,8 @@ def check_case(program, case, scratch):
     model, probe = compare(program, folder, data, scratch / f"{case}.gguf", "F32", image, PICTURE_LIMIT, TEXT_LIMIT,
                            lambda model, probe: check_picture(hf, model, probe, feature, vision[0]))
     model.close()
+    if not Model.class_last and (Path(os.environ["LLAMA_CPP_LIB_PATH"]) / "llama-mtmd-cli").exists():
+        check_answer(program, folder, scratch, sorted((data / "images").iterdir())[0])
     if case == "llama":
         for kind, limit in ("F16", 2e-2), ("BF16", 5e-2):
             compare(program, folder, data, scratch / f"{case}.gguf", kind, image, limit, limit)[0].close()
@@ -283,6 +286,32 @@ def check_case(program, case, scratch):
     if distance > TEXT_LIMIT:
         raise SystemExit("too far")
     model.close()
+
+
+def check_answer(program, folder, scratch, picture):
+    """24 tokens that a random model says; special ones are shown by llama.cpp alone, and broken UTF-8 by both in their own way. The
+    beginning must be the same: a picture's rows differ by 4e-4, so that of two tokens nearly as likely the other may come."""
+    talker, out = scratch / "talker", scratch / "talker-gguf"
+    shutil.copytree(folder, talker)
+    config = json.loads((talker / "config.json").read_text()) | {"bifocal_template": "vicuna_v1", "bifocal_image_fit": "pad"}
+    (talker / "config.json").write_text(json.dumps(config))
+    bifocal(program, "export", "--format", "gguf", "--type", "f32", talker, out)
+    done = subprocess.run([Path(os.environ["LLAMA_CPP_LIB_PATH"]) / "llama-mtmd-cli", "-m", out / "talker-gguf-F32.gguf", "--mmproj",
+                           out / "mmproj-talker-gguf-F32.gguf", "--image", picture, "-p", "<__media__>\nwhat is the colour?", "--temp", "0",
+                           "-n", "24", "-t", "2", "--jinja", "--no-warmup", "-fa", "off", "-ctk", "f32", "-ctv", "f32"],
+                          capture_output=True)
+    ours = bifocal(program, "generate", talker, "--image", picture, "--prompt", "what is the colour?", "--max-new-tokens", "24")
+    plain = []
+    for text in ours.decode(errors="replace"), done.stdout.decode(errors="replace"):
+        for hidden in "<image>", "<s>", "</s>", "\ufffd":
+            text = text.replace(hidden, "")
+        plain.append(" ".join(text.split()))
+    same = len(os.path.commonprefix(plain))
+    print(f"  an answer: {plain[0]!r}, {'the same' if plain[0] == plain[1] else f'the same for {same} characters'}")
+    if done.returncode != 0 or same < min(6, len(plain[0])):
+        raise SystemExit(f"llama-mtmd-cli says {plain[1]!r}\n{done.stderr.decode(errors='replace')[-2000:]}")
+    shutil.rmtree(talker)
+    shutil.rmtree(out)
 
 
 def check_linear(program, folder, scratch, data, image):
@@ -337,8 +366,8 @@ def check_tokenizer(program, place, scratch, lines):
     fair = [i for i, line in enumerate(lines) if not any(t in line.decode() for t in odd)
             and not (nfc and unicodedata.normalize("NFC", line.decode()) != line.decode())]
     wrong = [i for i in fair if model.tokenize(lines[i]) != want[i]]
-    print(f"{place.name}: {len(fair) - len(wrong)} of {len(fair)} lines have the same ids; {len(lines) - len(fair)} left out (not in NFC form, or "
-          "with tokens that llama.cpp knows to cut in its own way only)")
+    print(f"{place.name}: {len(fair) - len(wrong)} of {len(fair)} lines have the same ids; {len(lines) - len(fair)} left out (not in NFC "
+          "form, or with tokens that llama.cpp knows to cut in its own way only)")
     for i in wrong[:2]:
         print(f"    {lines[i]!r}\n    bifocal   {want[i]}\n    llama.cpp {model.tokenize(lines[i])}")
     model.close()
