@@ -4,6 +4,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include "base/intern.h"
 #include "base/json.h"
 #include "data/tokenizer.h"
 
@@ -12,21 +13,6 @@
 #define BIF_TOKENIZER_MAX_TEXT ((size_t)1 << 30) /* bytes of one text: positions are int32 */
 #define BIF_TOKENIZER_MAX_STEPS 8
 #define BIF_TOKENIZER_MAX_PATTERN 4096
-
-/* Byte strings numbered 0, 1, 2, ... in the order of their first appearance. */
-typedef struct {
-    char *pool;
-    size_t pool_size, pool_capacity;
-    size_t *offset; /* [count + 1] into pool */
-    size_t count, capacity;
-    uint32_t *slot; /* [slots] number + 1; 0 = free */
-    size_t slots;   /* power of two */
-} bif_intern;
-void bif_intern_free(bif_intern *intern);
-/* The number of a string; adds it if `add`, else -1 when unknown. *is_new may be NULL. */
-int64_t bif_intern_find(bif_intern *intern, const char *bytes, size_t size, bool add, bool *is_new);
-int64_t bif_intern_get(const bif_intern *intern, const char *bytes, size_t size);
-const char *bif_intern_bytes(const bif_intern *intern, size_t number, size_t *size);
 
 typedef struct {
     size_t offset; /* into pool: the bytes it stands for in a text; a '\0' follows them */

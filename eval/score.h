@@ -71,6 +71,8 @@ typedef struct {
     unsigned norms;         /* BIF_NORM_BIT of those it tells apart; 0 = it has one rule and takes no --norm */
     bif_norm usual;         /* the norm of the numbers people publish: the default */
     bool boxes;             /* wants --box-space */
+    bool by_image;          /* of a row of predictions image_id is the id, whatever else it has */
+    bool tokens;            /* takes --tokenized */
     /* Reads the reference files, in the order given, and adds the items. BIF_ERR_DATA with file and line. */
     bif_status (*read)(bif_score_set *set, const char *const *paths, size_t count);
     /* Of a row of predictions whose id is no question's: the other_id it means, by its id and its prompt (both may be empty), into `out`;
@@ -101,6 +103,7 @@ struct bif_score_set {
     size_t slot_count;
     bif_norm norm;       /* of the last run */
     bif_box_space boxes; /* set before bif_score_run by whoever opened it */
+    bool tokenized;      /* likewise: texts are tokens parted by single spaces */
     char **notes;        /* what to know beside the numbers, in the order they came */
     size_t note_count, notes_read; /* notes_read: of those, from the references */
     void *own; /* the task's, from bif_score_take */

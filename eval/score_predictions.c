@@ -63,7 +63,8 @@ static bif_status read_row(reader *r, bif_scan *s, bool *row)
     const int64_t line = bif_scan_line(s);
     BIF_TRY(bif_scan_enter(s, '{'));
     for (bool more; (st = bif_scan_key(s, &name, &more)) == BIF_OK && more;) {
-        const int i = rank_of(id_names, IDS, name), t = rank_of(text_names, TEXTS, name);
+        const bool image = r->set->task->by_image && bif_span_is(name, "image_id");
+        const int i = image ? -1 : rank_of(id_names, IDS, name), t = rank_of(text_names, TEXTS, name);
         const char c = bif_scan_peek(s);
         if (i < best_id && (c == '"' || c == '-' || (c >= '0' && c <= '9'))) {
             best_id = i;

@@ -17,7 +17,7 @@ typedef struct {
     size_t reference_count;
     bif_score_policy policy;
     bif_norm norm;
-    bool norm_given, every_norm, json;
+    bool norm_given, every_norm, json, tokenized;
     int64_t draws;
 } arguments;
 
@@ -35,7 +35,8 @@ static void help(void)
          "  --allow-duplicates   of several predictions of one id take the last\n"
          "  --bootstrap N        95 % intervals from N draws of pictures with replacement\n"
          "  --against FILE       other predictions: differences (FILE minus PREDICTIONS) with paired intervals, and McNemar's test\n"
-         "  --items FILE         JSONL of every question: prediction, what was compared, references, score; bifocal report shows some\n"
+         "  --items FILE         JSONL of every question: prediction, what was compared, references, score\n"
+         "  --tokenized          captions are tokens parted by spaces already (task caption)\n"
          "  --json               print JSON instead of a table\n\n"
          "tasks:");
     for (size_t i = 0; bif_score_tasks[i] != NULL; i++) {
@@ -80,8 +81,8 @@ static bif_status write_items(const char *path, const bif_score_set *set)
         for (int d = 0; d < BIF_SCORE_GROUPS && set->task->dimension[d] != NULL; d++) {
             json_object_set_new(groups, set->task->dimension[d], text_of(item->group[d]));
         }
-        BIF_TRY(write_line(writer, json_pack("{s:o,s:b,s:b,s:o,s:o,s:o,s:o,s:f,s:b}", "question_id", text_of(item->id), "missing", item->line == 0,
-                                             "extra", item->extra, "prediction", text_of(item->prediction), "compared",
+        BIF_TRY(write_line(writer, json_pack("{s:o,s:b,s:o,s:o,s:o,s:o,s:f,s:b}", "question_id", text_of(item->id), "missing", item->line == 0,
+                                             "prediction", text_of(item->prediction), "compared",
                                              text_of(item->parsed.text != NULL ? item->parsed : item->prediction), "references", answers, "groups", groups,
                                              "score", item->score, "unparsed", item->unparsed)));
     }
@@ -191,6 +192,7 @@ static bif_status compare(const arguments *a, const bif_score_set *set, const bi
     json_t *rows = json_array();
     int64_t only_a = 0, only_b = 0;
     BIF_TRY(bif_score_open(a->task, a->references, a->reference_count, &other));
+    other->tokenized = a->tokenized;
     BIF_TRY(bif_score_predictions(other, a->against, &a->policy, &counts));
     if (other->count != set->count) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s answers %lld questions, %s %lld; a paired comparison wants the same (--missing wrong)", a->predictions,
@@ -234,6 +236,7 @@ static bif_status run(const arguments *a)
     double *low = NULL, *high = NULL;
     json_t *out = json_object();
     BIF_TRY(bif_score_open(a->task, a->references, a->reference_count, &set));
+    set->tokenized = a->tokenized;
     BIF_TRY(bif_score_predictions(set, a->predictions, &a->policy, &counts));
     if (a->every_norm) {
         BIF_TRY(compare_norms(a, set, out));
@@ -272,7 +275,6 @@ static bif_status run(const arguments *a)
     }
     if (a->items != NULL) {
         BIF_TRY(write_items(a->items, set));
-        json_object_set_new(out, "items", json_string(a->items));
     }
     if (a->json) {
         char *text = json_dumps(out, JSON_INDENT(2));
@@ -290,7 +292,7 @@ done:
 
 bif_status bif_cmd_score(int argc, char **argv)
 {
-    enum { OPT_REFERENCES = 256, OPT_NORM, OPT_FLIPS, OPT_MISSING, OPT_UNKNOWN, OPT_DUPLICATES, OPT_BOOTSTRAP, OPT_AGAINST, OPT_ITEMS, OPT_JSON };
+    enum { OPT_REFERENCES = 256, OPT_NORM, OPT_FLIPS, OPT_MISSING, OPT_UNKNOWN, OPT_DUPLICATES, OPT_BOOTSTRAP, OPT_AGAINST, OPT_ITEMS, OPT_TOKENIZED, OPT_JSON };
     static const struct option options[] = {{"references", required_argument, NULL, OPT_REFERENCES},
                                             {"norm", required_argument, NULL, OPT_NORM},
                                             {"flips", required_argument, NULL, OPT_FLIPS},
@@ -300,6 +302,7 @@ bif_status bif_cmd_score(int argc, char **argv)
                                             {"bootstrap", required_argument, NULL, OPT_BOOTSTRAP},
                                             {"against", required_argument, NULL, OPT_AGAINST},
                                             {"items", required_argument, NULL, OPT_ITEMS},
+                                            {"tokenized", no_argument, NULL, OPT_TOKENIZED},
                                             {"json", no_argument, NULL, OPT_JSON},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
@@ -316,6 +319,7 @@ bif_status bif_cmd_score(int argc, char **argv)
         case OPT_BOOTSTRAP: BIF_TRY(bif_option_number("bootstrap", optarg, 1, &a.draws)); break;
         case OPT_AGAINST: a.against = optarg; break;
         case OPT_ITEMS: a.items = optarg; break;
+        case OPT_TOKENIZED: a.tokenized = true; break;
         case OPT_JSON: a.json = true; break;
         case OPT_NORM:
             a.every_norm = strcmp(optarg, "all") == 0;
@@ -349,6 +353,9 @@ bif_status bif_cmd_score(int argc, char **argv)
     if ((a.every_norm && a.task->norms == 0) || (a.norm_given && (a.task->norms & BIF_NORM_BIT(a.norm)) == 0)) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "--norm: task %s has %s", a.task->name,
                          a.task->norms == 0 ? "one rule alone" : "no such norm; bifocal score --help names those it has"));
+    }
+    if (a.tokenized && !a.task->tokens) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "--tokenized: task %s has no tokens", a.task->name));
     }
     a.norm = a.norm_given ? a.norm : a.task->usual;
     if (a.flips != NULL && !a.every_norm) {
