@@ -18,6 +18,7 @@ typedef enum {
     BIF_RNG_PATCHES = 6,  /* patch dropout: index = place of the pair in the endless order, sub = patch / 4 */
     BIF_RNG_DROPOUT = 7,  /* kernels/ops.h bif_dropout: index = the two numbers of a row, sub = column / 4 */
     BIF_RNG_BOOTSTRAP = 8, /* index = draw, sub = cluster / 4 */
+    BIF_RNG_SHOWN = 9, /* which questions a report shows: index = hash of the id */
 } bif_rng_purpose;
 
 /* Four 32-bit words for (seed, purpose, index, sub). */

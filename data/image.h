@@ -41,6 +41,9 @@ bif_status bif_image_decode(const char *what, const void *bytes, size_t size, co
 /* out: rgb buffer [out_h, out_w, 3] of the caller. Any sizes >= 1. */
 void bif_resize_bicubic(const uint8_t *rgb, int64_t width, int64_t height, uint8_t *out, int64_t out_width, int64_t out_height);
 
+/* A picture as JPEG of quality 1 to 100, for pages that show it; *out is malloc'ed. BIF_ERR_DATA: a side is 0 or above 65,500. */
+bif_status bif_image_encode_jpeg(const bif_image *image, int quality, uint8_t **out, size_t *size);
+
 typedef enum {
     BIF_FIT_CROP = 0, /* CLIP: shortest side to S, centre crop */
     BIF_FIT_PAD = 1,  /* LLaVA-1.5 "pad": square canvas of the longer side, colour int(mean*255), offset floor((max-min)/2), then as crop */

@@ -12,6 +12,8 @@ struct bif_generator {
     bif_batch *packed;
     bif_arena arena;
     int32_t *next, *slots; /* [batch] */
+    void (*between)(void *context);
+    void *context;
 };
 
 static bif_tensor upload_i32(bif_device *device, bif_arena *arena, const int32_t *host, int64_t count)
@@ -73,6 +75,12 @@ void bif_generator_free(bif_generator *generator)
     free(generator->next);
     free(generator->slots);
     free(generator);
+}
+
+void bif_generator_between(bif_generator *generator, void (*between)(void *context), void *context)
+{
+    generator->between = between;
+    generator->context = context;
 }
 
 /* next[i] = argmax of the head over row i of hidden [count, C]. */
@@ -154,6 +162,9 @@ bif_status bif_generate(bif_generator *g, const bif_request *requests, int64_t c
     prefill(g, &cache);
     int64_t active = count;
     for (int64_t made = 1; (active = accept(g, active, made, answers)) > 0; made++) {
+        if (g->between != NULL) {
+            g->between(g->context);
+        }
         step(g, &cache, active);
     }
     bif_kv_cache_free(&cache);

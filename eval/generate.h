@@ -12,6 +12,8 @@ typedef struct bif_generator bif_generator;
 /* Plans memory for batches of at most `batch` requests, each with at most max_prompt tokens, max_images pictures and max_new new tokens. */
 bif_status bif_generator_new(bif_session *session, int64_t batch, int64_t max_prompt, int64_t max_images, int64_t max_new, bif_generator **out);
 void bif_generator_free(bif_generator *generator);
+/* Something to do between the steps of decoding (a rank that serves others polls there); NULL = nothing. */
+void bif_generator_between(bif_generator *generator, void (*between)(void *context), void *context);
 /* answers[i] receives the ids without the stop token; count <= batch. */
 bif_status bif_generate(bif_generator *generator, const bif_request *requests, int64_t count, bif_ids *answers);
 /* The answer as people read it: no special tokens, no white space before it, and valid UTF-8 (a model may stop inside a character; such bytes and

@@ -101,14 +101,24 @@ void bif_session_close(bif_session *session)
     *session = (bif_session){0};
 }
 
+static bif_status take_image(const bif_session *session, const char *what, const char *bytes, size_t size, uint8_t *pixels)
+{
+    bif_status st = BIF_OK;
+    bif_image image = {0};
+    const bif_image_limits limits = {0};
+    BIF_TRY(bif_image_decode(what, bytes, size, &limits, &image));
+    BIF_TRY(bif_preprocess_run(&session->preprocess, &image, pixels));
+done:
+    bif_image_free(&image);
+    return st;
+}
+
 bif_status bif_session_image(const bif_session *session, int root_fd, const char *root, const char *relative, uint8_t *pixels)
 {
     bif_status st = BIF_OK;
     int fd = -1;
     size_t size = 0;
     char *bytes = NULL;
-    bif_image image = {0};
-    const bif_image_limits limits = {0};
     BIF_TRY(bif_open_beneath(root_fd, root, relative, &fd, &size));
     if (size > PICTURE_BYTES) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s/%s: has %zu bytes; at most %zu are read of a picture", root, relative, size, PICTURE_BYTES));
@@ -120,13 +130,44 @@ bif_status bif_session_image(const bif_session *session, int root_fd, const char
             BIF_TRY(bif_fail(BIF_ERR_DATA, "%s/%s: became shorter while it was read", root, relative));
         }
     }
-    BIF_TRY(bif_image_decode(relative, bytes, size, &limits, &image));
-    BIF_TRY(bif_preprocess_run(&session->preprocess, &image, pixels));
+    BIF_TRY(take_image(session, relative, bytes, size, pixels));
 done:
     if (fd >= 0) {
         close(fd);
     }
     free(bytes);
-    bif_image_free(&image);
+    return st;
+}
+
+static int base64_value(char c)
+{
+    return c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 : c >= '0' && c <= '9' ? c - '0' + 52 : c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+bif_status bif_session_image_base64(const bif_session *session, const char *what, bif_span base64, uint8_t *pixels)
+{
+    bif_status st = BIF_OK;
+    char *bytes = bif_malloc(base64.size / 4 * 3 + 3);
+    size_t size = 0;
+    uint32_t bits = 0;
+    int held = 0;
+    for (size_t i = 0; i < base64.size && base64.text[i] != '='; i++) {
+        const char c = base64.text[i];
+        const int value = base64_value(c);
+        if (value < 0 && c != ' ' && c != '\n' && c != '\r' && c != '\t') {
+            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: byte %zu of the picture is no base64", what, i));
+        }
+        if (value >= 0) {
+            bits = bits << 6 | (uint32_t)value;
+            held += 6;
+        }
+        if (held >= 8) {
+            held -= 8;
+            bytes[size++] = (char)(bits >> held & 0xFF);
+        }
+    }
+    BIF_TRY(take_image(session, what, bytes, size, pixels));
+done:
+    free(bytes);
     return st;
 }

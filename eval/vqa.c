@@ -1,77 +1,39 @@
 #include "eval/vqa.h"
 
 #include <ctype.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
-#include "eval/jsonl.h"
+#include "eval/record.h"
 
-typedef struct {
-    const json_t *id;   /* string or integer; borrowed */
-    const json_t *image; /* a name, a list of names, or NULL; borrowed */
-    int64_t images;
-    const char *question, *answer, *type; /* answer, type NULL when not given */
-    const char *where;
-} question;
-
-static const char *picture_name(const question *q, int64_t i)
-{
-    return json_string_value(json_is_array(q->image) ? json_array_get(q->image, (size_t)i) : q->image);
-}
-
-static bif_status read_question(const bif_jsonl_line *line, question *q)
-{
-    bif_status st = BIF_OK;
-    *q = (question){.where = line->where, .id = json_object_get(line->object, "question_id")};
-    if (!json_is_string(q->id) && !json_is_integer(q->id)) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: question_id is missing or neither a string nor an integer", line->where));
-    }
-    q->image = json_object_get(line->object, "image");
-    q->image = json_is_null(q->image) ? NULL : q->image;
-    q->images = json_is_array(q->image) ? (int64_t)json_array_size(q->image) : q->image != NULL;
-    for (int64_t i = 0; i < q->images; i++) {
-        if (picture_name(q, i) == NULL) {
-            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: image must be a name or a list of names", line->where));
-        }
-    }
-    /* LLaVA's own question files say text and category. */
-    BIF_TRY(bif_json_string(line->where, line->object, "text", false, &q->question));
-    BIF_TRY(bif_json_string(line->where, line->object, "question", q->question == NULL, &q->question));
-    BIF_TRY(bif_json_string(line->where, line->object, "answer", false, &q->answer));
-    BIF_TRY(bif_json_string(line->where, line->object, "category", false, &q->type));
-    BIF_TRY(bif_json_string(line->where, line->object, "type", false, &q->type));
-done:
-    return st;
-}
+#define BUCKET 32 /* tokens: prompts within are one length, so that questions about one picture stay together */
 
 /* Scores are kept by type in a table of fixed size; what does not fit is refused before anything is generated. */
-static bif_status check_types(const char *path, const question *questions, int64_t count)
+static bif_status check_types(const char *path, const bif_questions *set)
 {
     const char *seen[BIF_VQA_TYPES];
     int64_t types = 0;
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < set->count; i++) {
+        const bif_question *q = &set->items[i];
         int64_t t = 0;
-        while (t < types && questions[i].type != NULL && strcmp(seen[t], questions[i].type) != 0) {
+        while (t < types && q->type != NULL && strcmp(seen[t], q->type) != 0) {
             t++;
         }
-        if (questions[i].type == NULL || t < types) {
+        if (q->type == NULL || t < types) {
             continue;
         }
-        if (strlen(questions[i].type) >= BIF_VQA_TYPE_NAME) {
-            return bif_fail(BIF_ERR_DATA, "%s: type has %zu bytes, at most %d are taken", questions[i].where, strlen(questions[i].type),
+        if (strlen(q->type) >= BIF_VQA_TYPE_NAME) {
+            return bif_fail(BIF_ERR_DATA, "%s:%lld: type has %zu bytes, at most %d are taken", q->file, (long long)q->line, strlen(q->type),
                             BIF_VQA_TYPE_NAME - 1);
         }
         if (types == BIF_VQA_TYPES) {
-            return bif_fail(BIF_ERR_DATA, "%s: more than %d types of questions in %s", questions[i].where, BIF_VQA_TYPES, path);
+            return bif_fail(BIF_ERR_DATA, "%s:%lld: more than %d types of questions in %s", q->file, (long long)q->line, BIF_VQA_TYPES, path);
         }
-        seen[types++] = questions[i].type;
+        seen[types++] = q->type;
     }
     return BIF_OK;
 }
@@ -96,115 +58,112 @@ static bool same_answer(const char *a, const char *b)
     return size[0] == size[1] && strncasecmp(text[0], text[1], size[0]) == 0;
 }
 
+/* ---- sharing ---- */
+
 typedef struct {
-    bif_session *session;
+    bif_comm *comm;
+    bif_counter *counter;
+    bif_record *record;
     const bif_vqa_options *options;
-    int root_fd;
-    int64_t picture;      /* bytes of a picture */
-    int64_t most;         /* pictures of a question */
-    bif_generator *generator;
-    bif_encoded *prompts; /* [batch] */
-    bif_request *requests;
-    bif_ids *answers;
-    uint8_t *pixels;      /* [batch, most, S, S, 3] */
-} worker;
+    int64_t *order;        /* [left] questions still to be asked, the longest prompts first */
+    int64_t *cut, units;   /* [units + 1] */
+    int64_t count, left;   /* of all questions */
+    struct timespec began, told;
+} sharing;
 
-static bif_status answer_batch(worker *w, const question *questions, int64_t count, char **predictions)
+static double since(const struct timespec *from)
 {
-    bif_status st = BIF_OK;
-    const char *loaded = NULL; /* questions about one picture often stand together: it is decoded once */
-    const uint8_t *decoded = NULL;
-    for (int64_t i = 0; i < count; i++) {
-        const question *q = &questions[i];
-        uint8_t *pixels = w->pixels + i * w->most * w->picture;
-        bif_encoded_free(&w->prompts[i]);
-        BIF_TRY(bif_chat_prompt(&w->session->chat, q->question, q->images, &w->prompts[i]));
-        w->requests[i] = (bif_request){.prompt = &w->prompts[i], .pixels = pixels, .images = q->images};
-        for (int64_t k = 0; k < q->images; k++, pixels += w->picture) {
-            const char *name = picture_name(q, k);
-            if (w->options->blank) {
-                bif_preprocess_blank(&w->session->preprocess, 1, pixels);
-            } else if (loaded != NULL && strcmp(loaded, name) == 0) {
-                memcpy(pixels, decoded, (size_t)w->picture);
-            } else {
-                st = bif_session_image(w->session, w->root_fd, w->options->image_root, name, pixels);
-                if (st != BIF_OK) {
-                    BIF_TRY(bif_fail_context(st, "%s", q->where));
-                }
-            }
-            loaded = name;
-            decoded = pixels;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - from->tv_sec) + 1e-9 * (double)(now.tv_nsec - from->tv_nsec);
+}
+
+static int longest_first(const void *a, const void *b, void *context)
+{
+    const int32_t *lengths = context;
+    const int64_t i = *(const int64_t *)a, k = *(const int64_t *)b;
+    const int32_t x = lengths[i] / BUCKET, y = lengths[k] / BUCKET;
+    return x != y ? (x > y ? -1 : 1) : i < k ? -1 : i > k;
+}
+
+/* The same on all ranks: what is left, sorted, and cut into units of work. Towards the end of the list units of several ranks become smaller than a
+ * batch, so that ranks get done together. */
+static void cut_units(sharing *s, const bool *answered, const int32_t *lengths)
+{
+    const int64_t world = bif_comm_world(s->comm), batch = s->options->batch, least = (batch + 7) / 8;
+    s->order = bif_calloc((size_t)s->count, sizeof *s->order);
+    s->cut = bif_calloc((size_t)s->count + 1, sizeof *s->cut);
+    for (int64_t i = 0; i < s->count; i++) {
+        if (!answered[i]) {
+            s->order[s->left++] = i;
         }
     }
-    BIF_TRY(bif_generate(w->generator, w->requests, count, w->answers));
-    for (int64_t i = 0; i < count; i++) {
-        BIF_TRY(bif_answer_text(w->session, &w->answers[i], &predictions[i]));
+    qsort_r(s->order, (size_t)s->left, sizeof *s->order, longest_first, (void *)(uintptr_t)lengths);
+    for (int64_t at = 0; at < s->left;) {
+        int64_t size = world == 1 ? batch : (s->left - at + 2 * world - 1) / (2 * world);
+        size = size < least ? least : size;
+        size = size > batch ? batch : size;
+        at = s->left - at < size ? s->left : at + size;
+        s->cut[++s->units] = at;
     }
-done:
+}
+
+/* handed: questions that are given out. With unequal ranks and units this is a guess, but a fair one. */
+static void tell(sharing *s, int64_t handed)
+{
+    const double seconds = since(&s->began);
+    if (handed <= 0 || seconds <= 0.0) {
+        return;
+    }
+    const double speed = (double)handed / seconds, rest = (double)(s->left - handed) / speed;
+    char text[160];
+    snprintf(text, sizeof text, "%lld of %lld questions, %.3g a second, %lld:%02lld:%02lld left", (long long)(s->count - s->left + handed),
+             (long long)s->count, speed, (long long)rest / 3600, (long long)rest / 60 % 60, (long long)rest % 60);
+    bif_progress("%s", text);
+    if (since(&s->told) > 60.0) { /* for logs */
+        bif_info("%s", text);
+        clock_gettime(CLOCK_MONOTONIC, &s->told);
+    }
+}
+
+/* Units are taken until none is left. A failure takes all that are left, so that the other ranks come to the end as well; it is agreed on there. */
+static bif_status ask_all(sharing *s, bif_asker *asker, char **predictions)
+{
+    bif_status st = BIF_OK;
+    char **found = bif_calloc((size_t)s->options->batch, sizeof *found);
+    clock_gettime(CLOCK_MONOTONIC, &s->began);
+    s->told = s->began;
+    for (int64_t unit; st == BIF_OK && (unit = bif_counter_add(s->counter, 1)) < s->units;) {
+        const int64_t *which = s->order + s->cut[unit], count = s->cut[unit + 1] - s->cut[unit];
+        tell(s, s->cut[unit]);
+        st = bif_ask(asker, which, count, found);
+        st = st == BIF_OK ? bif_record_add(s->record, which, found, count) : st;
+        for (int64_t i = 0; i < count; i++) {
+            predictions[which[i]] = found[i];
+            found[i] = NULL;
+        }
+    }
+    if (st != BIF_OK) {
+        bif_counter_add(s->counter, s->units);
+    }
+    free(found);
     return st;
 }
 
-static bif_status worker_open(bif_session *session, const bif_vqa_options *options, const question *questions, int64_t count, worker *w)
+static void poll_counter(void *context)
 {
-    bif_status st = BIF_OK;
-    *w = (worker){.session = session, .options = options, .root_fd = -1};
-    const int64_t side = session->model.kind == BIF_MODEL_LLAVA ? session->model.vit.image : 0, batch = options->batch;
-    int64_t longest = 1, bytes = 0;
-    w->picture = 3 * side * side;
-    w->prompts = bif_calloc((size_t)batch, sizeof *w->prompts);
-    w->requests = bif_calloc((size_t)batch, sizeof *w->requests);
-    w->answers = bif_calloc((size_t)batch, sizeof *w->answers);
-    for (int64_t i = 0; i < count; i++) {
-        bif_encoded prompt = {0};
-        w->most = questions[i].images > w->most ? questions[i].images : w->most;
-        if (questions[i].images > 0 && session->model.kind != BIF_MODEL_LLAVA) {
-            BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s: has a picture, but %s is a decoder alone and cannot look at it; name a LLaVA checkpoint",
-                             questions[i].where, session->folder));
-        }
-        st = bif_chat_prompt(&session->chat, questions[i].question, questions[i].images, &prompt);
-        longest = (int64_t)prompt.ids.count > longest ? (int64_t)prompt.ids.count : longest;
-        bif_encoded_free(&prompt);
-        if (st != BIF_OK) {
-            BIF_TRY(bif_fail_context(st, "%s", questions[i].where));
-        }
-    }
-    if (!bif_mul_i64(batch * w->most, w->picture, &bytes)) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: a question with %lld pictures", options->questions, (long long)w->most));
-    }
-    w->pixels = bif_calloc((size_t)bytes, sizeof *w->pixels);
-    if (w->most > 0 && !options->blank) {
-        w->root_fd = open(options->image_root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (w->root_fd < 0) {
-            BIF_TRY(bif_fail_errno(errno, "image root %s", options->image_root));
-        }
-    }
-    BIF_TRY(bif_generator_new(session, batch, longest, w->most, options->max_new, &w->generator));
-done:
-    return st;
-}
-
-static void worker_close(worker *w)
-{
-    for (int64_t i = 0; w->prompts != NULL && i < w->options->batch; i++) {
-        bif_encoded_free(&w->prompts[i]);
-        bif_ids_free(&w->answers[i]);
-    }
-    bif_generator_free(w->generator);
-    free(w->prompts);
-    free(w->requests);
-    free(w->answers);
-    free(w->pixels);
-    if (w->root_fd >= 0) {
-        close(w->root_fd);
+    const sharing *s = context;
+    if (s->counter != NULL) {
+        bif_counter_poll(s->counter);
     }
 }
 
-/* Brings every rank's predictions to rank 0: one JSON array of [index, text] pairs a rank. */
+/* Brings every rank's predictions to rank 0, which has those of earlier starts: one JSON array of [index, text] pairs a rank. */
 static bif_status collect(bif_comm *comm, char **predictions, int64_t count)
 {
     bif_status st = BIF_OK;
     json_t *mine = json_array();
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; bif_comm_rank(comm) > 0 && i < count; i++) {
         if (predictions[i] != NULL) {
             json_array_append_new(mine, json_pack("[I,s]", (json_int_t)i, predictions[i]));
         }
@@ -230,7 +189,9 @@ static bif_status collect(bif_comm *comm, char **predictions, int64_t count)
     return st;
 }
 
-static void count_answer(bif_vqa_result *result, const question *q, bool correct)
+/* ---- results ---- */
+
+static void count_answer(bif_vqa_result *result, const bif_question *q, bool correct)
 {
     result->scored++;
     result->correct += correct;
@@ -249,16 +210,27 @@ static void count_answer(bif_vqa_result *result, const question *q, bool correct
     result->type[t].correct += correct;
 }
 
-static bif_status write_predictions(const bif_vqa_options *options, const question *questions, int64_t count, char *const *predictions)
+static json_t *image_of(const bif_question *q)
+{
+    if (!q->list && q->images < 2) {
+        return q->images == 0 ? NULL : json_string(q->pictures[0].name);
+    }
+    json_t *list = json_array();
+    for (int64_t i = 0; i < q->images; i++) {
+        json_array_append_new(list, json_string(q->pictures[i].name));
+    }
+    return list;
+}
+
+static bif_status write_predictions(const bif_vqa_options *options, const bif_questions *set, char *const *predictions)
 {
     bif_status st = BIF_OK;
     bif_writer *writer = NULL;
     BIF_TRY(bif_writer_open(options->output, &writer));
-    for (int64_t i = 0; i < count; i++) {
-        const question *q = &questions[i];
-        json_t *row = json_pack("{s:O,s:O?,s:s,s:s,s:s?}", "question_id", q->id, "image", q->image, "question", q->question,
-                                "prediction", predictions[i],
-                                "answer", q->answer);
+    for (int64_t i = 0; i < set->count; i++) {
+        const bif_question *q = &set->items[i];
+        json_t *row = json_pack("{s:o,s:o?,s:s,s:s,s:s?}", "question_id", json_loads(q->id, JSON_DECODE_ANY, NULL), "image", image_of(q), "question",
+                                q->prompt, "prediction", predictions[i], "answer", q->answer);
         char *text = json_dumps(row, JSON_COMPACT);
         json_decref(row);
         st = bif_writer_write(writer, text, strlen(text));
@@ -273,58 +245,101 @@ done:
     return st;
 }
 
+/* What an answer depends on. */
+static json_t *identity_of(const bif_session *session, const bif_vqa_options *options, const bif_questions *set, const bif_asker *asker)
+{
+    char questions[33], weights[33];
+    const bif_preprocess *p = &session->preprocess;
+    char *pictures = session->model.kind != BIF_MODEL_LLAVA
+                         ? bif_strdup("none")
+                         : bif_format("%lld, fit %d, mean %.9g %.9g %.9g, std %.9g %.9g %.9g", (long long)p->size, (int)p->fit, p->mean[0], p->mean[1],
+                                      p->mean[2], p->std[0], p->std[1], p->std[2]);
+    char *decoding = bif_format("greedy, %lld new tokens", (long long)options->max_new);
+    char *looked = bif_format("%s, image=%s", options->image_root, bif_ablate_name(options->ablate));
+    bif_questions_digest(set, questions);
+    bif_params_digest(&session->vlm.params, false, weights); /* nothing trains */
+    json_t *identity = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "questions", questions, "prompts", bif_asker_digest(asker), "checkpoint", weights,
+                                 "pictures", looked, "preprocessing", pictures, "decoding", decoding,
+                                 "device", session->device->kind == BIF_DEVICE_CPU ? "cpu" : "cuda");
+    free(decoding);
+    free(looked);
+    free(pictures);
+    return identity;
+}
+
+/* All ranks must have read the same list, for they share it by number. */
+static bif_status same_list(bif_comm *comm, const bif_questions *set, const char *path)
+{
+    char mine[33], first[33];
+    bif_questions_digest(set, mine);
+    memcpy(first, mine, sizeof first);
+    bif_comm_broadcast(comm, first, sizeof first, 0);
+    return memcmp(first, mine, sizeof first) == 0 ? BIF_OK : bif_fail(BIF_ERR_DATA, "%s: is not the same file as that of rank 0", path);
+}
+
 bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *options, bif_vqa_result *result)
 {
     bif_status st = BIF_OK;
-    bif_jsonl file = {0};
-    question *questions = NULL;
+    const int rank = bif_comm_rank(comm);
+    bif_questions set = {.limit = options->limit};
     char **predictions = NULL;
-    worker w = {.options = options, .root_fd = -1};
-    struct timespec from, to;
-    const int64_t rank = bif_comm_rank(comm), world = bif_comm_world(comm);
+    bool *answered = NULL, written = false;
+    bif_asker *asker = NULL;
+    sharing share = {.comm = comm, .options = options};
+    const bif_ask_options ask = {.image_root = options->image_root, .batch = options->batch, .max_new = options->max_new, .threads = options->threads,
+                                 .ablate = options->ablate, .between = poll_counter, .context = &share};
     *result = (bif_vqa_result){0};
-    st = bif_jsonl_read(options->questions, options->limit, &file);
-    if (st == BIF_OK && file.count == 0) {
+    st = bif_questions_jsonl(&set, options->questions);
+    if (st == BIF_OK && set.count == 0) {
         st = bif_fail(BIF_ERR_DATA, "%s: holds no questions; one JSON object a line is expected", options->questions);
     }
-    questions = bif_calloc((size_t)file.count, sizeof *questions);
-    predictions = bif_calloc((size_t)file.count, sizeof *predictions);
-    for (int64_t i = 0; st == BIF_OK && i < file.count; i++) {
-        st = read_question(&file.items[i], &questions[i]);
-    }
-    st = st == BIF_OK ? check_types(options->questions, questions, file.count) : st;
-    if (st == BIF_OK) {
-        st = worker_open(session, options, questions, file.count, &w);
-    }
+    st = st == BIF_OK ? check_types(options->questions, &set) : st;
+    st = st == BIF_OK ? bif_asker_new(session, &set, &ask, &asker) : st;
     BIF_TRY(bif_comm_agree(comm, st));
-    clock_gettime(CLOCK_MONOTONIC, &from);
-    /* Batches are dealt in turn; a failure is agreed on at the end, when every rank has left the loop. */
-    for (int64_t at = rank * options->batch; st == BIF_OK && at < file.count; at += world * options->batch) {
-        const int64_t count = file.count - at < options->batch ? file.count - at : options->batch;
-        st = answer_batch(&w, questions + at, count, predictions + at);
-        bif_progress("%lld of %lld questions", (long long)(at + count), (long long)file.count);
+    BIF_TRY(bif_comm_agree(comm, same_list(comm, &set, options->questions)));
+    predictions = bif_calloc((size_t)set.count, sizeof *predictions);
+    answered = bif_calloc((size_t)set.count, sizeof *answered);
+    result->identity = rank == 0 ? identity_of(session, options, &set, asker) : NULL;
+    BIF_TRY(bif_record_open(comm, options->output, result->identity, options->restart, set.count, predictions, answered, &share.record));
+    share.count = result->questions = set.count;
+    cut_units(&share, answered, bif_asker_lengths(asker));
+    result->kept = set.count - share.left;
+    if (result->kept > 0) {
+        bif_info("%lld of %lld questions were answered before; going on", (long long)result->kept, (long long)set.count);
     }
+    share.counter = bif_counter_new(comm);
+    st = ask_all(&share, asker, predictions);
+    result->seconds = since(&share.began);
     BIF_TRY(bif_comm_agree(comm, st));
-    BIF_TRY(bif_comm_agree(comm, collect(comm, predictions, file.count)));
-    clock_gettime(CLOCK_MONOTONIC, &to);
-    result->seconds = (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
-    result->questions = file.count;
+    BIF_TRY(bif_comm_agree(comm, collect(comm, predictions, set.count)));
     if (rank == 0) {
-        for (int64_t i = 0; i < file.count; i++) {
-            if (questions[i].answer != NULL) {
-                count_answer(result, &questions[i], same_answer(predictions[i], questions[i].answer));
+        for (int64_t i = 0; i < set.count; i++) {
+            if (set.items[i].answer != NULL) {
+                count_answer(result, &set.items[i], same_answer(predictions[i], set.items[i].answer));
             }
         }
-        st = write_predictions(options, questions, file.count, predictions);
+        st = write_predictions(options, &set, predictions);
     }
-    BIF_TRY(bif_comm_agree(comm, st));
+    written = (st = bif_comm_agree(comm, st)) == BIF_OK;
 done:
-    worker_close(&w);
-    for (int64_t i = 0; i < file.count; i++) {
+    bif_counter_free(share.counter);
+    if (share.record != NULL) { /* opened on all ranks, or on none */
+        double answers = (double)bif_record_answers(share.record);
+        bif_comm_sum_f64(comm, &answers, 1);
+        bif_record_close(share.record, written || answers == 0.0);
+    }
+    bif_asker_free(asker);
+    for (int64_t i = 0; predictions != NULL && i < set.count; i++) {
         free(predictions[i]);
     }
     free(predictions);
-    free(questions);
-    bif_jsonl_free(&file);
+    free(answered);
+    free(share.order);
+    free(share.cut);
+    bif_questions_free(&set);
+    if (st != BIF_OK) {
+        json_decref(result->identity);
+        result->identity = NULL;
+    }
     return st;
 }

@@ -1,26 +1,31 @@
-/* Scoring on a JSONL of questions: {"question_id", "image" (optional; a name or a list of names), "question" or "text", "answer" (optional), "type" or
- * "category" (optional)} a line. */
+/* Answering a list of questions on all ranks: shared as ranks get done, in batches of about equal prompts, kept on disk as they are found. */
 #pragma once
-#include "eval/generate.h"
+#include "base/json.h"
+#include "eval/ask.h"
+#include "train/comm.h"
 
 typedef struct {
     const char *questions, *image_root;
-    const char *output;   /* predictions JSONL: question_id, image, question, prediction, answer; in the order of the questions */
-    const char *summary;  /* JSON, or NULL */
+    const char *output; /* predictions JSONL: question_id, image, question, prediction, answer; in the order of the questions */
     int64_t batch, max_new;
-    bool blank;           /* every picture replaced by a blank one (bif_preprocess_blank): what the question alone is worth */
-    int64_t limit;        /* first so many questions, 0 = all */
+    int threads;        /* that read pictures */
+    bif_ablate ablate;
+    int64_t limit;      /* first so many questions, 0 = all */
+    bool restart;       /* throw away the answers of a run that did not end */
 } bif_vqa_options;
 
 #define BIF_VQA_TYPES 64
 #define BIF_VQA_TYPE_NAME 48
 typedef struct {
     int64_t questions, scored, correct;
+    int64_t kept; /* answers of earlier starts */
     int64_t types;
     struct { char name[BIF_VQA_TYPE_NAME]; int64_t scored, correct; } type[BIF_VQA_TYPES]; /* in order of appearance */
     double seconds;
+    json_t *identity; /* rank 0: what the answers depend on, an object of texts; the caller's */
 } bif_vqa_result;
 
-/* Collective: questions are shared over ranks, the output is the same for any number of ranks and any batch size. A malformed line is BIF_ERR_DATA with
- * file:line before anything is generated. Exact match after trimming white space and one trailing period, case folded (ASCII). */
+/* Collective: the output is the same for any number of ranks, any batch size, and however often the run was ended and started again (eval/record.h).
+ * A malformed line is BIF_ERR_DATA with file:line before anything is generated. Exact match after trimming white space and one trailing period, case
+ * folded (ASCII). */
 bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *options, bif_vqa_result *result);

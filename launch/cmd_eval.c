@@ -24,12 +24,13 @@ typedef struct {
     const char *picture[16];
     int64_t pictures;
     int64_t batch, max_new, limit;
-    bool blank, json;
+    bif_ablate ablate;
+    bool restart, json;
 } arguments;
 
 enum { OPT_QUESTIONS = 256, OPT_ROOT, OPT_OUT, OPT_SUMMARY, OPT_PROMPT, OPT_IMAGE, OPT_BATCH, OPT_MAX_NEW, OPT_LIMIT,
        OPT_BLANK, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_PLACE, OPT_GRAD, OPT_JSON,
-       OPT_BASE, OPT_TOWER };
+       OPT_BASE, OPT_TOWER, OPT_ABLATE, OPT_RESTART };
 
 static const struct {
     struct option option;
@@ -42,7 +43,10 @@ static const struct {
     {{"out", required_argument, NULL, OPT_OUT}, "eval probe", "FILE", "eval: predictions JSONL; probe: safetensors"},
     {{"summary", required_argument, NULL, OPT_SUMMARY}, "eval", "FILE", "scores as JSON"},
     {{"grad", no_argument, NULL, OPT_GRAD}, "probe", NULL, "also write grad.NAME of every parameter, nothing frozen"},
-    {{"blank", no_argument, NULL, OPT_BLANK}, "eval", NULL, "replace every picture by a blank one: what the question alone is worth"},
+    {{"ablate", required_argument, NULL, OPT_ABLATE}, "eval", "WHAT",
+     "image=blank or image=shuffle: pictures replaced by a blank one, or by one another (what the question alone is worth)"},
+    {{"blank", no_argument, NULL, OPT_BLANK}, "eval", NULL, "--ablate image=blank"},
+    {{"restart", no_argument, NULL, OPT_RESTART}, "eval", NULL, "throw away the answers (OUT.part-*) of a run that did not end"},
     {{"limit", required_argument, NULL, OPT_LIMIT}, "eval", "N", "only the first N questions"},
     {{"batch", required_argument, NULL, OPT_BATCH}, "eval", "N", "questions at a time (64); does not change a result"},
     {{"max-new-tokens", required_argument, NULL, OPT_MAX_NEW}, "eval generate", "N", "longest answer (16; generate: 128)"},
@@ -104,7 +108,12 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
         case OPT_OUT: a->out = optarg; break;
         case OPT_SUMMARY: a->summary = optarg; break;
         case OPT_GRAD: a->session.gradients = true; break;
-        case OPT_BLANK: a->blank = true; break;
+        case OPT_BLANK: a->ablate = BIF_ABLATE_BLANK; break;
+        case OPT_RESTART: a->restart = true; break;
+        case OPT_ABLATE:
+            a->ablate = strcmp(optarg, "image=blank") == 0 ? BIF_ABLATE_BLANK : strcmp(optarg, "image=shuffle") == 0 ? BIF_ABLATE_SHUFFLE : BIF_ABLATE_NONE;
+            BIF_TRY(a->ablate != BIF_ABLATE_NONE ? BIF_OK : bif_fail(BIF_ERR_USAGE, "--ablate: '%s' is neither image=blank nor image=shuffle", optarg));
+            break;
         case OPT_JSON: a->json = true; break;
         case OPT_TEMPLATE: a->session.template_name = optarg; break;
         case OPT_SYSTEM: a->session.system = optarg; break;
@@ -157,16 +166,18 @@ static bif_status run_eval(void *context, bif_comm *comm)
     const arguments *a = context;
     bif_status st = BIF_OK;
     bif_session session = {0};
-    bif_vqa_result r;
+    bif_vqa_result r = {0};
     BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_LLAVA | 1u << BIF_MODEL_DECODER, &a->session, comm, &session));
     BIF_TRY(bif_vqa(&session, comm,
                     &(bif_vqa_options){.questions = a->questions, .image_root = a->image_root, .output = a->out, .batch = a->batch,
-                                       .max_new = a->max_new, .blank = a->blank, .limit = a->limit},
+                                       .max_new = a->max_new, .threads = bif_comm_threads(comm, a->session.threads), .ablate = a->ablate,
+                                       .limit = a->limit, .restart = a->restart},
                     &r));
     if (bif_comm_rank(comm) == 0) {
         json_t *types = json_object();
         const double accuracy = r.scored > 0 ? (double)r.correct / (double)r.scored : 0.0;
-        printf("%-24s %8s %8s %9s\n", a->blank ? "type (blank pictures)" : "type", "scored", "correct", "accuracy");
+        static const char *const heads[] = {"type", "type (blank pictures)", "type (other pictures)"}, *const pictures[] = {"as given", "blank", "shuffled"};
+        printf("%-24s %8s %8s %9s\n", heads[a->ablate], "scored", "correct", "accuracy");
         for (int64_t t = 0; t < r.types; t++) {
             const double share = (double)r.type[t].correct / (double)r.type[t].scored;
             printf("%-24s %8lld %8lld %8.2f%%\n", r.type[t].name, (long long)r.type[t].scored, (long long)r.type[t].correct, 100.0 * share);
@@ -174,14 +185,16 @@ static bif_status run_eval(void *context, bif_comm *comm)
         }
         printf("%-24s %8lld %8lld %8.2f%%\n", "all", (long long)r.scored, (long long)r.correct, 100.0 * accuracy);
         printf("%lld questions in %.1f s, %.0f a second; prompt %s, pictures %s; predictions in %s\n", (long long)r.questions, r.seconds,
-               (double)r.questions / r.seconds, bif_template_name(session.chat.kind), a->blank ? "blank" : "as given", a->out);
-        st = bif_save_summary(a->summary, json_pack("{s:s,s:I,s:I,s:I,s:f,s:o,s:b,s:s,s:f}", "checkpoint", session.folder, "questions",
+               (double)(r.questions - r.kept) / r.seconds, bif_template_name(session.chat.kind), pictures[a->ablate], a->out);
+        st = bif_save_summary(a->summary, json_pack("{s:s,s:I,s:I,s:I,s:f,s:o,s:b,s:s,s:s,s:O,s:I,s:f}", "checkpoint", session.folder, "questions",
                                                 (json_int_t)r.questions, "scored", (json_int_t)r.scored, "correct", (json_int_t)r.correct,
-                                                "accuracy", accuracy, "accuracy_per_type", types, "blank", a->blank, "template",
-                                                bif_template_name(session.chat.kind), "seconds", r.seconds));
+                                                "accuracy", accuracy, "accuracy_per_type", types, "blank", a->ablate == BIF_ABLATE_BLANK, "ablate",
+                                                bif_ablate_name(a->ablate), "template", bif_template_name(session.chat.kind), "identity", r.identity,
+                                                "answered_before", (json_int_t)r.kept, "seconds", r.seconds));
     }
     st = bif_comm_agree(comm, st);
 done:
+    json_decref(r.identity);
     bif_session_close(&session);
     return st;
 }
@@ -194,7 +207,8 @@ bif_status bif_cmd_eval(int argc, char **argv)
     BIF_TRY(parse(argc, argv,
                   "usage: bifocal eval CHECKPOINT --questions FILE --image-root DIR --out PREDICTIONS.jsonl [...]\n\n"
                   "Answers every question by batched greedy decoding, shared over the ranks of mpirun, and scores exact matches (case, white\n"
-                  "space around and one trailing period aside). CHECKPOINT: a Hugging Face folder, or a run's folder (newest checkpoint).\n",
+                  "space around and one trailing period aside). CHECKPOINT: a Hugging Face folder, or a run's folder (newest checkpoint).\n"
+                  "Answers are kept beside PREDICTIONS.jsonl as they are found: the same command goes on after a kill, on any number of ranks.\n",
                   &a, &done));
     if (!done) {
         BIF_TRY(bif_option_need("eval", "questions", a.questions));

@@ -35,7 +35,7 @@ static void help(void)
          "  --allow-duplicates   of several predictions of one id take the last\n"
          "  --bootstrap N        95 % intervals from N draws of pictures with replacement\n"
          "  --against FILE       other predictions: differences (FILE minus PREDICTIONS) with paired intervals, and McNemar's test\n"
-         "  --items FILE         JSONL of every question: prediction, what was compared, references, score\n"
+         "  --items FILE         JSONL of every question: prediction, what was compared, references, score; bifocal report shows some\n"
          "  --tokenized          captions are tokens parted by spaces already (task caption)\n"
          "  --json               print JSON instead of a table\n\n"
          "tasks:");
@@ -81,8 +81,8 @@ static bif_status write_items(const char *path, const bif_score_set *set)
         for (int d = 0; d < BIF_SCORE_GROUPS && set->task->dimension[d] != NULL; d++) {
             json_object_set_new(groups, set->task->dimension[d], text_of(item->group[d]));
         }
-        BIF_TRY(write_line(writer, json_pack("{s:o,s:b,s:o,s:o,s:o,s:o,s:f,s:b}", "question_id", text_of(item->id), "missing", item->line == 0,
-                                             "prediction", text_of(item->prediction), "compared",
+        BIF_TRY(write_line(writer, json_pack("{s:o,s:b,s:b,s:o,s:o,s:o,s:o,s:f,s:b}", "question_id", text_of(item->id), "missing", item->line == 0,
+                                             "extra", item->extra, "prediction", text_of(item->prediction), "compared",
                                              text_of(item->parsed.text != NULL ? item->parsed : item->prediction), "references", answers, "groups", groups,
                                              "score", item->score, "unparsed", item->unparsed)));
     }
@@ -275,6 +275,7 @@ static bif_status run(const arguments *a)
     }
     if (a->items != NULL) {
         BIF_TRY(write_items(a->items, set));
+        json_object_set_new(out, "items", json_string(a->items));
     }
     if (a->json) {
         char *text = json_dumps(out, JSON_INDENT(2));

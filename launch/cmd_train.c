@@ -5,30 +5,46 @@
 
 #include "base/log.h"
 #include "launch/commands.h"
+#include "launch/options.h"
 #include "launch/with_comm.h"
+#include "train/plan.h"
 #include "train/trainer.h"
 
 static const char help[] =
-    "usage: bifocal train CONFIG.yaml [--set KEY=VALUE]... [--check] [--help-config]\n"
+    "usage: bifocal train CONFIG.yaml [--set KEY=VALUE]... [--check | --plan [--ranks N]] [--help-config]\n"
     "       mpirun -n RANKS bifocal train CONFIG.yaml ...\n\n"
     "Runs one stage of training from a recipe, or continues it from the newest valid checkpoint in its output folder.\n\n"
     "  --set KEY=VALUE   set a key of the recipe (repeatable; the last one wins), for example --set optimizer.lr=1e-3\n"
     "  --check           read and check the recipe, print it resolved, and stop\n"
+    "  --plan            print what trains and how much memory a rank takes, from the recipe and the config.json files it names, and stop: no\n"
+    "                    GPU, weights or data are needed\n"
+    "  --ranks N         of so many ranks (1)\n"
     "  --help-config     print every key of a recipe with type, range, default and meaning\n";
 
 typedef struct {
     const bif_config *config;
+    bool plan;
+    int64_t ranks;
 } job;
 
 static bif_status run(void *context, bif_comm *comm)
 {
-    return bif_train(((job *)context)->config, comm);
+    const job *j = context;
+    if (!j->plan) {
+        return bif_train(j->config, comm);
+    }
+    if (bif_comm_world(comm) > 1) {
+        return bif_fail(BIF_ERR_USAGE, "train: --plan is for one process; name the ranks with --ranks");
+    }
+    return bif_plan_recipe(j->config, (int)j->ranks, comm);
 }
 
 bif_status bif_cmd_train(int argc, char **argv)
 {
     static const struct option options[] = {{"set", required_argument, NULL, 's'},
                                             {"check", no_argument, NULL, 'c'},
+                                            {"plan", no_argument, NULL, 'p'},
+                                            {"ranks", required_argument, NULL, 'r'},
                                             {"help-config", no_argument, NULL, 'k'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
@@ -37,6 +53,7 @@ bif_status bif_cmd_train(int argc, char **argv)
     const char **sets = bif_calloc((size_t)argc, sizeof *sets);
     size_t count = 0;
     bool check = false;
+    job work = {.config = &config, .ranks = 1};
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         switch (c) {
         case 's':
@@ -44,6 +61,12 @@ bif_status bif_cmd_train(int argc, char **argv)
             break;
         case 'c':
             check = true;
+            break;
+        case 'p':
+            work.plan = true;
+            break;
+        case 'r':
+            BIF_TRY(bif_option_number("ranks", optarg, 1, &work.ranks));
             break;
         case 'k': {
             char *text = bif_config_reference();
@@ -68,7 +91,7 @@ bif_status bif_cmd_train(int argc, char **argv)
         free(text);
         goto done;
     }
-    BIF_TRY(bif_with_comm(run, &(job){&config}));
+    BIF_TRY(bif_with_comm(run, &work));
 done:
     bif_config_free(&config);
     free(sets);

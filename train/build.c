@@ -371,13 +371,9 @@ bif_status bif_choose_dtype(bif_precision precision, const bif_device *device, b
     return BIF_OK;
 }
 
-bif_status bif_build_vlm(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,
-                         bif_device *device, bif_vlm *out)
+void bif_declare_trained_vlm(const bif_config *config, const bif_model_config *model, bif_dtype dtype, bif_vlm *out)
 {
-    bif_status st = BIF_OK;
-    bif_dtype dtype = BIF_DTYPE_F32;
     bif_vlm_declare(out, model);
-    BIF_TRY(bif_choose_dtype(config->precision, device, &dtype));
     bif_params_set_dtype(&out->params, dtype);
     bif_params_train_group(&out->params, BIF_GROUP_ENCODER, config->model.train_encoder);
     bif_params_train_group(&out->params, BIF_GROUP_PROJECTOR, config->model.train_projector);
@@ -387,20 +383,11 @@ bif_status bif_build_vlm(const bif_config *config, const bif_model_paths *paths,
         p->trainable = p->trainable && bif_vlm_uses(out, p);
     }
     set_rates(config, &out->params);
-    bif_vlm_drop(out, (uint64_t)config->seed);
-    BIF_TRY(bif_vlm_allocate(out, device, world));
-    BIF_TRY(load_parts(config, paths, &out->params));
-done:
-    return st;
 }
 
-bif_status bif_build_clip(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,
-                          bif_device *device, bif_clip *out)
+void bif_declare_trained_clip(const bif_config *config, const bif_model_config *model, bif_dtype dtype, bif_clip *out)
 {
-    bif_status st = BIF_OK;
-    bif_dtype dtype = BIF_DTYPE_F32;
     bif_clip_declare(out, model);
-    BIF_TRY(bif_choose_dtype(config->precision, device, &dtype));
     bif_params_set_dtype(&out->params, dtype);
     for (int group = 0; group < BIF_GROUPS; group++) {
         bif_params_train_group(&out->params, (bif_group)group, group != BIF_GROUP_ENCODER || config->model.train_encoder);
@@ -413,6 +400,29 @@ bif_status bif_build_clip(const bif_config *config, const bif_model_paths *paths
     set_rates(config, &out->params);
     out->logit_scale->max = (float)config->clip.logit_scale_max; /* open_clip: 0 <= log scale <= ln 100 */
     out->logit_scale->min = fminf(0.0f, out->logit_scale->max);
+}
+
+bif_status bif_build_vlm(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,
+                         bif_device *device, bif_vlm *out)
+{
+    bif_status st = BIF_OK;
+    bif_dtype dtype = BIF_DTYPE_F32;
+    BIF_TRY(bif_choose_dtype(config->precision, device, &dtype));
+    bif_declare_trained_vlm(config, model, dtype, out);
+    bif_vlm_drop(out, (uint64_t)config->seed);
+    BIF_TRY(bif_vlm_allocate(out, device, world));
+    BIF_TRY(load_parts(config, paths, &out->params));
+done:
+    return st;
+}
+
+bif_status bif_build_clip(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,
+                          bif_device *device, bif_clip *out)
+{
+    bif_status st = BIF_OK;
+    bif_dtype dtype = BIF_DTYPE_F32;
+    BIF_TRY(bif_choose_dtype(config->precision, device, &dtype));
+    bif_declare_trained_clip(config, model, dtype, out);
     BIF_TRY(bif_clip_allocate(out, device, world));
     BIF_TRY(load_parts(config, paths, &out->params));
 done:

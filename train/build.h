@@ -28,8 +28,10 @@ bif_status bif_build_config(const bif_config *config, const bif_model_paths *pat
 /* Dtype of values on this device; bf16 on the CPU is BIF_ERR_CONFIG. */
 bif_status bif_choose_dtype(bif_precision precision, const bif_device *device, bif_dtype *out);
 
-/* Declares, freezes by config.model.train_*, allocates for the world, draws what is missing from the seed, loads the named folders, and sets each
- * row's learning rate and limits. Values are of the recipe's precision. */
+/* Declares the table, freezes by config.model.train_* and sets each row's learning rate and limits; takes no memory for values. */
+void bif_declare_trained_vlm(const bif_config *config, const bif_model_config *model, bif_dtype dtype, bif_vlm *out);
+void bif_declare_trained_clip(const bif_config *config, const bif_model_config *model, bif_dtype dtype, bif_clip *out);
+/* The same, then allocates for the world, draws what is missing from the seed, and loads the named folders. Values are of the recipe's precision. */
 bif_status bif_build_vlm(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,
                          bif_device *device, bif_vlm *out);
 bif_status bif_build_clip(const bif_config *config, const bif_model_paths *paths, const bif_model_config *model, int world,

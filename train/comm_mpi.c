@@ -354,3 +354,57 @@ void bif_comm_gather_bytes(bif_comm *comm, const void *bytes, size_t size, char 
     }
     free(all);
 }
+
+struct bif_counter {
+    bif_comm *comm;
+    MPI_Win window;
+    int64_t *value; /* on rank 0; of a rank alone it is `alone` */
+    int64_t alone;
+};
+
+bif_counter *bif_counter_new(bif_comm *comm)
+{
+    bif_counter *counter = bif_calloc(1, sizeof *counter);
+    counter->comm = comm;
+    counter->value = &counter->alone;
+    if (comm->world > 1) {
+        MPI_Win_allocate(comm->rank == 0 ? (MPI_Aint)sizeof *counter->value : 0, sizeof *counter->value, MPI_INFO_NULL, MPI_COMM_WORLD, &counter->value,
+                         &counter->window);
+        MPI_Win_lock_all(0, counter->window);
+        if (comm->rank == 0) {
+            *counter->value = 0;
+            MPI_Win_sync(counter->window);
+        }
+        MPI_Barrier(MPI_COMM_WORLD);
+    }
+    return counter;
+}
+
+int64_t bif_counter_add(bif_counter *counter, int64_t add)
+{
+    int64_t before = counter->alone;
+    if (counter->comm->world > 1) {
+        MPI_Fetch_and_op(&add, &before, MPI_INT64_T, 0, 0, MPI_SUM, counter->window);
+        MPI_Win_flush(0, counter->window);
+    } else {
+        counter->alone += add;
+    }
+    return before;
+}
+
+void bif_counter_poll(bif_counter *counter)
+{
+    int found;
+    if (counter->comm->world > 1 && counter->comm->rank == 0) {
+        MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &found, MPI_STATUS_IGNORE); /* its answer is of no use, that MPI runs is */
+    }
+}
+
+void bif_counter_free(bif_counter *counter)
+{
+    if (counter != NULL && counter->comm->world > 1) {
+        MPI_Win_unlock_all(counter->window);
+        MPI_Win_free(&counter->window);
+    }
+    free(counter);
+}

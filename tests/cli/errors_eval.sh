@@ -7,7 +7,7 @@ for stage in clip lm pretrain; do
 done
 vlm=out/pretrain
 asked() { # asked CODE TEXT [LAUNCH]: eval on broken.jsonl
-  LAUNCH=${3:-} refused "$1" "$2" eval $vlm --questions broken.jsonl --image-root data/images --out p.jsonl --summary s.json --batch 4 --template "${template:-plain}"
+  LAUNCH=${3:-} refused "$1" "$2" eval $vlm --questions broken.jsonl --image-root data/images --out p.jsonl --summary s.json --batch 4 --template "${template:-plain}" --restart
 }
 # line NUMBER TEXT: the questions with this line replaced.
 line() { awk -v n="$1" -v text="$2" 'NR == n { print text; next } { print }' data/questions.jsonl >broken.jsonl; }
@@ -45,7 +45,8 @@ asked 65 'broken.jsonl: holds no questions'
 asked 65 'broken.jsonl: holds no questions' "$two"
 rm broken.jsonl
 asked 74 "'broken.jsonl' & check the path"
-absent 'p.jsonl*' 's.json*'
+absent p.jsonl 's.json*'
+rm p.jsonl.part* # what was answered before the picture was met
 
 # Arguments, checkpoints and outputs.
 ask() { refused "$1" "$2" eval "$3" --questions data/questions.jsonl --image-root data/images --out "${4:-p.jsonl}"; }

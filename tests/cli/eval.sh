@@ -40,6 +40,14 @@ jq -e '.accuracy == .correct / .scored and .blank == false and .peak_rss_mib > 0
 # Without pictures nothing but the question counts.
 score blank -- --batch 9 --blank
 [ "$(jq -r 'select(.question == "what color is the square?").prediction' blank.jsonl | sort -u | wc -l)" -eq 1 ] || fail "blank pictures differ"
+# Other pictures: no question keeps its own, all questions about one get the same, whatever the ranks.
+score shuffled -- --batch 9 --ablate image=shuffle
+score shuffled2 $mpi 2 -- --ablate image=shuffle
+cmp shuffled.jsonl shuffled2.jsonl || fail "shuffled pictures depend on ranks or batch"
+[ "$(jq -s '[., $w] | transpose | map(select(.[0].image != null and .[0].prediction != .[1].prediction)) | length' --slurpfile w whole.jsonl shuffled.jsonl)" -gt 5 ] ||
+  fail "shuffled pictures change nothing"
+jq -e '.ablate == "shuffle" and (.identity.pictures | endswith("image=shuffle"))' shuffled.json >/dev/null || fail "summary: $(cat shuffled.json)"
+diff <(jq -S .identity shuffled.json) <(jq -S .identity shuffled2.json) || fail "the identity depends on the ranks"
 run generate out/finetune --image data/images/3.png --prompt "what color is the square?" --max-new-tokens 16 --threads 1 >said || fail "generate: exit $?"
 [ "$(cat said)" = "$(jq -r 'select(.question_id == 3).prediction' whole.jsonl)" ] || fail "generate says '$(cat said)', eval something else"
 truncate -s 4G data/images/huge.png # a hole, no disk space

@@ -5,6 +5,9 @@
 // mpirun 2 comm/large
 // mpirun 2 comm/agreement
 // mpirun 3 comm/bytes
+// mpirun 1 comm/counter
+// mpirun 4 comm/counter
+// mpirun 3 comm_far/counter
 // Each launch runs one test on all ranks.
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -135,4 +138,54 @@ Test(comm, bytes)
     char *text = bif_comm_broadcast_text(comm, rank == 0 ? "from the first" : "", 0);
     cr_assert_str_eq(text, "from the first");
     free(text);
+}
+
+/* Every number goes to one rank, and the last add is seen by all. */
+static void count_through(void)
+{
+    enum { UNITS = 500 };
+    double taken[UNITS] = {0};
+    bif_counter *counter = bif_counter_new(comm);
+    int64_t unit, mine = 0, last = -1;
+    while ((unit = bif_counter_add(counter, 1)) < UNITS) {
+        cr_assert(unit > last, "%lld behind %lld", (long long)unit, (long long)last);
+        last = unit;
+        taken[unit] += 1.0;
+        mine++;
+        for (int i = 0; i < 5 && rank == 0; i++) { /* rank 0 is slow, and serves the others */
+            usleep(200);
+            bif_counter_poll(counter);
+        }
+    }
+    bif_comm_sum_f64(comm, taken, UNITS);
+    for (int i = 0; i < UNITS; i++) {
+        cr_assert_eq(taken[i], 1.0, "unit %d was taken %g times", i, taken[i]);
+    }
+    cr_assert(world == 1 ? mine == UNITS : mine < UNITS, "rank %d did all", rank);
+    if (rank == world - 1) { /* as a rank that failed does */
+        bif_counter_add(counter, (int64_t)1 << 40);
+    }
+    bif_comm_agree(comm, BIF_OK);
+    cr_assert(bif_counter_add(counter, 1) > (int64_t)1 << 40);
+    bif_counter_free(counter);
+}
+
+Test(comm, counter)
+{
+    count_through();
+}
+
+/* No shared memory between the ranks, as on several nodes. */
+static void start_by_messages(void)
+{
+    setenv("OMPI_MCA_osc", "^sm", 1);
+    setenv("OMPI_MCA_btl", "tcp,self", 1);
+    start();
+}
+
+TestSuite(comm_far, .init = start_by_messages, .fini = stop);
+
+Test(comm_far, counter)
+{
+    count_through();
 }

@@ -1,0 +1,268 @@
+#include "eval/ask.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/rng.h"
+
+typedef struct {
+    const bif_picture *picture;
+    int64_t question, copy_of; /* copy_of: an earlier one of the batch is the same, -1 = none is */
+    uint8_t *pixels;
+    char *error;
+    bif_status status;
+} job;
+
+struct bif_asker {
+    bif_session *session;
+    const bif_questions *questions;
+    const bif_ask_options *options;
+    int root_fd;
+    int64_t bytes, most; /* of a picture; pictures of a question */
+    int32_t *lengths;
+    char digest[33];
+    int64_t *first;             /* [questions + 1] into shown */
+    const bif_picture **shown;  /* what is really looked at */
+    bif_generator *generator;
+    bif_encoded *prompts; /* [batch] */
+    bif_request *requests;
+    bif_ids *answers;
+    uint8_t *pixels; /* [batch, most, S, S, 3] */
+    job *jobs;       /* [batch * most] */
+};
+
+const char *bif_ablate_name(bif_ablate ablate)
+{
+    static const char *const names[] = {"none", "blank", "shuffle"};
+    return names[ablate];
+}
+
+static bif_status at_question(bif_status st, const bif_question *q)
+{
+    return bif_fail_context(st, "%s:%lld", q->file, (long long)q->line);
+}
+
+/* ---- which pictures ---- */
+
+static int compare_pictures(const void *a, const void *b)
+{
+    const bif_picture *x = *(const bif_picture *const *)a, *y = *(const bif_picture *const *)b;
+    if (x->base64.size != y->base64.size) {
+        return x->base64.size < y->base64.size ? -1 : 1;
+    }
+    return x->base64.size > 0 ? memcmp(x->base64.text, y->base64.text, x->base64.size) : strcmp(x->name, y->name);
+}
+
+/* shown = another picture: the distinct ones, in a keyed order, each followed by the next. */
+static void shuffle(bif_asker *a, int64_t count)
+{
+    const bif_picture **distinct = bif_calloc((size_t)count, sizeof *distinct);
+    int64_t n = 0;
+    memcpy(distinct, a->shown, (size_t)count * sizeof *distinct);
+    qsort(distinct, (size_t)count, sizeof *distinct, compare_pictures);
+    for (int64_t i = 0; i < count; i++) {
+        if (n == 0 || compare_pictures(&distinct[n - 1], &distinct[i]) != 0) {
+            distinct[n++] = distinct[i];
+        }
+    }
+    int64_t *place = bif_calloc((size_t)n, sizeof *place), *order = bif_calloc((size_t)n, sizeof *order);
+    for (int64_t i = 0; i < n; i++) {
+        place[i] = (int64_t)bif_permute(0, 0, (uint64_t)n, (uint64_t)i);
+        order[place[i]] = i;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const bif_picture **found = bsearch(&a->shown[i], distinct, (size_t)n, sizeof *distinct, compare_pictures);
+        a->shown[i] = distinct[order[(place[found - distinct] + 1) % n]];
+    }
+    free(place);
+    free(order);
+    free(distinct);
+}
+
+static void place_pictures(bif_asker *a)
+{
+    const bif_questions *set = a->questions;
+    a->first = bif_calloc((size_t)set->count + 1, sizeof *a->first);
+    for (int64_t i = 0; i < set->count; i++) {
+        a->first[i + 1] = a->first[i] + set->items[i].images;
+        a->most = set->items[i].images > a->most ? set->items[i].images : a->most;
+    }
+    const int64_t count = a->first[set->count];
+    a->shown = bif_calloc((size_t)count, sizeof *a->shown);
+    for (int64_t i = 0; i < set->count; i++) {
+        for (int64_t k = 0; k < set->items[i].images; k++) {
+            a->shown[a->first[i] + k] = &set->items[i].pictures[k];
+        }
+    }
+    if (a->options->ablate == BIF_ABLATE_SHUFFLE && count > 0) {
+        shuffle(a, count);
+    }
+}
+
+/* ---- opening ---- */
+
+/* Every prompt once, for its length and the digest. */
+static bif_status measure_prompts(bif_asker *a, int64_t *longest)
+{
+    bif_status st = BIF_OK;
+    const bif_questions *set = a->questions;
+    bif_digest *digest = bif_digest_new();
+    a->lengths = bif_calloc((size_t)set->count, sizeof *a->lengths);
+    *longest = 1;
+    for (int64_t i = 0; i < set->count; i++) {
+        const bif_question *q = &set->items[i];
+        bif_encoded prompt = {0};
+        if (q->images > 0 && a->session->model.kind != BIF_MODEL_LLAVA) {
+            BIF_TRY(at_question(bif_fail(BIF_ERR_USAGE, "has a picture, but %s is a decoder alone and cannot look at it; name a LLaVA checkpoint",
+                                         a->session->folder), q));
+        }
+        st = bif_chat_prompt(&a->session->chat, q->prompt, q->images, &prompt);
+        a->lengths[i] = (int32_t)prompt.ids.count;
+        *longest = (int64_t)prompt.ids.count > *longest ? (int64_t)prompt.ids.count : *longest;
+        bif_digest_update(digest, &a->lengths[i], sizeof a->lengths[i]);
+        bif_digest_update(digest, prompt.ids.ids, prompt.ids.count * sizeof *prompt.ids.ids);
+        bif_encoded_free(&prompt);
+        if (st != BIF_OK) {
+            BIF_TRY(at_question(st, q));
+        }
+    }
+done:
+    bif_digest_finish(digest, a->digest);
+    return st;
+}
+
+bif_status bif_asker_new(bif_session *session, const bif_questions *questions, const bif_ask_options *options, bif_asker **out)
+{
+    bif_status st = BIF_OK;
+    const int64_t side = session->model.kind == BIF_MODEL_LLAVA ? session->model.vit.image : 0, batch = options->batch;
+    int64_t longest = 1, bytes = 0;
+    bif_asker *a = bif_calloc(1, sizeof *a);
+    *out = a;
+    *a = (bif_asker){.session = session, .questions = questions, .options = options, .root_fd = -1, .bytes = 3 * side * side};
+    a->prompts = bif_calloc((size_t)batch, sizeof *a->prompts);
+    a->requests = bif_calloc((size_t)batch, sizeof *a->requests);
+    a->answers = bif_calloc((size_t)batch, sizeof *a->answers);
+    BIF_TRY(measure_prompts(a, &longest));
+    place_pictures(a);
+    if (!bif_mul_i64(batch * a->most, a->bytes, &bytes)) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: a question with %lld pictures", questions->items[0].file, (long long)a->most));
+    }
+    a->pixels = bif_calloc((size_t)bytes, sizeof *a->pixels);
+    a->jobs = bif_calloc((size_t)(batch * a->most), sizeof *a->jobs);
+    if (a->most > 0 && options->ablate != BIF_ABLATE_BLANK) {
+        a->root_fd = open(options->image_root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (a->root_fd < 0) {
+            BIF_TRY(bif_fail_errno(errno, "image root %s", options->image_root));
+        }
+    }
+    BIF_TRY(bif_generator_new(session, batch, longest, a->most, options->max_new, &a->generator));
+    bif_generator_between(a->generator, options->between, options->context);
+done:
+    return st;
+}
+
+void bif_asker_free(bif_asker *a)
+{
+    if (a == NULL) {
+        return;
+    }
+    for (int64_t i = 0; i < a->options->batch; i++) {
+        bif_encoded_free(&a->prompts[i]);
+        bif_ids_free(&a->answers[i]);
+    }
+    bif_generator_free(a->generator);
+    free(a->prompts);
+    free(a->requests);
+    free(a->answers);
+    free(a->pixels);
+    free(a->jobs);
+    free(a->lengths);
+    free(a->first);
+    free(a->shown);
+    if (a->root_fd >= 0) {
+        close(a->root_fd);
+    }
+    free(a);
+}
+
+const int32_t *bif_asker_lengths(const bif_asker *asker)
+{
+    return asker->lengths;
+}
+
+const char *bif_asker_digest(const bif_asker *asker)
+{
+    return asker->digest;
+}
+
+/* ---- asking ---- */
+
+static void load(bif_asker *a, job *j)
+{
+    if (a->options->ablate == BIF_ABLATE_BLANK) {
+        bif_preprocess_blank(&a->session->preprocess, 1, j->pixels);
+    } else if (j->picture->base64.size > 0) {
+        j->status = bif_session_image_base64(a->session, j->picture->name, j->picture->base64, j->pixels);
+    } else {
+        j->status = bif_session_image(a->session, a->root_fd, a->options->image_root, j->picture->name, j->pixels);
+    }
+    if (j->status != BIF_OK) { /* messages are a thread's own */
+        j->error = bif_strdup(bif_error_message());
+        bif_error_clear();
+    }
+}
+
+/* The pictures of a batch, each that differs once. */
+static bif_status load_all(bif_asker *a, int64_t count)
+{
+    bif_status st = BIF_OK;
+    for (int64_t i = 0; i < count; i++) {
+        a->jobs[i].copy_of = -1;
+        for (int64_t k = 0; k < i && a->jobs[i].copy_of < 0; k++) { /* questions about one picture often stand together */
+            a->jobs[i].copy_of = a->jobs[k].copy_of < 0 && compare_pictures(&a->jobs[i].picture, &a->jobs[k].picture) == 0 ? k : -1;
+        }
+    }
+#pragma omp parallel for schedule(dynamic) num_threads(a->options->threads)
+    for (int64_t i = 0; i < count; i++) {
+        if (a->jobs[i].copy_of < 0) {
+            load(a, &a->jobs[i]);
+        }
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const job *j = &a->jobs[i];
+        if (j->copy_of >= 0) {
+            memcpy(j->pixels, a->jobs[j->copy_of].pixels, (size_t)a->bytes);
+        } else if (j->status != BIF_OK && st == BIF_OK) {
+            st = at_question(bif_fail(j->status, "%s", j->error), &a->questions->items[j->question]);
+        }
+        free(j->error);
+    }
+    return st;
+}
+
+bif_status bif_ask(bif_asker *a, const int64_t *which, int64_t count, char **predictions)
+{
+    bif_status st = BIF_OK;
+    int64_t jobs = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const bif_question *q = &a->questions->items[which[i]];
+        uint8_t *pixels = a->pixels + i * a->most * a->bytes;
+        bif_encoded_free(&a->prompts[i]);
+        BIF_TRY(bif_chat_prompt(&a->session->chat, q->prompt, q->images, &a->prompts[i]));
+        a->requests[i] = (bif_request){.prompt = &a->prompts[i], .pixels = pixels, .images = q->images};
+        for (int64_t k = 0; k < q->images; k++, pixels += a->bytes) {
+            a->jobs[jobs++] = (job){.picture = a->shown[a->first[which[i]] + k], .question = which[i], .pixels = pixels};
+        }
+    }
+    BIF_TRY(load_all(a, jobs));
+    BIF_TRY(bif_generate(a->generator, a->requests, count, a->answers));
+    for (int64_t i = 0; i < count; i++) {
+        BIF_TRY(bif_answer_text(a->session, &a->answers[i], &predictions[i]));
+    }
+done:
+    return st;
+}

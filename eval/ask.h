@@ -1,0 +1,30 @@
+/* Questions to answers: prompts are encoded, pictures read and decoded (by several threads), batches generated. One rank's affair. */
+#pragma once
+#include "eval/generate.h"
+#include "eval/question.h"
+
+/* What the pictures are replaced by, to see what the question alone is worth: nothing; a blank one; or another picture of the list, each by the next
+ * one of a keyed cycle through all that differ, so that none keeps its own. */
+typedef enum { BIF_ABLATE_NONE = 0, BIF_ABLATE_BLANK = 1, BIF_ABLATE_SHUFFLE = 2 } bif_ablate;
+const char *bif_ablate_name(bif_ablate ablate); /* "none", "blank", "shuffle" */
+
+typedef struct {
+    const char *image_root; /* NULL = the working folder */
+    int64_t batch, max_new;
+    int threads; /* that read pictures */
+    bif_ablate ablate;
+    void (*between)(void *context); /* called between steps of decoding; NULL = not */
+    void *context;
+} bif_ask_options;
+
+typedef struct bif_asker bif_asker;
+/* Encodes every prompt, so that one that is too long is told before anything is generated, and plans memory for the longest. questions and options
+ * are borrowed. BIF_ERR_DATA with the file and line of a question; BIF_ERR_USAGE: pictures for a decoder alone. */
+bif_status bif_asker_new(bif_session *session, const bif_questions *questions, const bif_ask_options *options, bif_asker **out);
+void bif_asker_free(bif_asker *asker); /* NULL is allowed */
+/* Tokens of each question's prompt, pictures included: [questions]. */
+const int32_t *bif_asker_lengths(const bif_asker *asker);
+/* Over the ids of all prompts: template, system text, tokenizer and place of pictures are in it. */
+const char *bif_asker_digest(const bif_asker *asker);
+/* predictions[i] = the answer to question which[i], malloc'ed; count <= batch. BIF_ERR_DATA with the place of a question whose picture is no good. */
+bif_status bif_ask(bif_asker *asker, const int64_t *which, int64_t count, char **predictions);

@@ -1,0 +1,12 @@
+/* Pieces of a page. What comes from files is not trusted: it goes through bif_html_text, or it is not written. */
+#pragma once
+#include "eval/text.h"
+
+void bif_html_add(bif_text_buffer *out, const char *html); /* as it is */
+void bif_html_addf(bif_text_buffer *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Valid UTF-8 as text or as the value of an attribute in double quotes: & < > " ' are escaped; control characters (but newline and tab) and
+ * what turns the direction of the text around become U+FFFD. At most `most` bytes are written of it (0 = all), with an ellipsis in place of
+ * the rest. */
+void bif_html_text(bif_text_buffer *out, bif_span text, size_t most);
+void bif_html_words(bif_text_buffer *out, const char *text); /* all of a string, likewise */
+void bif_html_base64(bif_text_buffer *out, const void *bytes, size_t size);
