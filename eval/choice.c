@@ -25,7 +25,8 @@ char bif_choice_llava(bif_span answer, int count)
         letter = answer.text[0];
         found = 1;
     } else {
-        for (const char *p = answer.text, *end = answer.text + answer.size; answer.size > 0 && (p = memmem(p, (size_t)(end - p), phrase, sizeof phrase - 1)) != NULL;) {
+        for (const char *p = answer.text, *end = answer.text + answer.size;
+             answer.size > 0 && (p = memmem(p, (size_t)(end - p), phrase, sizeof phrase - 1)) != NULL;) {
             const char *at = p + sizeof phrase - 1;
             uint32_t code = 0;
             const size_t step = at + 1 < end ? bif_utf8_decode(at + 1, (size_t)(end - at - 1), &code) : 0;
@@ -74,7 +75,7 @@ static char by_text(bif_text_buffer *buffer, bif_span answer, const bif_options 
 
 char bif_choice_lmms(bif_text_buffer *buffer, bif_span answer, const bif_options *options)
 {
-    static const char *const around[][2] = {{"", ""},  {"", "."},  {"", ","}, {"", ":"}, {"", ")"}, {"", ")."}, {"(", ")"},
+    static const char *const around[][2] = {{"", ""},    {"", "."}, {"", ","},  {"", ":"},  {"", ")"},  {"", ")."}, {"(", ")"},
                                             {"(", ")."}, {":", ""}, {":", ","}, {":", "."}, {":", ")"}, {":", ")."}};
     enum { FORMS = sizeof around / sizeof *around };
     bool seen[FORMS][5] = {{false}};
@@ -109,15 +110,6 @@ char bif_choice_lmms(bif_text_buffer *buffer, bif_span answer, const bif_options
         four.text[i] = options->text[i].text != NULL ? options->text[i] : (bif_span){"nan", 3};
     }
     return by_text(buffer, answer, &four);
-}
-
-static size_t characters(bif_span text)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < text.size; i++) {
-        count += ((unsigned char)text.text[i] & 0xC0) != 0x80;
-    }
-    return count;
 }
 
 static char vlmevalkit_option(bif_text_buffer *buffer, bif_span answer, const bif_options *options)
@@ -167,9 +159,9 @@ char bif_choice_vlmevalkit(bif_text_buffer *buffer, bif_span answer, const bif_o
     }
     size_t most = 0;
     for (int i = 0; i < BIF_OPTIONS; i++) {
-        most += options->text[i].text != NULL ? 2 * characters(options->text[i]) : 0;
+        most += options->text[i].text != NULL ? 2 * bif_text_characters(options->text[i]) : 0;
     }
     bif_text_clear(buffer);
     bif_text_lower(answer, buffer);
-    return characters(bif_text_span(buffer)) > most ? 0 : by_text(buffer, answer, options);
+    return bif_text_characters(bif_text_span(buffer)) > most ? 0 : by_text(buffer, answer, options);
 }

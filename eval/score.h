@@ -20,7 +20,7 @@ bif_status bif_norm_by_name(const char *name, bif_norm *out); /* BIF_ERR_USAGE l
 typedef struct {
     /* of the references */
     bif_span id;
-    bif_span other_id;                /* another name that predictions may use (see `name_of_row` of the task); size 0 = none. Several may share one */
+    bif_span other_id;                /* another name that predictions may use (see `name_of_row`); size 0 = none. Several may share one */
     bool extra;                       /* here for the sake of other questions: not counted itself */
     bool optional;                    /* may be without prediction */
     bif_span cluster;                 /* what the bootstrap draws together, usually the picture; size 0 = the question for itself */
@@ -109,6 +109,9 @@ struct bif_score_set {
     void *own; /* the task's, from bif_score_take */
 };
 
+/* "unit", "1000", "999" or "pixel", each perhaps with ",padded"; BIF_ERR_USAGE else. */
+bif_status bif_box_space_by_name(const char *name, bif_box_space *out);
+
 /* ---- for tasks ---- */
 bif_status bif_score_file(bif_score_set *set, const char *path, bif_scan **out); /* opened, and closed with the set */
 bif_status bif_score_bytes(bif_score_set *set, const char *path, bif_span *out); /* a whole file that is not JSON, likewise */
@@ -118,6 +121,8 @@ bif_span bif_score_keep(bif_score_set *set, bif_span text);                     
 bif_score_item *bif_score_add(bif_score_set *set, bif_span id);                  /* valid until the next one */
 /* Printed beside the scores; those of `score` are forgotten when it runs again. */
 void bif_score_note(bif_score_set *set, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* For `read`: JSON lines of question_id, answer (a text, or a list of them), image and type. */
+bif_status bif_score_read_questions(bif_score_set *set, const char *const *paths, size_t count);
 /* For `predict`: one prediction. path, line: for messages. */
 void bif_score_answer(bif_score_reader *reader, const char *path, int64_t line, bif_span id, bif_span prediction);
 /* Numbers groups and clusters and indexes the ids; again after items left. BIF_ERR_DATA: an id twice. */
@@ -144,7 +149,8 @@ typedef struct {
 bif_status bif_score_open(const bif_score_task *task, const char *const *references, size_t count, bif_score_set **out);
 void bif_score_close(bif_score_set *set); /* NULL is allowed */
 /* Reads predictions: JSONL, or a JSON array, of objects with question_id (questionId, id, index, image_id, image) and prediction (text, answer,
- * caption), perhaps a prompt; or one object of id: prediction; or what the task's `predict` reads. What the policy does not allow is BIF_ERR_DATA naming how many and the first with file and line.
+ * caption), perhaps a prompt; or one object of id: prediction; or a table (.tsv) with such columns; or what the task's `predict` reads.
+ * What the policy does not allow is BIF_ERR_DATA naming how many and the first with file and line.
  * With BIF_MISSING_SKIP items without a prediction leave the set. Replaces predictions read before. */
 bif_status bif_score_predictions(bif_score_set *set, const char *path, const bif_score_policy *policy, bif_score_counts *counts);
 bif_status bif_score_run(bif_score_set *set, bif_norm norm);

@@ -54,7 +54,7 @@ done:
     return st;
 }
 
-static bif_status read_exact(bif_score_set *set, const char *const *paths, size_t count)
+bif_status bif_score_read_questions(bif_score_set *set, const char *const *paths, size_t count)
 {
     bif_status st = BIF_OK;
     for (size_t i = 0; i < count; i++) {
@@ -102,6 +102,6 @@ const bif_score_task bif_task_exact = {
     .references = "JSONL of question_id, answer (a text, or a list of them), image, type",
     .rule = "white space around, one trailing period and ASCII case do not count",
     .dimension = {"type"},
-    .read = read_exact,
+    .read = bif_score_read_questions,
     .score = score_exact,
 };

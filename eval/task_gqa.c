@@ -1,11 +1,12 @@
-/* GQA: exact match, and the other numbers of its eval.py. References: testdev_balanced_questions.json (id to question); with *_choices.json (id to valid
- * and plausible answers) validity and plausibility, with *_all_questions.json and predictions for all of it consistency. Only balanced questions count.
+/* GQA: exact match, and the other numbers of its eval.py. References: testdev_balanced_questions.json (id to question); with *_choices.json
+ * (id to valid and plausible answers) validity and plausibility, with *_all_questions.json and predictions for all of it consistency. Only
+ * balanced questions count.
  *
- * eval.py compares raw texts. What LLaVA does before: periods at the end go, lower case. lmms-eval: stripped, lower case without ASCII punctuation,
- * both sides; VLMEvalKit: stripped, lower case, both sides. The same is done to the answers of the other numbers.
+ * eval.py compares raw texts. What LLaVA does before: periods at the end go, lower case. lmms-eval: stripped, lower case without ASCII
+ * punctuation, both sides; VLMEvalKit: stripped, lower case, both sides. The same is done to the answers of the other numbers.
  *
- * Consistency: for each question answered right the share of right answers among those it entails, averaged. Distribution: chi-square of the answers given
- * against the right ones in each group of questions, weighted by its size, / 100 (lower is better). */
+ * Consistency: for each question answered right the share of right answers among those it entails, averaged. Distribution: chi-square of
+ * the answers given against the right ones in each group of questions, weighted by its size, / 100 (lower is better). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +21,9 @@ typedef struct {
 } list;
 
 typedef struct {
-    bif_span group;        /* of the distribution; size 0 = none */
-    bool open;             /* structural type query */
-    bool common;           /* "Common" in its detailed type: valid and plausible are color, material and shape */
+    bif_span group; /* of the distribution; size 0 = none */
+    bool open;      /* structural type query */
+    bool common;    /* "Common" in its detailed type: valid and plausible are color, material and shape */
     list entailed, valid, plausible;
     bool choices, is_valid, is_plausible;
 } details;
@@ -35,8 +36,8 @@ typedef struct {
 typedef struct {
     choice *choices;
     int64_t count, capacity;
-    bool consistency;   /* all entailed questions are answered */
-    int64_t pairs;      /* of a group and a right answer in it */
+    bool consistency;    /* all entailed questions are answered */
+    int64_t pairs;       /* of a group and a right answer in it */
     int32_t *pair_group; /* [pairs], groups numbered in their order */
     int32_t groups;
 } gqa;
@@ -76,8 +77,9 @@ static bif_status read_steps(bif_scan *s, bif_text_buffer *line, int64_t *steps)
         bif_span operation = {"", 0}, argument = {"", 0};
         BIF_TRY(bif_scan_enter(s, '{'));
         for (bool member; (st = bif_scan_key(s, &name, &member)) == BIF_OK && member;) {
-            BIF_TRY(bif_span_is(name, "operation") ? bif_scan_word(s, &operation)
-                    : bif_span_is(name, "argument") ? bif_scan_word(s, &argument) : bif_scan_skip(s));
+            BIF_TRY(bif_span_is(name, "operation")  ? bif_scan_word(s, &operation)
+                    : bif_span_is(name, "argument") ? bif_scan_word(s, &argument)
+                                                    : bif_scan_skip(s));
         }
         BIF_TRY(st);
         bif_text_clear(line);
@@ -238,19 +240,11 @@ done:
 
 /* ---- scores ---- */
 
-static size_t characters(bif_span text)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < text.size; i++) {
-        count += ((unsigned char)text.text[i] & 0xC0) != 0x80;
-    }
-    return count;
-}
-
-/* lmms-eval lowers an array of numpy, whose texts keep their length: what grew (a dotted capital I becomes two characters) loses its end. */
+/* lmms-eval lowers an array of numpy, whose texts keep their length: what grew (a dotted capital I becomes two characters) loses its end.
+ */
 static void keep_characters(bif_text_buffer *low, bif_span text)
 {
-    for (size_t grown = characters(bif_text_span(low)) - characters(text); grown > 0; grown--) {
+    for (size_t grown = bif_text_characters(bif_text_span(low)) - bif_text_characters(text); grown > 0; grown--) {
         do {
             low->size--;
         } while (((unsigned char)low->text[low->size] & 0xC0) == 0x80);
@@ -384,8 +378,11 @@ static void follow(bif_score_set *set)
     }
     own->consistency = questions > 0 && absent == 0;
     if (questions > 0 && absent > 0) {
-        bif_score_note(set, "no consistency: %lld entailed questions are not among the references and predictions (it takes *_all_questions.json and "
-                            "predictions for all of it)", (long long)absent);
+        bif_score_note(
+            set,
+            "no consistency: %lld entailed questions are not among the references and predictions (it takes *_all_questions.json and "
+            "predictions for all of it)",
+            (long long)absent);
     }
 }
 
@@ -422,7 +419,8 @@ static void add_distribution(const bif_score_set *set, const int32_t *weight, bi
 {
     const gqa *own = set->own;
     double *right = bif_calloc((size_t)own->pairs, sizeof *right), *given = bif_calloc((size_t)own->pairs, sizeof *given);
-    double *chi = bif_calloc((size_t)own->groups, sizeof *chi), *size = bif_calloc((size_t)own->groups, sizeof *size), sum = 0.0, whole = 0.0;
+    double *chi = bif_calloc((size_t)own->groups, sizeof *chi), *size = bif_calloc((size_t)own->groups, sizeof *size), sum = 0.0,
+           whole = 0.0;
     for (int64_t i = 0; i < set->count; i++) {
         const bif_score_item *item = &set->items[i];
         if (item->value[RIGHT_PAIR] >= 0.0 && !item->extra) {
@@ -488,7 +486,8 @@ const bif_score_task bif_task_gqa = {
     .references = "testdev_balanced_questions.json; *_choices.json and *_all_questions.json for validity, plausibility, consistency",
     .rule = "llava: periods at the end go and lower case, then the official equality",
     .dimension = {"structural", "semantic", "words", "steps"},
-    .norms = BIF_NORM_BIT(BIF_NORM_OFFICIAL) | BIF_NORM_BIT(BIF_NORM_LMMS) | BIF_NORM_BIT(BIF_NORM_VLMEVALKIT) | BIF_NORM_BIT(BIF_NORM_LLAVA),
+    .norms =
+        BIF_NORM_BIT(BIF_NORM_OFFICIAL) | BIF_NORM_BIT(BIF_NORM_LMMS) | BIF_NORM_BIT(BIF_NORM_VLMEVALKIT) | BIF_NORM_BIT(BIF_NORM_LLAVA),
     .usual = BIF_NORM_LLAVA,
     .read = read_gqa,
     .score = score_gqa,

@@ -1,6 +1,7 @@
-/* MMBench and other tables of VLMEvalKit with options A, B, ... (its Chinese and Korean translations, SEEDBench_IMG, MMStar). Rows whose index has the
- * same remainder modulo 1,000,000 are one question with its options turned round: circular, it is right when every row is; vanilla looks at the first
- * alone. References: the table (a column `image`, huge, is passed over). Predictions: by index; LLaVA's rows, or a table too. */
+/* MMBench and other tables of VLMEvalKit with options A, B, ... (its Chinese and Korean translations, SEEDBench_IMG, MMStar). Rows whose
+ * index has the same remainder modulo 1,000,000 are one question with its options turned round: circular, it is right when every row is;
+ * vanilla looks at the first alone. References: the table (a column `image`, huge, is passed over). Predictions: by index; LLaVA's rows, or
+ * a table too. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,10 @@ static bif_status read_mmbench(bif_score_set *set, const char *const *paths, siz
         const int fine = bif_tsv_column(&table, "category"), lower = bif_tsv_column(&table, "l2-category");
         const int coarse = lower >= 0 ? lower : bif_tsv_column(&table, "L2-category"), split = bif_tsv_column(&table, "split");
         if (index < 0 || answer < 0 || bif_tsv_column(&table, "A") < 0) {
-            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s:1: no column %s", paths[i], index < 0 ? "index" : answer < 0 ? "answer (of a split without answers?)" : "A"));
+            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s:1: no column %s", paths[i],
+                             index < 0    ? "index"
+                             : answer < 0 ? "answer (of a split without answers?)"
+                                          : "A"));
         }
         for (bool more; (st = bif_tsv_row(&table, &more)) == BIF_OK && more;) {
             const bif_span *f = table.fields;
@@ -32,9 +36,9 @@ static bif_status read_mmbench(bif_score_set *set, const char *const *paths, siz
             const bool whole = end != number && *end == '\0' && value >= 0 && errno == 0;
             free(number);
             if (!whole || f[answer].size != 1 || *f[answer].text < 'A' || *f[answer].text > 'Z') {
-                BIF_TRY(bif_fail(BIF_ERR_DATA, "%s:%lld: the %s is '%.*s', not %s", paths[i], (long long)table.row_line, whole ? "answer" : "index",
-                                 (int)((whole ? f[answer] : id).size < 40 ? (whole ? f[answer] : id).size : 40), (whole ? f[answer] : id).text,
-                                 whole ? "a letter" : "a number"));
+                BIF_TRY(bif_fail(BIF_ERR_DATA, "%s:%lld: the %s is '%.*s', not %s", paths[i], (long long)table.row_line,
+                                 whole ? "answer" : "index", (int)((whole ? f[answer] : id).size < 40 ? (whole ? f[answer] : id).size : 40),
+                                 (whole ? f[answer] : id).text, whole ? "a letter" : "a number"));
             }
             bif_options *options = bif_score_take(set, sizeof *options);
             for (char letter = 'A'; letter <= 'Z'; letter++) {

@@ -1,9 +1,9 @@
-/* MME: two questions a picture, answered yes or no. A subtask's score is 100 x the share of right answers (accuracy) plus 100 x the share of pictures
- * with both right (accuracy+); perception is the sum of ten subtasks (2,000 at most), cognition that of four.
+/* MME: two questions a picture, answered yes or no. A subtask's score is 100 x the share of right answers (accuracy) plus 100 x the share
+ * of pictures with both right (accuracy+); perception is the sum of ten subtasks (2,000 at most), cognition that of four.
  *
- * References: MME_Benchmark_release_version (SUBTASK/[questions_answers_YN/]NAME.txt, lines "question TAB answer"), or a folder of the scorer's own
- * files (SUBTASK.txt, lines "picture TAB question TAB answer [TAB prediction]"). Predictions: such a folder too, or LLaVA's rows, where question_id is
- * SUBTASK/PICTURE for both questions and the prompt tells which is meant. */
+ * References: MME_Benchmark_release_version (SUBTASK/[questions_answers_YN/]NAME.txt, lines "question TAB answer"), or a folder of the
+ * scorer's own files (SUBTASK.txt, lines "picture TAB question TAB answer [TAB prediction]"). Predictions: such a folder too, or LLaVA's
+ * rows, where question_id is SUBTASK/PICTURE for both questions and the prompt tells which is meant. */
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
@@ -15,9 +15,20 @@
 #include "eval/yes_no.h"
 
 enum { PERCEPTION = 10, SUBTASKS = 14 };
-static const char *const subtasks[SUBTASKS] = {"existence", "count",    "position", "color",   "posters",
-                                               "celebrity", "scene",    "landmark", "artwork", "OCR",
-                                               "commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"};
+static const char *const subtasks[SUBTASKS] = {"existence",
+                                               "count",
+                                               "position",
+                                               "color",
+                                               "posters",
+                                               "celebrity",
+                                               "scene",
+                                               "landmark",
+                                               "artwork",
+                                               "OCR",
+                                               "commonsense_reasoning",
+                                               "numerical_calculation",
+                                               "text_translation",
+                                               "code_reasoning"};
 
 enum { FIRST = 0, BOTH = 1 }; /* item->value: it is the first of its picture, and (there) both are right */
 
@@ -98,15 +109,15 @@ static bool name_mme(bif_span id, bif_span prompt, bif_text_buffer *out)
     return true;
 }
 
-static bif_status add(bif_score_set *set, bif_text_buffer *name, const char *path, int64_t line, const char *subtask, bif_span picture, bif_span question,
-                      bif_span answer)
+static bif_status add(bif_score_set *set, bif_text_buffer *name, const char *path, int64_t line, const char *subtask, bif_span picture,
+                      bif_span question, bif_span answer)
 {
     const bif_span kind = {subtask, strlen(subtask)}, right = bif_text_strip(answer);
     bif_text_clear(name);
     bif_text_lower(right, name);
     if (!bif_span_is(bif_text_span(name), "yes") && !bif_span_is(bif_text_span(name), "no")) {
-        return bif_fail(BIF_ERR_DATA, "%s:%lld: the answer is '%.*s', neither yes nor no", path, (long long)line, (int)(right.size < 40 ? right.size : 40),
-                        right.text);
+        return bif_fail(BIF_ERR_DATA, "%s:%lld: the answer is '%.*s', neither yes nor no", path, (long long)line,
+                        (int)(right.size < 40 ? right.size : 40), right.text);
     }
     bif_span *answers = bif_score_take(set, sizeof *answers);
     *answers = bif_score_keep(set, bif_text_span(name));
@@ -209,7 +220,9 @@ static bif_status read_mme(bif_score_set *set, const char *const *paths, size_t 
             char *folder = bif_path_join(paths[i], subtasks[k]), *inner = bif_path_join(folder, "questions_answers_YN");
             char *results = bif_format("%s.txt", folder);
             const bool release = is_folder(folder), one_file = !release && bif_exists(results);
-            st = release ? read_release(set, is_folder(inner) ? inner : folder, subtasks[k]) : one_file ? read_results(set, NULL, results, subtasks[k]) : BIF_OK;
+            st = release    ? read_release(set, is_folder(inner) ? inner : folder, subtasks[k])
+                 : one_file ? read_results(set, NULL, results, subtasks[k])
+                            : BIF_OK;
             found += release || one_file;
             free(folder);
             free(inner);
@@ -269,8 +282,8 @@ static bif_status score_mme(bif_score_set *set, bif_norm norm)
     }
     for (int32_t c = 0; c < set->clusters; c++) {
         if (seen[c] > 2) {
-            BIF_TRY(bif_fail(BIF_ERR_DATA, "%d questions about %.*s; MME has two a picture", seen[c], (int)set->items[first[c]].cluster.size,
-                             set->items[first[c]].cluster.text));
+            BIF_TRY(bif_fail(BIF_ERR_DATA, "%d questions about %.*s; MME has two a picture", seen[c],
+                             (int)set->items[first[c]].cluster.size, set->items[first[c]].cluster.text));
         }
         set->items[first[c]].value[FIRST] = 1.0;
         set->items[first[c]].value[BOTH] = right[c] == 2;
@@ -324,7 +337,8 @@ const bif_score_task bif_task_mme = {
     .name = "mme",
     .title = "MME: yes or no, two questions a picture",
     .references = "the folder MME_Benchmark_release_version, or one of SUBTASK.txt as its calculation.py reads",
-    .rule = "a subtask counts 100 accuracy + 100 accuracy+ (pictures with both right); official: yes, else no, in the first four characters",
+    .rule =
+        "a subtask counts 100 accuracy + 100 accuracy+ (pictures with both right); official: yes, else no, in the first four characters",
     .dimension = {"subtask"},
     .norms = BIF_NORM_BIT(BIF_NORM_OFFICIAL) | BIF_NORM_BIT(BIF_NORM_LMMS) | BIF_NORM_BIT(BIF_NORM_VLMEVALKIT),
     .read = read_mme,

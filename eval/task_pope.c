@@ -1,10 +1,10 @@
-/* POPE: is there an OBJECT in the image? References are the benchmark's files, one a split (JSON lines, or one JSON array as its GQA and A-OKVQA
- * splits are), whose question_id begin at 1 in each: with one file the id of a question is its question_id, with several SPLIT/question_id. LLaVA
- * numbers the questions of all splits through in a file of its own (question_id, image, text, category, no label): given among the references its ids
- * are taken, each row joined to the next question of its split, which must be the same one.
+/* POPE: is there an OBJECT in the image? References are the benchmark's files, one a split (JSON lines, or one JSON array as its GQA and
+ * A-OKVQA splits are), whose question_id begin at 1 in each: with one file the id of a question is its question_id, with several
+ * SPLIT/question_id. LLaVA numbers the questions of all splits through in a file of its own (question_id, image, text, category, no label):
+ * given among the references its ids are taken, each row joined to the next question of its split, which must be the same one.
  *
- * Two versions were published under one name. The first, which LLaVA's numbers use, has 2,910 + 3,000 + 3,000 questions and in 144, 44 and 58 of them
- * "imange"; the second has three times 3,000 and no such word. */
+ * Two versions were published under one name. The first, which LLaVA's numbers use, has 2,910 + 3,000 + 3,000 questions and in 144, 44 and
+ * 58 of them "imange"; the second has three times 3,000 and no such word. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +54,8 @@ static bif_status read_row(bif_scan *s, row *out)
     }
     if (out->label.text != NULL && !((out->label.size == 3 && strncasecmp(out->label.text, "yes", 3) == 0) ||
                                      (out->label.size == 2 && strncasecmp(out->label.text, "no", 2) == 0))) {
-        BIF_TRY(bif_scan_fail(s, "the label before is '%.*s', neither yes nor no", (int)(out->label.size < 40 ? out->label.size : 40), out->label.text));
+        BIF_TRY(bif_scan_fail(s, "the label before is '%.*s', neither yes nor no", (int)(out->label.size < 40 ? out->label.size : 40),
+                              out->label.text));
     }
 done:
     return st;
@@ -78,7 +79,8 @@ static bif_status take(bif_score_set *set, through *all, const row *r, const cha
 {
     if (r->label.text == NULL) {
         if (all->path != NULL && all->path != path) {
-            return bif_fail(BIF_ERR_DATA, "%s:%lld: no label, as in %s; one file of questions without labels is enough", path, (long long)r->line, all->path);
+            return bif_fail(BIF_ERR_DATA, "%s:%lld: no label, as in %s; one file of questions without labels is enough", path,
+                            (long long)r->line, all->path);
         }
         all->path = path;
         if (all->count == all->capacity) {
@@ -93,8 +95,9 @@ static bif_status take(bif_score_set *set, through *all, const row *r, const cha
         return BIF_OK;
     }
     const bif_span group = r->category.size > 0 ? r->category : split;
-    bif_score_item *item = bif_score_add(set, several || r->category.size > 0 ? bif_score_text(set, "%.*s/%.*s", (int)group.size, group.text,
-                                                                                                (int)r->id.size, r->id.text) : r->id);
+    bif_score_item *item = bif_score_add(
+        set, several || r->category.size > 0 ? bif_score_text(set, "%.*s/%.*s", (int)group.size, group.text, (int)r->id.size, r->id.text)
+                                             : r->id);
     bif_span *answer = bif_score_take(set, 2 * sizeof *answer);
     answer[0] = r->label;
     answer[1] = r->text; /* for the join */
@@ -102,7 +105,6 @@ static bif_status take(bif_score_set *set, through *all, const row *r, const cha
     item->group[0] = group;
     item->answers = answer;
     item->answer_count = 1;
-    item->value[LABEL] = r->label.size == 3 ? BIF_YES : BIF_NO;
     return BIF_OK;
 }
 
@@ -133,16 +135,20 @@ static bif_status join(bif_score_set *set, const through *all)
             next[k]++;
         }
         bif_score_item *item = next[k] < set->count ? &set->items[next[k]++] : NULL;
-        if (item == NULL || !bif_span_equal(item->cluster, r->image) || !bif_span_equal(first_line(r->text), first_line(item->answers[1]))) {
-            return bif_fail(BIF_ERR_DATA, "%s:%lld: %s %.*s; this file and the labels are not of the same version of POPE", all->path, (long long)r->line,
+        if (item == NULL || !bif_span_equal(item->cluster, r->image) ||
+            !bif_span_equal(first_line(r->text), first_line(item->answers[1]))) {
+            return bif_fail(BIF_ERR_DATA, "%s:%lld: %s %.*s; this file and the labels are not of the same version of POPE", all->path,
+                            (long long)r->line,
                             item == NULL ? "there is no label left for a question of" : "not the question that comes next in the labels of",
                             (int)r->category.size, r->category.text);
         }
         item->id = r->id;
         used++;
     }
-    return all->count > 0 && used != set->count ? bif_fail(BIF_ERR_DATA, "%s: %lld questions, but %lld labels; are these of the same version of POPE?",
-                                                           all->path, (long long)used, (long long)set->count) : BIF_OK;
+    return all->count > 0 && used != set->count
+               ? bif_fail(BIF_ERR_DATA, "%s: %lld questions, but %lld labels; are these of the same version of POPE?", all->path,
+                          (long long)used, (long long)set->count)
+               : BIF_OK;
 }
 
 static bool holds(bif_span text, const char *word)
@@ -172,8 +178,8 @@ static void recognise(bif_score_set *set)
         is_first = is_first && (count[k] == 0 || (count[k] == first[k][0] && typos[k] == first[k][1]));
         is_second = is_second && (count[k] == 0 || (count[k] == 3000 && typos[k] == 0));
     }
-    bif_score_note(set, "POPE: random %lld, popular %lld, adversarial %lld questions, \"imange\" in %lld: %s", (long long)count[0], (long long)count[1],
-                   (long long)count[2], (long long)(typos[0] + typos[1] + typos[2]),
+    bif_score_note(set, "POPE: random %lld, popular %lld, adversarial %lld questions, \"imange\" in %lld: %s", (long long)count[0],
+                   (long long)count[1], (long long)count[2], (long long)(typos[0] + typos[1] + typos[2]),
                    is_first    ? "the first version (8,910 questions, commit e3e3926), which LLaVA's numbers use"
                    : is_second ? "the second version (9,000 questions); LLaVA's numbers use the first, of 8,910"
                                : "not one of the two published versions");
@@ -244,7 +250,8 @@ static double f1_of(const counts *c, bif_norm norm, double *precision, double *r
 {
     const bool zero = norm != BIF_NORM_OFFICIAL;
     const double tp = (double)c->table[1][2], fp = (double)c->table[0][2];
-    const double positives = tp + (double)c->table[1][1] + (norm == BIF_NORM_LMMS ? 0.0 : (double)c->table[1][0]); /* lmms-eval: neither is no miss */
+    const double positives =
+        tp + (double)c->table[1][1] + (norm == BIF_NORM_LMMS ? 0.0 : (double)c->table[1][0]); /* lmms-eval: neither is no miss */
     *precision = ratio(tp, tp + fp, zero);
     *recall = ratio(tp, positives, zero);
     return ratio(2.0 * *precision * *recall, *precision + *recall, zero || *precision + *recall == 0.0);
@@ -258,7 +265,8 @@ static void add_all(const counts *c, bif_norm norm, const char *slash, bif_span 
     const int64_t yes = norm == BIF_NORM_LMMS ? c->label[1] : c->table[0][2] + c->table[1][2]; /* lmms-eval counts the labels */
     const int width = (int)name.size;
     bif_metric_add(out, 100.0 * f1, n, "%s%s%.*s", *slash != '\0' ? "F1" : "F1 of all together", slash, width, name.text);
-    bif_metric_add(out, 100.0 * ratio((double)(c->table[0][1] + c->table[1][2]), (double)n, false), n, "accuracy%s%.*s", slash, width, name.text);
+    bif_metric_add(out, 100.0 * ratio((double)(c->table[0][1] + c->table[1][2]), (double)n, false), n, "accuracy%s%.*s", slash, width,
+                   name.text);
     bif_metric_add(out, 100.0 * precision, n, "precision%s%.*s", slash, width, name.text);
     bif_metric_add(out, 100.0 * recall, n, "recall%s%.*s", slash, width, name.text);
     bif_metric_add(out, 100.0 * ratio((double)yes, (double)n, false), n, "yes ratio%s%.*s", slash, width, name.text);
@@ -292,7 +300,8 @@ const bif_score_task bif_task_pope = {
     .name = "pope",
     .title = "POPE: yes or no",
     .references = "coco_pope_{random,popular,adversarial}.json, and llava_pope_test.jsonl for LLaVA's ids",
-    .rule = "F1 is the mean of the splits; official: no, not -> no, everything else yes; lmms: recall skips answers that are neither, yes ratio is of the labels",
+    .rule = "F1 is the mean of the splits; official: no, not -> no, everything else yes; lmms: recall skips answers that are neither, yes "
+            "ratio is of the labels",
     .dimension = {"split"},
     .norms = BIF_NORM_BIT(BIF_NORM_OFFICIAL) | BIF_NORM_BIT(BIF_NORM_LMMS) | BIF_NORM_BIT(BIF_NORM_VLMEVALKIT),
     .read = read_pope,

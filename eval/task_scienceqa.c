@@ -1,6 +1,7 @@
-/* ScienceQA: multiple choice, and what LLaVA publishes of it, the accuracy on questions with a picture. References: problems.json, and pid_splits.json for
- * which of them are the test split (without it: those whose "split" is test). Groups as the benchmark's table has them: subject (NAT, SOC, LAN), context
- * (TXT with a hint, IMG with a picture, NO with neither; a question may be in both of the first), grade (G1-6, G7-12). */
+/* ScienceQA: multiple choice, and what LLaVA publishes of it, the accuracy on questions with a picture. References: problems.json, and
+ * pid_splits.json for which of them are the test split (without it: those whose "split" is test). Groups as the benchmark's table has them:
+ * subject (NAT, SOC, LAN), context (TXT with a hint, IMG with a picture, NO with neither; a question may be in both of the first), grade
+ * (G1-6, G7-12). */
 #include "eval/choice.h"
 #include "eval/score.h"
 
@@ -44,7 +45,8 @@ static bif_status read_problem(bif_score_set *set, bif_scan *s, bif_span id)
     }
     BIF_TRY(st);
     if (answer < 0 || answer >= p.options || answer >= 5) {
-        BIF_TRY(bif_scan_fail(s, "the problem before (id %.*s) has %d choices and answer %lld", (int)id.size, id.text, p.options, (long long)answer));
+        BIF_TRY(bif_scan_fail(s, "the problem before (id %.*s) has %d choices and answer %lld", (int)id.size, id.text, p.options,
+                              (long long)answer));
     }
     problem *kept = bif_score_take(set, sizeof *kept);
     bif_span *answers = bif_score_take(set, sizeof *answers);
@@ -146,7 +148,8 @@ static bif_status score_scienceqa(bif_score_set *set, bif_norm norm)
     for (int64_t i = 0; i < set->count; i++) {
         bif_score_item *item = &set->items[i];
         const problem *p = item->more;
-        const char letter = norm == BIF_NORM_LMMS ? bif_choice_lmms_front(item->prediction) : bif_choice_llava(item->prediction, p->options);
+        const char letter =
+            norm == BIF_NORM_LMMS ? bif_choice_lmms_front(item->prediction) : bif_choice_llava(item->prediction, p->options);
         item->unparsed = letter == 0;
         item->parsed = letter != 0 ? bif_score_keep(set, (bif_span){&letter, 1}) : (bif_span){"FAILED", 6};
         item->score = letter == *item->answers[0].text;

@@ -1,7 +1,9 @@
 #include "eval/text.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <utf8proc.h>
 
 #include "base/utf8.h"
@@ -144,4 +146,112 @@ bool bif_text_word(bif_span *rest, bif_span *word)
         word->size += step;
     }
     return word->size > 0;
+}
+
+size_t bif_text_characters(bif_span text)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < text.size; i++) {
+        count += ((unsigned char)text.text[i] & 0xC0) != 0x80;
+    }
+    return count;
+}
+
+/* SpecialCasing.txt: letters whose upper case is longer, as runs of code points. */
+static const struct {
+    uint16_t first, last;
+    uint8_t size;
+} long_uppers[] = {{0x00df, 0x00df, 2}, {0x0149, 0x0149, 2}, {0x01f0, 0x01f0, 2}, {0x0390, 0x0390, 3}, {0x03b0, 0x03b0, 3}, {0x0587, 0x0587, 2},
+                   {0x1e96, 0x1e9a, 2}, {0x1f50, 0x1f50, 2}, {0x1f52, 0x1f52, 3}, {0x1f54, 0x1f54, 3}, {0x1f56, 0x1f56, 3}, {0x1f80, 0x1faf, 2},
+                   {0x1fb2, 0x1fb4, 2}, {0x1fb6, 0x1fb6, 2}, {0x1fb7, 0x1fb7, 3}, {0x1fbc, 0x1fbc, 2}, {0x1fc2, 0x1fc4, 2}, {0x1fc6, 0x1fc6, 2},
+                   {0x1fc7, 0x1fc7, 3}, {0x1fcc, 0x1fcc, 2}, {0x1fd2, 0x1fd3, 3}, {0x1fd6, 0x1fd6, 2}, {0x1fd7, 0x1fd7, 3}, {0x1fe2, 0x1fe3, 3},
+                   {0x1fe4, 0x1fe4, 2}, {0x1fe6, 0x1fe6, 2}, {0x1fe7, 0x1fe7, 3}, {0x1ff2, 0x1ff4, 2}, {0x1ff6, 0x1ff6, 2}, {0x1ff7, 0x1ff7, 3},
+                   {0x1ffc, 0x1ffc, 2}, {0xfb00, 0xfb02, 2}, {0xfb03, 0xfb04, 3}, {0xfb05, 0xfb06, 2}, {0xfb13, 0xfb17, 2}};
+
+size_t bif_text_upper_size(bif_span text)
+{
+    size_t size = bif_text_characters(text);
+    uint32_t code = 0;
+    for (size_t at = 0, step; at < text.size; at += step > 0 ? step : 1) {
+        step = bif_utf8_decode(text.text + at, text.size - at, &code);
+        for (size_t i = 0; code >= 0x80 && i < sizeof long_uppers / sizeof *long_uppers; i++) {
+            size += code >= long_uppers[i].first && code <= long_uppers[i].last ? long_uppers[i].size - 1u : 0u;
+        }
+    }
+    return size;
+}
+
+static const char *digits_end(const char *p, const char *end)
+{
+    while (p < end && *p >= '0' && *p <= '9') {
+        p++;
+    }
+    return p;
+}
+
+/* [+-] digits [. digits] or . digits, [e [+-] digits], or inf, infinity, nan in any case. */
+static bool is_float(const char *p, const char *end)
+{
+    p += p < end && (*p == '+' || *p == '-');
+    const size_t rest = (size_t)(end - p);
+    if ((rest == 3 && (strncasecmp(p, "inf", 3) == 0 || strncasecmp(p, "nan", 3) == 0)) || (rest == 8 && strncasecmp(p, "infinity", 8) == 0)) {
+        return true;
+    }
+    const char *whole = digits_end(p, end), *fraction = whole;
+    bool any = whole > p;
+    if (whole < end && *whole == '.') {
+        fraction = digits_end(whole + 1, end);
+        any = any || fraction > whole + 1;
+    }
+    if (any && fraction < end && (*fraction == 'e' || *fraction == 'E')) {
+        const char *e = fraction + 1;
+        e += e < end && (*e == '+' || *e == '-');
+        fraction = digits_end(e, end);
+        any = fraction > e;
+    }
+    return any && fraction == end;
+}
+
+bool bif_text_float(bif_span text, double *out)
+{
+    char plain[512];
+    size_t size = 0;
+    uint32_t code = 0;
+    for (size_t at = 0, step; at < text.size; at += step) {
+        step = bif_utf8_decode(text.text + at, text.size - at, &code);
+        if (step == 0 || size + 1 >= sizeof plain) { /* longer than any number people write */
+            return false;
+        }
+        char c = code < 0x80 ? (char)code : bif_text_is_space(code) ? ' ' : '?';
+        if (code >= 0x80 && bif_text_is_digit(code)) { /* decimal digits come in runs of whole tens */
+            uint32_t first = code;
+            while (bif_text_is_digit(first - 1)) {
+                first--;
+            }
+            c = (char)('0' + (code - first) % 10);
+        }
+        plain[size++] = c;
+    }
+    size_t from = 0, kept = 0;
+    while (from < size && isspace((unsigned char)plain[from])) { /* of ASCII only what C calls white space: not U+001C */
+        from++;
+    }
+    while (size > from && isspace((unsigned char)plain[size - 1])) {
+        size--;
+    }
+    for (size_t i = from; i < size; i++) {
+        const bool inside = plain[i] == '_' && i > from && i + 1 < size;
+        const bool between = inside && isdigit((unsigned char)plain[i - 1]) && isdigit((unsigned char)plain[i + 1]);
+        if (plain[i] == '_' && !between) {
+            return false;
+        }
+        plain[kept] = plain[i];
+        kept += !between;
+    }
+    plain[kept] = '\0';
+    if (!is_float(plain, plain + kept)) {
+        return false;
+    }
+    *out = strtod(plain, NULL);
+    return true;
 }

@@ -22,3 +22,7 @@ void bif_text_lower(bif_span text, bif_text_buffer *out);
 bif_span bif_text_strip(bif_span text);
 /* The next word of str.split(): cut from the front of *rest; false at its end. */
 bool bif_text_word(bif_span *rest, bif_span *word);
+size_t bif_text_characters(bif_span text);   /* code points */
+size_t bif_text_upper_size(bif_span text);   /* code points of str.upper: some letters become two or three */
+/* float(): white space around, digits of any script, underscores between digits, inf and nan. */
+bool bif_text_float(bif_span text, double *out);

@@ -1,5 +1,6 @@
 #include "eval/tsv.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -8,8 +9,8 @@ enum { COLUMNS = 256 };
 
 bool bif_tsv_is_nothing(bif_span field)
 {
-    static const char *const names[] = {"",     "#N/A", "#N/A N/A", "#NA",     "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
-                                        "<NA>", "N/A",  "NA",       "NULL",    "NaN",     "None",     "n/a",  "nan",  "null"};
+    static const char *const names[] = {"",     "#N/A", "#N/A N/A", "#NA",  "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+                                        "<NA>", "N/A",  "NA",       "NULL", "NaN",     "None",     "n/a",  "nan",  "null"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (bif_span_is(field, names[i])) {
             return true;
@@ -154,4 +155,86 @@ bif_status bif_tsv_row(bif_tsv *table, bool *more)
     }
     *more = st == BIF_OK && count > 0;
     return st;
+}
+
+/* Decodes one quoted text of Python at *at; false if it is none. */
+static bool python_text(const char **at, const char *end, char *memory, bif_span *out)
+{
+    static const char names[] = "\\'\"nrtab", means[] = "\\'\"\n\r\t\a\b";
+    const char quote = **at, *p = *at + 1;
+    char *to = memory;
+    for (; p < end && *p != quote; p++) {
+        if (*p != '\\') {
+            *to++ = *p;
+            continue;
+        }
+        const char *name = p + 1 < end && p[1] != '\0' ? strchr(names, p[1]) : NULL;
+        const int digits = p + 1 == end ? 0 : p[1] == 'x' ? 2 : p[1] == 'u' ? 4 : p[1] == 'U' ? 8 : 0;
+        if (name != NULL) {
+            *to++ = means[name - names];
+            p++;
+        } else if (digits > 0 && end - p > digits + 1) {
+            char hex[9] = {0}, *stop = NULL;
+            memcpy(hex, p + 2, (size_t)digits);
+            const unsigned long code = strtoul(hex, &stop, 16);
+            if (*stop != '\0' || code == 0 || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) {
+                return false;
+            }
+            to += bif_utf8_encode((uint32_t)code, to);
+            p += digits + 1;
+        } else {
+            *to++ = *p;
+        }
+    }
+    *at = p + 1;
+    *out = (bif_span){memory, (size_t)(to - memory)};
+    return p < end;
+}
+
+static bool python_list(bif_score_set *set, bif_span field, bif_span *items, int64_t *count)
+{
+    const char *p = field.text + 1, *end = field.text + field.size - 1;
+    for (*count = 0;; ++*count) {
+        while (p < end && (*p == ' ' || *p == '\n')) {
+            p++;
+        }
+        if (p == end) {
+            return true;
+        }
+        if (*p == '\'' || *p == '"') {
+            if (!python_text(&p, end, bif_score_take(set, (size_t)(end - p) + 1), &items[*count])) {
+                return false;
+            }
+        } else { /* a number, as it stands */
+            const char *from = p;
+            while (p < end && *p != ',') {
+                p++;
+            }
+            items[*count] = bif_text_strip((bif_span){from, (size_t)(p - from)});
+            double number = 0.0;
+            if (!bif_text_float(items[*count], &number)) {
+                return false;
+            }
+        }
+        while (p < end && (*p == ' ' || *p == '\n')) {
+            p++;
+        }
+        if (p < end && *p++ != ',') {
+            return false;
+        }
+    }
+}
+
+void bif_tsv_list(bif_score_set *set, bif_span field, bif_span **out, int64_t *count)
+{
+    const bif_span bare = bif_text_strip(field);
+    if (bare.size >= 2 && bare.text[0] == '[' && bare.text[bare.size - 1] == ']') {
+        *out = bif_score_take(set, (bare.size / 2 + 1) * sizeof **out);
+        if (python_list(set, bare, *out, count)) {
+            return;
+        }
+    }
+    *out = bif_score_take(set, sizeof **out);
+    **out = field;
+    *count = 1;
 }

@@ -28,7 +28,8 @@ bif_yes_no bif_yes_no_pope(bif_span text)
     size_t length = 0;
     for (size_t i = 0; i <= size; i++) {
         if (i == size || text.text[i] == ' ') {
-            if ((length == 2 && (memcmp(word, "No", 2) == 0 || memcmp(word, "no", 2) == 0)) || (length == 3 && memcmp(word, "not", 3) == 0)) {
+            if ((length == 2 && (memcmp(word, "No", 2) == 0 || memcmp(word, "no", 2) == 0)) ||
+                (length == 3 && memcmp(word, "not", 3) == 0)) {
                 return BIF_NO;
             }
             length = 0;

@@ -12,12 +12,13 @@ typedef struct {
 void bif_yes_no_open(bif_yes_no_parser *parser);
 void bif_yes_no_close(bif_yes_no_parser *parser);
 
-/* POPE's own code and LLaVA's: of the text before the first period, commas deleted, split at spaces: "No", "no" or "not" among the words is no,
- * everything else yes. */
+/* POPE's own code and LLaVA's: of the text before the first period, commas deleted, split at spaces: "No", "no" or "not" among the words is
+ * no, everything else yes. */
 bif_yes_no bif_yes_no_pope(bif_span text);
 /* The whole text, lower case and stripped, is yes or no (lmms-eval on POPE). */
 bif_yes_no bif_yes_no_exact(bif_yes_no_parser *parser, bif_span text);
-/* MME's own code: lower case; yes, else no within the first four characters. lmms: stripped and without periods first, and "y" and "n" alone count. */
+/* MME's own code: lower case; yes, else no within the first four characters. lmms: stripped and without periods first, and "y" and "n"
+ * alone count. */
 bif_yes_no bif_yes_no_prefix(bif_yes_no_parser *parser, bif_span text, bool lmms);
 /* VLMEvalKit: one of the words yes and no among those of the text without punctuation, and not both. */
 bif_yes_no bif_yes_no_words(bif_yes_no_parser *parser, bif_span text);

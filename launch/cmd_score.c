@@ -19,6 +19,7 @@ typedef struct {
     bif_norm norm;
     bool norm_given, every_norm, json, tokenized;
     int64_t draws;
+    bif_box_space boxes;
 } arguments;
 
 static void help(void)
@@ -29,6 +30,8 @@ static void help(void)
          "  --references FILE    the benchmark's own files (repeatable; see the tasks below)\n"
          "  --norm NAME          whose rules make answers equal: official, m4c, lmms, vlmevalkit, llava (default: as the\n"
          "                       task's published numbers), or all that the task tells apart side by side\n"
+         "  --box-space NAME     what boxes in predictions are relative to: unit (0 to 1), 1000, 999 or pixel; with ,padded of the\n"
+         "                       square that the picture was padded to\n"
          "  --flips FILE         with --norm all: JSONL of the questions whose score depends on the norm\n"
          "  --missing WHAT       a question without prediction is an error (default), wrong, or skip: left out; all are counted\n"
          "  --allow-unknown      leave out predictions of ids that the references do not have\n"
@@ -198,6 +201,7 @@ static bif_status compare(const arguments *a, const bif_score_set *set, const bi
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s answers %lld questions, %s %lld; a paired comparison wants the same (--missing wrong)", a->predictions,
                          (long long)set->count, a->against, (long long)other->count));
     }
+    other->boxes = a->boxes;
     BIF_TRY(bif_score_run(other, a->norm));
     bif_score_summary(other, NULL, &theirs);
     bif_score_bootstrap_pair(set, other, draws, metrics->count, low, high, &share);
@@ -238,6 +242,7 @@ static bif_status run(const arguments *a)
     BIF_TRY(bif_score_open(a->task, a->references, a->reference_count, &set));
     set->tokenized = a->tokenized;
     BIF_TRY(bif_score_predictions(set, a->predictions, &a->policy, &counts));
+    set->boxes = a->boxes;
     if (a->every_norm) {
         BIF_TRY(compare_norms(a, set, out));
     }
@@ -293,9 +298,11 @@ done:
 
 bif_status bif_cmd_score(int argc, char **argv)
 {
-    enum { OPT_REFERENCES = 256, OPT_NORM, OPT_FLIPS, OPT_MISSING, OPT_UNKNOWN, OPT_DUPLICATES, OPT_BOOTSTRAP, OPT_AGAINST, OPT_ITEMS, OPT_TOKENIZED, OPT_JSON };
+    enum { OPT_REFERENCES = 256, OPT_NORM, OPT_BOXES, OPT_FLIPS, OPT_MISSING, OPT_UNKNOWN, OPT_DUPLICATES, OPT_BOOTSTRAP, OPT_AGAINST, OPT_ITEMS,
+           OPT_TOKENIZED, OPT_JSON };
     static const struct option options[] = {{"references", required_argument, NULL, OPT_REFERENCES},
                                             {"norm", required_argument, NULL, OPT_NORM},
+                                            {"box-space", required_argument, NULL, OPT_BOXES},
                                             {"flips", required_argument, NULL, OPT_FLIPS},
                                             {"missing", required_argument, NULL, OPT_MISSING},
                                             {"allow-unknown", no_argument, NULL, OPT_UNKNOWN},
@@ -314,6 +321,7 @@ bif_status bif_cmd_score(int argc, char **argv)
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         switch (c) {
         case OPT_REFERENCES: a.references[a.reference_count++] = optarg; break;
+        case OPT_BOXES: BIF_TRY(bif_box_space_by_name(optarg, &a.boxes)); break;
         case OPT_FLIPS: a.flips = optarg; break;
         case OPT_UNKNOWN: a.policy.allow_unknown = true; break;
         case OPT_DUPLICATES: a.policy.allow_duplicates = true; break;
@@ -357,6 +365,11 @@ bif_status bif_cmd_score(int argc, char **argv)
     }
     if (a.tokenized && !a.task->tokens) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "--tokenized: task %s has no tokens", a.task->name));
+    }
+    if (a.task->boxes != (a.boxes.unit != BIF_BOX_NONE)) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE,
+                         a.task->boxes ? "task %s wants --box-space: models write boxes in different units, and a wrong one scores near zero"
+                                       : "--box-space: task %s has no boxes", a.task->name));
     }
     a.norm = a.norm_given ? a.norm : a.task->usual;
     if (a.flips != NULL && !a.every_norm) {

@@ -43,7 +43,8 @@ static inline void golden_metrics(const bif_metric_list *list, json_t *wanted)
     const char *name;
     json_t *value;
     cr_assert_gt(json_object_size(wanted), 0);
-    json_object_foreach(wanted, name, value) {
+    json_object_foreach(wanted, name, value)
+    {
         const double w = json_number_value(value), got = golden_metric(list, name);
         cr_assert(got - w < 1e-9 && w - got < 1e-9, "%s: %.15g, wanted %.15g", name, got, w);
     }

@@ -1,4 +1,5 @@
-/* Multiple choice: letters against what the scorers' own code read out of the same texts (tests/golden/check_score_choice.py), and the tasks by hand. */
+/* Multiple choice: letters against what the scorers' own code read out of the same texts (tests/golden/check_score_choice.py), and the
+ * tasks by hand. */
 #include "tests/eval/score_golden.h"
 
 #include "eval/choice.h"
@@ -36,7 +37,8 @@ Test(choice, letters)
         const char *letter;
         bif_options options = {0};
         const bif_span text = span_of(json_object_get(row, "text"));
-        json_object_foreach(json_object_get(row, "options"), letter, option) {
+        json_object_foreach(json_object_get(row, "options"), letter, option)
+        {
             options.text[*letter - 'A'] = span_of(option);
         }
         const struct {
@@ -63,7 +65,8 @@ Test(choice, letters)
 
 Test(choice, tables)
 {
-    static const char text[] = "\xef\xbb\xbfindex\tA\t\"a \"\"b\"\"\"\timage\r\n\r\n1\t\"two\nlines\t\"\"x\"\"\"\tplain \"quote\"\t////\n2\t\"a\"b\"c\t\tn\n\n3\tlast";
+    static const char text[] = "\xef\xbb\xbfindex\tA\t\"a \"\"b\"\"\"\timage\r\n\r\n1\t\"two\nlines\t\"\"x\"\"\"\tplain "
+                               "\"quote\"\t////\n2\t\"a\"b\"c\t\tn\n\n3\tlast";
     char *path = write_file(folder, "t.tsv", text);
     bif_score_set *set = bif_calloc(1, sizeof *set);
     bif_tsv table;
@@ -95,11 +98,15 @@ Test(choice, tables)
 
 Test(choice, mmbench_turns)
 {
-    char *table = write_file(folder, "m.tsv", "index\tquestion\tA\tB\tC\tanswer\tcategory\tl2-category\timage\n"
-                                              "1\t?\tcat\tdog\t\tA\tcolor\tfine\tx\n1000001\t?\tdog\tcat\t\tB\tcolor\tfine\tx\n"
-                                              "2\t?\tred\tblue\tgreen\tC\tshape\tfine\tx\n1000002\t?\tblue\tgreen\tred\tB\tshape\tfine\tx\n");
-    char *said = write_file(folder, "p.jsonl", "{\"question_id\":1,\"text\":\"A\"}\n{\"question_id\":1000001,\"text\":\"The cat.\"}\n{\"question_id\":2,\"text\":\"(C)\"}\n"
-                                               "{\"question_id\":1000002,\"text\":\"perhaps\"}\n");
+    char *table = write_file(folder, "m.tsv",
+                             "index\tquestion\tA\tB\tC\tanswer\tcategory\tl2-category\timage\n"
+                             "1\t?\tcat\tdog\t\tA\tcolor\tfine\tx\n1000001\t?\tdog\tcat\t\tB\tcolor\tfine\tx\n"
+                             "2\t?\tred\tblue\tgreen\tC\tshape\tfine\tx\n1000002\t?\tblue\tgreen\tred\tB\tshape\tfine\tx\n2000002\t?"
+                             "\tgreen\tred\tblue\tA\tshape\tfine\tx\n");
+    char *said = write_file(
+        folder, "p.jsonl",
+        "{\"question_id\":1,\"text\":\"A\"}\n{\"question_id\":1000001,\"text\":\"The cat.\"}\n{\"question_id\":2,\"text\":\"(C)\"}\n"
+        "{\"question_id\":1000002,\"text\":\"perhaps\"}\n{\"question_id\":2000002,\"text\":\"A\"}\n");
     bif_score_set *set = golden_open("mmbench", (const char *const *)&table, 1);
     bif_metric_list metrics = {0};
     bif_score_counts counts;
@@ -111,14 +118,16 @@ Test(choice, mmbench_turns)
     cr_assert_float_eq(golden_metric(&metrics, "circular"), 50.0, 1e-12);
     cr_assert_float_eq(golden_metric(&metrics, "circular/shape"), 0.0, 1e-12);
     cr_assert_float_eq(golden_metric(&metrics, "vanilla"), 100.0, 1e-12);
-    const int32_t weight[] = {3, 3, 1, 1};
+    const int32_t weight[] = {3, 3, 1, 1, 1};
     bif_score_summary(set, weight, &metrics);
     cr_assert_float_eq(golden_metric(&metrics, "circular"), 75.0, 1e-12);
     cr_assert_eq(metrics.items[0].count, 4);
     free(said);
-    said = write_file(folder, "p.jsonl", "{\"question_id\":1,\"text\":\"A\"}\n{\"question_id\":2,\"text\":\"(C)\"}\n"); /* a turn is no less wanted than the first */
+    said = write_file(
+        folder, "p.jsonl",
+        "{\"question_id\":1,\"text\":\"A\"}\n{\"question_id\":2,\"text\":\"(C)\"}\n"); /* a turn is no less wanted than the first */
     cr_assert_eq(bif_score_predictions(set, said, &(bif_score_policy){0}, &counts), BIF_ERR_DATA);
-    cr_assert_eq(counts.missing, 2);
+    cr_assert_eq(counts.missing, 3);
     bif_score_close(set);
     free(write_file(folder, "m.tsv", "index\tA\tB\tanswer\n1\ta\tb\tA\n2\ta\tb\t\n"));
     cr_assert_eq(bif_score_open(bif_score_task_by_name("mmbench"), (const char *const *)&table, 1, &set), BIF_ERR_DATA);
@@ -131,11 +140,17 @@ Test(choice, mmbench_turns)
 Test(choice, scienceqa)
 {
     char *files[] = {write_file(folder, "pid_splits.json", "{\"train\":[\"1\"],\"test\":[\"2\",\"3\",\"4\"]}"),
-                     write_file(folder, "problems.json", "{\"1\":{\"choices\":[\"a\",\"b\"],\"answer\":0,\"split\":\"train\"},"
-                                                         "\"2\":{\"choices\":[\"a\",\"b\"],\"answer\":1,\"hint\":\"h\",\"image\":\"image.png\",\"subject\":\"natural science\",\"grade\":\"grade6\"},"
-                                                         "\"3\":{\"choices\":[\"a\",\"b\"],\"answer\":0,\"hint\":\"\",\"image\":null,\"subject\":\"social science\",\"grade\":\"grade12\"},"
-                                                         "\"4\":{\"choices\":[\"a\",\"b\"],\"answer\":0,\"hint\":\"\",\"image\":\"image.png\",\"subject\":\"natural science\",\"grade\":\"grade7\"}}")};
-    char *said = write_file(folder, "p.jsonl", "{\"question_id\":\"2\",\"text\":\"B. b\"}\n{\"question_id\":\"3\",\"text\":\"The answer is A.\"}\n{\"question_id\":\"4\",\"text\":\"C\"}\n");
+                     write_file(folder, "problems.json",
+                                "{\"1\":{\"choices\":[\"a\",\"b\"],\"answer\":0,\"split\":\"train\"},"
+                                "\"2\":{\"choices\":[\"a\",\"b\"],\"answer\":1,\"hint\":\"h\",\"image\":\"image.png\",\"subject\":"
+                                "\"natural science\",\"grade\":\"grade6\"},"
+                                "\"3\":{\"choices\":[\"a\",\"b\"],\"answer\":0,\"hint\":\"\",\"image\":null,\"subject\":\"social "
+                                "science\",\"grade\":\"grade12\"},"
+                                "\"4\":{\"choices\":[\"a\",\"b\"],\"answer\":0,\"hint\":\"\",\"image\":\"image.png\",\"subject\":\"natural "
+                                "science\",\"grade\":\"grade7\"}}")};
+    char *said = write_file(folder, "p.jsonl",
+                            "{\"question_id\":\"2\",\"text\":\"B. b\"}\n{\"question_id\":\"3\",\"text\":\"The answer is "
+                            "A.\"}\n{\"question_id\":\"4\",\"text\":\"C\"}\n");
     bif_score_set *set = golden_open("scienceqa", (const char *const *)files, 2);
     bif_metric_list metrics = {0};
     golden_predict(set, said);
@@ -161,8 +176,10 @@ Test(choice, scienceqa)
 Test(choice, seed)
 {
     char *file = write_file(folder, "SEED-Bench.json",
-                            "{\"question_type\":{\"Scene\":1,\"Action\":10},\"questions\":[{\"question_id\":\"7\",\"answer\":\"B\",\"data_type\":\"image\",\"question_type_id\":1,"
-                            "\"choice_a\":\"cat\",\"choice_b\":\"dog\"},{\"question_id\":\"v8\",\"answer\":\"A\",\"data_type\":\"video\",\"question_type_id\":10,\"data_id\":[1]}]}");
+                            "{\"question_type\":{\"Scene\":1,\"Action\":10},\"questions\":[{\"question_id\":\"7\",\"answer\":\"B\",\"data_"
+                            "type\":\"image\",\"question_type_id\":1,"
+                            "\"choice_a\":\"cat\",\"choice_b\":\"dog\"},{\"question_id\":\"v8\",\"answer\":\"A\",\"data_type\":\"video\","
+                            "\"question_type_id\":10,\"data_id\":[1]}]}");
     char *said = write_file(folder, "p.jsonl", "{\"question_id\":7,\"text\":\"B.\"}\n{\"question_id\":\"v8\",\"text\":\"A\"}\n");
     bif_score_set *set = golden_open("seed", (const char *const *)&file, 1);
     bif_metric_list metrics = {0};
@@ -185,14 +202,17 @@ Test(choice, seed)
 /* LLaVA's rows have the picture's id; the question is in the prompt. */
 Test(choice, textvqa_by_picture_and_question)
 {
-    char *file = write_file(folder, "t.json", "{\"data\":[{\"question_id\":1,\"image_id\":\"f0\",\"question\":\"What Brand?\",\"answers\":[\"a\",\"a\",\"a\",\"a\"]},"
-                                              "{\"question_id\":2,\"image_id\":\"f0\",\"question\":\"what time?\",\"answers\":[\"b\",\"b\",\"b\",\"b\"]},"
-                                              "{\"question_id\":3,\"image_id\":\"f1\",\"question\":\"what brand?\",\"answers\":[\"c\",\"c\",\"c\",\"c\"]},"
-                                              "{\"question_id\":4,\"image_id\":\"f1\",\"question\":\"why?\",\"answers\":[\"d\",\"d\",\"d\",\"d\"]}]}");
-    char *said = write_file(folder, "p.jsonl", "{\"question_id\":\"f0\",\"prompt\":\"What time?\\nAnswer.\",\"text\":\"b\"}\n"
-                                               "{\"question_id\":\"f0\",\"prompt\":\"What brand?\\nReference OCR token: x\\nAnswer.\",\"text\":\"a\"}\n"
-                                               "{\"question_id\":\"f1\",\"prompt\":\"Reference OCR token: x\\nWhat brand?\\nAnswer.\",\"text\":\"c\"}\n"
-                                               "{\"question_id\":\"f1\",\"prompt\":\"OCR tokens: x. Question: why? Short answer:\",\"text\":\"d\"}\n");
+    char *file =
+        write_file(folder, "t.json",
+                   "{\"data\":[{\"question_id\":1,\"image_id\":\"f0\",\"question\":\"What Brand?\",\"answers\":[\"a\",\"a\",\"a\",\"a\"]},"
+                   "{\"question_id\":2,\"image_id\":\"f0\",\"question\":\"what time?\",\"answers\":[\"b\",\"b\",\"b\",\"b\"]},"
+                   "{\"question_id\":3,\"image_id\":\"f1\",\"question\":\"what brand?\",\"answers\":[\"c\",\"c\",\"c\",\"c\"]},"
+                   "{\"question_id\":4,\"image_id\":\"f1\",\"question\":\"why?\",\"answers\":[\"d\",\"d\",\"d\",\"d\"]}]}");
+    char *said = write_file(folder, "p.jsonl",
+                            "{\"question_id\":\"f0\",\"prompt\":\"What time?\\nAnswer.\",\"text\":\"b\"}\n"
+                            "{\"question_id\":\"f0\",\"prompt\":\"What brand?\\nReference OCR token: x\\nAnswer.\",\"text\":\"a\"}\n"
+                            "{\"question_id\":\"f1\",\"prompt\":\"Reference OCR token: x\\nWhat brand?\\nAnswer.\",\"text\":\"c\"}\n"
+                            "{\"question_id\":\"f1\",\"prompt\":\"OCR tokens: x. Question: why? Short answer:\",\"text\":\"d\"}\n");
     bif_score_set *set = golden_open("textvqa", (const char *const *)&file, 1);
     bif_score_counts counts;
     golden_predict(set, said);

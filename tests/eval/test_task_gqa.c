@@ -27,7 +27,8 @@ Test(task_gqa, every_number_of_eval_py)
     cr_assert_eq(bif_score_run(set, BIF_NORM_OFFICIAL), BIF_OK);
     bif_score_summary(set, twice, &metrics);
     json_t *official = json_object_get(wanted, "official");
-    json_object_set_new(official, "distribution (lower is better)", json_real(2.0 * json_real_value(json_object_get(official, "distribution (lower is better)"))));
+    json_object_set_new(official, "distribution (lower is better)",
+                        json_real(2.0 * json_real_value(json_object_get(official, "distribution (lower is better)"))));
     golden_metrics(&metrics, official);
     json_decref(wanted);
     free(twice);
@@ -44,7 +45,9 @@ Test(task_gqa, unbalanced_questions_may_be_missing)
 {
     char folder[] = "/tmp/bif-gqa-XXXXXX";
     cr_assert_not_null(mkdtemp(folder));
-    char *questions = write_file(folder, "q.json", "{\"1\":{\"answer\":\"yes\",\"isBalanced\":true,\"entailed\":[\"2\"],\"question\":\"a b\"},\"2\":{\"answer\":\"no\",\"isBalanced\":false}}");
+    char *questions = write_file(folder, "q.json",
+                                 "{\"1\":{\"answer\":\"yes\",\"isBalanced\":true,\"entailed\":[\"2\"],\"question\":\"a "
+                                 "b\"},\"2\":{\"answer\":\"no\",\"isBalanced\":false}}");
     char *predictions = write_file(folder, "p.json", "[{\"questionId\":\"1\",\"prediction\":\"Yes.\"}]");
     bif_score_set *set = golden_open("gqa", (const char *const *)&questions, 1);
     bif_metric_list metrics = {0};

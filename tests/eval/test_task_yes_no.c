@@ -39,7 +39,8 @@ Test(yes_no, parsers)
                      {"prefix_lmms", bif_yes_no_prefix(&parser, text, true)},
                      {"words", bif_yes_no_words(&parser, text)}};
         for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
-            cr_assert_str_eq(bif_yes_no_name(cases[k].got), json_string_value(json_object_get(row, cases[k].name)), "%s of '%s'", cases[k].name, text.text);
+            cr_assert_str_eq(bif_yes_no_name(cases[k].got), json_string_value(json_object_get(row, cases[k].name)), "%s of '%s'",
+                             cases[k].name, text.text);
         }
     }
     bif_yes_no_close(&parser);
@@ -51,18 +52,23 @@ Test(yes_no, parsers)
 Test(yes_no, pope)
 {
     char *files[] = {
-        write_file(folder, "coco_pope_random.json", "{\"question_id\":1,\"image\":\"a\",\"text\":\"A dog?\",\"label\":\"yes\"}\n"
-                                                    "{\"question_id\":2,\"image\":\"a\",\"text\":\"A cat in the imange?\",\"label\":\"no\"}\n"),
-        write_file(folder, "coco_pope_popular.json", "[{\"question_id\":1,\"image\":\"b\",\"text\":\"A dog?\",\"label\":\"yes\"},\n{\"question_id\":2,\"image\":\"b\","
-                                                     "\"text\":\"A cat?\",\"label\":\"no\"},{\"question_id\":3,\"image\":\"b\",\"text\":\"A hat?\",\"label\":\"yes\"}]"),
-        write_file(folder, "llava.jsonl", "{\"question_id\":0,\"image\":\"a\",\"text\":\"A dog?\\nShort.\",\"category\":\"random\"}\n"
-                                          "{\"question_id\":1,\"image\":\"b\",\"text\":\"A dog?\\nShort.\",\"category\":\"popular\"}\n"
-                                          "{\"question_id\":2,\"image\":\"a\",\"text\":\"A cat in the imange?\\nShort.\",\"category\":\"random\"}\n"
-                                          "{\"question_id\":3,\"image\":\"b\",\"text\":\"A cat?\\nShort.\",\"category\":\"popular\"}\n"
-                                          "{\"question_id\":4,\"image\":\"b\",\"text\":\"A hat?\\nShort.\",\"category\":\"popular\"}\n")};
+        write_file(folder, "coco_pope_random.json",
+                   "{\"question_id\":1,\"image\":\"a\",\"text\":\"A dog?\",\"label\":\"yes\"}\n"
+                   "{\"question_id\":2,\"image\":\"a\",\"text\":\"A cat in the imange?\",\"label\":\"no\"}\n"),
+        write_file(folder, "coco_pope_popular.json",
+                   "[{\"question_id\":1,\"image\":\"b\",\"text\":\"A dog?\",\"label\":\"yes\"},\n{\"question_id\":2,\"image\":\"b\","
+                   "\"text\":\"A cat?\",\"label\":\"no\"},{\"question_id\":3,\"image\":\"b\",\"text\":\"A hat?\",\"label\":\"yes\"}]"),
+        write_file(folder, "llava.jsonl",
+                   "{\"question_id\":0,\"image\":\"a\",\"text\":\"A dog?\\nShort.\",\"category\":\"random\"}\n"
+                   "{\"question_id\":1,\"image\":\"b\",\"text\":\"A dog?\\nShort.\",\"category\":\"popular\"}\n"
+                   "{\"question_id\":2,\"image\":\"a\",\"text\":\"A cat in the imange?\\nShort.\",\"category\":\"random\"}\n"
+                   "{\"question_id\":3,\"image\":\"b\",\"text\":\"A cat?\\nShort.\",\"category\":\"popular\"}\n"
+                   "{\"question_id\":4,\"image\":\"b\",\"text\":\"A hat?\\nShort.\",\"category\":\"popular\"}\n")};
     bif_score_set *set = golden_open("pope", (const char *const *)files, 3);
-    char *predictions = write_file(folder, "p.jsonl", "{\"question_id\":3,\"text\":\"No.\"}\n{\"question_id\":0,\"text\":\"Yes\"}\n{\"question_id\":4,\"text\":\"not\"}\n"
-                                                      "{\"question_id\":2,\"text\":\"The cat\"}\n{\"question_id\":1,\"text\":\"Maybe\"}\n");
+    char *predictions =
+        write_file(folder, "p.jsonl",
+                   "{\"question_id\":3,\"text\":\"No.\"}\n{\"question_id\":0,\"text\":\"Yes\"}\n{\"question_id\":4,\"text\":\"not\"}\n"
+                   "{\"question_id\":2,\"text\":\"The cat\"}\n{\"question_id\":1,\"text\":\"Maybe\"}\n");
     bif_metric_list metrics = {0};
     golden_predict(set, predictions);
     cr_assert_eq(bif_score_run(set, BIF_NORM_OFFICIAL), BIF_OK);
@@ -84,7 +90,8 @@ Test(yes_no, pope)
     /* without LLaVA's file: SPLIT/ID; another version's file is refused */
     set = golden_open("pope", (const char *const *)files, 2);
     free(predictions);
-    predictions = write_file(folder, "p.json", "{\"random/1\":\"yes\",\"random/2\":\"no\",\"popular/1\":\"yes\",\"popular/2\":\"no\",\"popular/3\":\"yes\"}");
+    predictions = write_file(folder, "p.json",
+                             "{\"random/1\":\"yes\",\"random/2\":\"no\",\"popular/1\":\"yes\",\"popular/2\":\"no\",\"popular/3\":\"yes\"}");
     golden_predict(set, predictions);
     cr_assert_eq(bif_score_run(set, BIF_NORM_LMMS), BIF_OK);
     bif_score_summary(set, NULL, &metrics);
@@ -103,19 +110,24 @@ Test(yes_no, pope)
     }
 }
 
-/* Two pictures of one subtask, one of another. By hand: existence 3 of 4 right, 1 of 2 pictures: 75 + 50; code_reasoning 1 of 2, none: 50. */
+/* Two pictures of one subtask, one of another. By hand: existence 3 of 4 right, 1 of 2 pictures: 75 + 50; code_reasoning 1 of 2, none: 50.
+ */
 Test(yes_no, mme)
 {
     char *release = bif_path_join(folder, "release");
-    free(write_file(release, "existence/1.txt", "Is it red? Please answer yes or no.\tYes\r\nIs it blue? Please answer yes or no.\tNo\r\n"));
+    free(
+        write_file(release, "existence/1.txt", "Is it red? Please answer yes or no.\tYes\r\nIs it blue? Please answer yes or no.\tNo\r\n"));
     free(write_file(release, "existence/2.txt", "Is it red?  Please answer yes or no.\tYes\nIs it blue? Please answer yes or no.\tNo\n\n"));
-    free(write_file(release, "code_reasoning/questions_answers_YN/0001.txt", "Is it 1? Please answer yes or no.\tYes\nIs it 2? Please answer yes or no.\tNo"));
+    free(write_file(release, "code_reasoning/questions_answers_YN/0001.txt",
+                    "Is it 1? Please answer yes or no.\tYes\nIs it 2? Please answer yes or no.\tNo"));
     free(write_file(release, "notes/1.txt", "not a subtask"));
     bif_score_set *set = golden_open("mme", (const char *const *)&release, 1);
     cr_assert_eq(set->count, 6);
     char *rows = write_file(folder, "p.jsonl",
-                            "{\"question_id\":\"existence/1.jpg\",\"prompt\":\"Is it blue?\\nAnswer the question using a single word or phrase.\",\"text\":\"No\"}\n"
-                            "{\"question_id\":\"existence/1.jpg\",\"prompt\":\"Is it red?\\nAnswer the question using a single word or phrase.\",\"text\":\" Yes, it is\"}\n"
+                            "{\"question_id\":\"existence/1.jpg\",\"prompt\":\"Is it blue?\\nAnswer the question using a single word or "
+                            "phrase.\",\"text\":\"No\"}\n"
+                            "{\"question_id\":\"existence/1.jpg\",\"prompt\":\"Is it red?\\nAnswer the question using a single word or "
+                            "phrase.\",\"text\":\" Yes, it is\"}\n"
                             "{\"question_id\":\"existence/2.jpg\",\"prompt\":\"Is it red? Please answer yes or no.\",\"text\":\"yes\"}\n"
                             "{\"question_id\":\"existence/2.jpg\",\"prompt\":\"Is it blue? Please answer yes or no.\",\"text\":\"Yes\"}\n"
                             "{\"question_id\":\"code_reasoning/0001.png\",\"prompt\":\"Is it 1?\",\"text\":\"yes\"}\n"
@@ -135,7 +147,8 @@ Test(yes_no, mme)
     bif_score_close(set);
     /* the scorer's own folder, as references and as predictions */
     char *results = bif_path_join(folder, "results");
-    free(write_file(results, "count.txt", "1.txt\tTwo? Please answer yes or no.\tYes\tyes\n1.txt\tThree? Please answer yes or no.\tNo\tYes\n"));
+    free(write_file(results, "count.txt",
+                    "1.txt\tTwo? Please answer yes or no.\tYes\tyes\n1.txt\tThree? Please answer yes or no.\tNo\tYes\n"));
     set = golden_open("mme", (const char *const *)&results, 1);
     golden_predict(set, results);
     cr_assert_eq(bif_score_run(set, BIF_NORM_OFFICIAL), BIF_OK);

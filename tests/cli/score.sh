@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# score: options that go with a task or do not, notes, every norm side by side with the questions that flip, comparison, messages, no file half written.
+. "$(dirname "$0")/common.inc"
+expect() { # expect CODE TEXT ARGUMENTS...
+  local code=$1 text=$2 status=0
+  shift 2
+  run "$@" >printed 2>&1 || status=$?
+  [ $status -eq "$code" ] || { fail "$*: exit $status, not $code"; cat printed; }
+  grep -qF -- "$text" printed || { fail "$*: '$text' is not in:"; cat printed; }
+}
+for split in random popular; do
+  cat >coco_pope_$split.json <<END
+{"question_id": 1, "image": "a.jpg", "text": "Is there a dog in the image?", "label": "yes"}
+{"question_id": 2, "image": "a.jpg", "text": "Is there a cat in the image?", "label": "no"}
+END
+done
+cat >said.json <<'END'
+{"random/1": "Yes.", "random/2": "No", "popular/1": "yes", "popular/2": "I see none"}
+END
+refs="--references coco_pope_random.json --references coco_pope_popular.json"
+expect 0 'note: POPE: random 2, popular 2, adversarial 0 questions, "imange" in 0: not one of the two published versions' score pope said.json $refs
+expect 0 'yes ratio/popular                               100.00  2' score pope said.json $refs
+expect 0 '1 of 4 questions depend on the norm' score pope said.json $refs --norm all --flips flips.jsonl
+cat >want <<'END'
+{"question_id":"random/1","prediction":"Yes.","scores":{"official":1.0,"lmms":0.0,"vlmevalkit":1.0}}
+END
+diff want flips.jsonl || fail "the question that flips"
+expect 0 '"notes": [' score pope said.json $refs --json
+expect 0 'right in one alone: 0 and 0' score pope said.json $refs --against said.json
+expect 0 '[' score pope said.json $refs --bootstrap 50
+expect 64 '--norm: task pope has no such norm' score pope said.json $refs --norm m4c
+expect 64 'there is no norm' score pope said.json $refs --norm own
+expect 64 '--box-space: task pope has no boxes' score pope said.json $refs --box-space unit
+echo '{"image": "a.jpg", "sent": "the dog", "bbox": [10, 10, 50, 50], "width": 100, "height": 100}' >boxes.jsonl
+echo '{"question_id": 0, "text": "[0.1, 0.1, 0.5, 0.5]"}' >boxes_said.jsonl
+expect 64 'task refcoco wants --box-space' score refcoco boxes_said.jsonl --references boxes.jsonl
+expect 64 "there is no box space 'square'" score refcoco boxes_said.jsonl --references boxes.jsonl --box-space square
+expect 0 'accuracy@0.5                                    100.00  1' score refcoco boxes_said.jsonl --references boxes.jsonl --box-space unit
+expect 0 'accuracy@0.5                                      0.00  1' score refcoco boxes_said.jsonl --references boxes.jsonl --box-space 1000
+printf 'index\tquestion\tA\tB\tanswer\timage\n1\t?\tcat\tdog\tA\tiVBORw0KGgo=\n1000001\t?\tdog\tcat\tB\tiVBORw0KGgo=\n' >mmbench.tsv
+printf 'index\tprediction\n1\tA\n1000001\tA dog\n' >mmbench_said.tsv
+expect 0 'circular                                          0.00  1' score mmbench mmbench_said.tsv --references mmbench.tsv
+expect 0 'vanilla                                         100.00  1' score mmbench mmbench_said.tsv --references mmbench.tsv
+printf 'index\tprediction\n1\tA\n' >half.tsv
+expect 65 '1 of 2 questions have no prediction, first 1000001' score mmbench half.tsv --references mmbench.tsv --items items.jsonl
+[ -e items.jsonl ] && fail "a failed run left items.jsonl"
+printf 'index\tquestion\tA\tB\tanswer\n1\t?\tcat\tdog\tA\tx\n' >bad.tsv
+expect 65 'bad.tsv:2: more than 5 fields' score mmbench half.tsv --references bad.tsv
+expect 65 'no folder or .txt file of a subtask of MME' score mme said.json --references .
+run score --help >help
+for task in gqa pope mme scienceqa mmbench seed chartqa docvqa ocrbench refcoco korean; do
+  grep -q "^  $task " help || fail "--help does not name $task"
+done
+finish
