@@ -54,7 +54,7 @@ static bif_status from_config(const char *where, const json_t *config, json_t *l
     {
         char *end = NULL;
         const long long id = strtoll(key, &end, 10);
-        if (end == key || *end != '\0' || id < 0 || !json_is_object(value)) {
+        if (end == key || *end != '\0' || id < 0 || id >= BIF_TOKENIZER_MAX_VOCAB || !json_is_object(value)) {
             return bif_fail(BIF_ERR_DATA, "%s/tokenizer_config.json: added_tokens_decoder has the key '%s'", where, key);
         }
         json_t *copy = json_copy(value);
@@ -74,6 +74,10 @@ static bif_status from_added(const char *where, const json_t *added, json_t *lis
     {
         if (!json_is_integer(value)) {
             return bif_fail(BIF_ERR_DATA, "%s/added_tokens.json: the id of '%s' is not a number", where, key);
+        }
+        if (json_integer_value(value) < 0 || json_integer_value(value) >= BIF_TOKENIZER_MAX_VOCAB) {
+            return bif_fail(BIF_ERR_DATA, "%s/added_tokens.json: the id of '%s' is %lld; ids are below %lld", where, key,
+                            (long long)json_integer_value(value), (long long)BIF_TOKENIZER_MAX_VOCAB);
         }
         if (find_token(list, key) == NULL) {
             json_array_append_new(list, new_token(json_integer_value(value), key, false));

@@ -329,10 +329,14 @@ Test(tokens, refuses_odd_side_files)
         const char *file, *text, *says;
     } cases[] = {{"added_tokens.json", "{\"<x>\": 9000}", "with holes"},
                  {"added_tokens.json", "{\"<x>\": \"1\"}", "is not a number"},
+                 {"added_tokens.json", "{\"<x>\": 9223372036854775807}", "ids are below 1000000"},
+                 {"added_tokens.json", "{\"<x>\": -1}", "'<x>' is -1"},
                  {"added_tokens.json", "[]", "not an object"},
                  {"added_tokens.json", "{\"<x>\": 520, \"<y>\": 520}", "taken"},
                  {"added_tokens.json", "{\"<x>\": 5}", "taken"},
                  {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"x\": {}}}", "has the key 'x'"},
+                 {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"99999999999999999999\": {\"content\": \"x\"}}}",
+                  "has the key '9999"},
                  {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"520\": {\"content\": 1}}}", "content"},
                  {"tokenizer_config.json", "{\"tokenizer_class\": \"XLMRobertaTokenizer\"}", "XLMRobertaTokenizer"}};
     size_t size = 0;
