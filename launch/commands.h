@@ -10,6 +10,7 @@ bif_status bif_cmd_train(int argc, char **argv);
 bif_status bif_cmd_eval(int argc, char **argv);
 bif_status bif_cmd_score(int argc, char **argv);
 bif_status bif_cmd_report(int argc, char **argv);
+bif_status bif_cmd_submit(int argc, char **argv);
 bif_status bif_cmd_zeroshot(int argc, char **argv);
 bif_status bif_cmd_retrieval(int argc, char **argv);
 bif_status bif_cmd_linear_probe(int argc, char **argv);
