@@ -1,5 +1,6 @@
 #include "base/json.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,14 +9,39 @@
 /* jansson itself stops at a nesting of 2048 and at integers beyond 64 bits. */
 #define DECODE_FLAGS (JSON_REJECT_DUPLICATES | JSON_DECODE_ANY)
 
-static bif_status load(const char *path, size_t cap, size_t flags, json_t **out)
+/* Reals that are whole and small are integers again. Takes and gives the value, which may be NULL. */
+static json_t *whole_again(json_t *value)
+{
+    const double x = json_real_value(value);
+    const char *key = NULL;
+    json_t *part = NULL;
+    void *next = NULL;
+    if (json_is_real(value) && fabs(x) < 9007199254740992.0 && x == floor(x)) {
+        json_decref(value);
+        return json_integer((json_int_t)x);
+    }
+    json_object_foreach_safe(value, next, key, part)
+    {
+        json_object_set_new(value, key, whole_again(json_incref(part)));
+    }
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        json_array_set_new(value, i, whole_again(json_incref(json_array_get(value, i))));
+    }
+    return value;
+}
+
+static bif_status load(const char *path, size_t cap, bool large, json_t **out)
 {
     bif_status st = BIF_OK;
     char *text = NULL;
     size_t size = 0;
     json_error_t error;
     BIF_TRY(bif_file_read(path, cap, &text, &size));
-    json_t *value = json_loadb(text, size, flags, &error);
+    json_t *value = json_loadb(text, size, DECODE_FLAGS, &error);
+    if (value == NULL && large && json_error_code(&error) == json_error_numeric_overflow) {
+        value = json_loadb(text, size, DECODE_FLAGS | JSON_DECODE_INT_AS_REAL, &error);
+        value = whole_again(value);
+    }
     if (value == NULL) {
         st = bif_fail(BIF_ERR_DATA, "%s:%d:%d: not valid JSON: %s", path, error.line, error.column, error.text);
         goto done;
@@ -28,12 +54,12 @@ done:
 
 bif_status bif_json_load_file(const char *path, size_t cap, json_t **out)
 {
-    return load(path, cap, DECODE_FLAGS, out);
+    return load(path, cap, false, out);
 }
 
 bif_status bif_json_load_reals(const char *path, size_t cap, json_t **out)
 {
-    return load(path, cap, DECODE_FLAGS | JSON_DECODE_INT_AS_REAL, out);
+    return load(path, cap, true, out);
 }
 
 bif_status bif_json_parse(const char *where, const char *text, size_t size, json_t **out)

@@ -60,7 +60,7 @@ static bif_status load(const char *path, json_t **out)
     bif_status st = BIF_OK;
     *out = NULL;
     if (bif_exists(path)) {
-        BIF_TRY(bif_json_load_file(path, BIF_TOKENIZER_MAX_FILE, out));
+        BIF_TRY(bif_json_load_reals(path, BIF_TOKENIZER_MAX_FILE, out));
         if (!json_is_object(*out)) {
             json_decref(*out);
             *out = NULL;

@@ -192,7 +192,7 @@ static bif_status put_chat_template(const char *folder, const bif_model_config *
     char *bos = NULL, *eos = NULL, *jinja = NULL;
     BIF_TRY(bif_template_by_name(c->template_name, &kind));
     BIF_TRY(c->image_place[0] != '\0' ? bif_image_place_by_name(c->image_place, &place) : BIF_OK);
-    BIF_TRY(bif_json_load_file(path, TOKENIZER_CAP, &root));
+    BIF_TRY(bif_json_load_reals(path, TOKENIZER_CAP, &root));
     bos = c->decoder.bos >= 0 ? bif_tokenizer_piece(t, c->decoder.bos) : NULL;
     eos = c->decoder.eos >= 0 ? bif_tokenizer_piece(t, c->decoder.eos) : NULL;
     jinja = bif_template_jinja(kind, c->has_system ? c->system : NULL, place, bos, eos != NULL ? eos : "");

@@ -74,3 +74,28 @@ Test(json, files)
     free(where);
     unlink(path);
 }
+
+/* transformers' tokenizer_config.json: the one number that is too large becomes a real, the others stay what they were, and it can be written again. */
+Test(json, integers_beyond_64_bits)
+{
+    char path[] = "/tmp/bif-json-XXXXXX";
+    const int fd = mkstemp(path);
+    cr_assert_geq(fd, 0);
+    close(fd);
+    const char *const text = "{\"model_max_length\": 1000000000000000019884624838656, \"n\": 64, \"list\": [3, 0.5, {\"id\": 32000}], \"s\": \"x\"}";
+    json_t *value = NULL;
+    cr_assert_eq(bif_file_write(path, text, strlen(text)), BIF_OK);
+    cr_expect_eq(bif_json_load_file(path, 1000, &value), BIF_ERR_DATA);
+    for (int pass = 0; pass < 2; pass++) {
+        value = NULL;
+        cr_assert_eq(bif_json_load_reals(path, 1000, &value), BIF_OK, "%s", bif_error_message());
+        cr_expect_eq(json_real_value(json_object_get(value, "model_max_length")), 1e30);
+        cr_expect(json_is_integer(json_object_get(value, "n")) && json_integer_value(json_object_get(value, "n")) == 64);
+        const json_t *list = json_object_get(value, "list");
+        cr_expect(json_is_integer(json_array_get(list, 0)) && json_real_value(json_array_get(list, 1)) == 0.5);
+        cr_expect_eq(json_integer_value(json_object_get(json_array_get(list, 2), "id")), 32000);
+        cr_assert_eq(bif_json_save_file(path, value), BIF_OK);
+        json_decref(value);
+    }
+    unlink(path);
+}
