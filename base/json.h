@@ -6,8 +6,8 @@
 #include "base/status.h"
 
 bif_status bif_json_load_file(const char *path, size_t cap, json_t **out); /* file:line:column in the message */
-/* The same, but an integer beyond 64 bits becomes a real: for tokenizer_config.json, where transformers writes a model_max_length of 1e30 in 31
- * digits. */
+/* The same, but an integer beyond 64 bits becomes a real: for tokenizer_config.json, where transformers writes a model_max_length of
+ * 1e30 in 31 digits. */
 bif_status bif_json_load_reals(const char *path, size_t cap, json_t **out);
 bif_status bif_json_parse(const char *where, const char *text, size_t size, json_t **out); /* the byte in the message */
 /* The same of text that begins at byte `offset` of its file. */

@@ -69,6 +69,9 @@ typedef struct {
     int64_t image_tokens; /* rows an image takes in the sequence (P or P+1) */
     int64_t max_tokens; /* longest expanded sequence, 0 = any; longer samples are refused, or truncated on the right */
     bool truncate; /* false: BIF_ERR_DATA "sample has N tokens, limit M"; true: cut after expansion as LLaVA does */
+    int64_t pad_to; /* captions of pairs are filled up to so many tokens (SigLIP); 0 = not */
+    int32_t pad;    /* with this one */
+    bool pad_left;  /* in front */
 } bif_chat;
 
 #define BIF_LABEL_NONE (-100)
@@ -91,5 +94,8 @@ bif_status bif_chat_encode(const bif_chat *chat, const char *where, const char *
  * are put in front, each with a newline, unless the prompt holds its own <image>. Template plain has only its pictures: training discards
  * the question. A prompt that is longer than max_tokens is refused, also with `truncate`. */
 bif_status bif_chat_prompt(const bif_chat *chat, const char *prompt, int64_t images, bif_encoded *out);
+/* A caption as the text tower of a pair takes it, appended: BOS? text EOS, cut to max_tokens so that EOS stays (`cut`; else
+ * BIF_ERR_DATA), then filled up to pad_to (data/caption.c). */
+bif_status bif_chat_caption(const bif_chat *chat, const char *where, const char *text, size_t size, bool cut, bif_ids *ids);
 /* The id that ends an answer (eos, <|im_end|>, <|eot_id|>). */
 int32_t bif_chat_stop(const bif_chat *chat);

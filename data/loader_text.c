@@ -108,10 +108,8 @@ static bif_status find_text(const char *where, const json_t *json, bool *caption
     return *size > 0 ? BIF_OK : bif_fail(BIF_ERR_DATA, "%s: empty caption", where);
 }
 
-/* BOS? text EOS. A text that is too long is cut; CLIP's rule keeps EOS, which the tower pools at, and a language model
- * must not learn to stop there. */
-static bif_status encode_plain(const bif_chat *chat, const char *where, const char *text, size_t size, bool keep_eos,
-                               bif_ids *ids)
+/* BOS? text EOS. A text that is too long is cut without EOS: a language model must not learn to stop there. */
+static bif_status encode_plain(const bif_chat *chat, const char *where, const char *text, size_t size, bif_ids *ids)
 {
     if (chat->bos >= 0) {
         bif_ids_push(ids, chat->bos);
@@ -127,9 +125,6 @@ static bif_status encode_plain(const bif_chat *chat, const char *where, const ch
             return bif_fail(BIF_ERR_DATA, "%s: sample has %zu tokens, limit %zu", where, ids->count, most);
         }
         ids->count = most;
-        if (keep_eos) {
-            ids->ids[most - 1] = chat->eos;
-        }
     }
     return BIF_OK;
 }
@@ -184,8 +179,10 @@ static bif_status encode_text(const bif_loader *loader, const char *where, const
     json_t *json = NULL;
     BIF_TRY(bif_json_parse(where, sample->text, sample->text_size, &json));
     BIF_TRY(find_text(where, json, &caption, &text, &size));
-    if (pair || caption) {
-        BIF_TRY(encode_plain(chat, where, text, size, pair, &out->ids));
+    if (pair) {
+        BIF_TRY(bif_chat_caption(chat, where, text, size, chat->truncate, &out->ids));
+    } else if (caption) {
+        BIF_TRY(encode_plain(chat, where, text, size, &out->ids));
     } else {
         BIF_TRY(encode_without_pictures(chat, where, sample, out));
     }

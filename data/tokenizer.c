@@ -9,8 +9,14 @@ bif_tokenizer *bif_tokenizer_empty(int32_t vocab)
 {
     bif_tokenizer *t = bif_calloc(1, sizeof *t);
     t->vocab = vocab;
+    t->names = (bif_tokenizer_names){.eos = -1, .pad = -1};
     t->token = bif_calloc((size_t)vocab, sizeof *t->token);
     return t;
+}
+
+bif_tokenizer_names bif_tokenizer_named(const bif_tokenizer *t)
+{
+    return t->names;
 }
 
 void bif_tokenizer_grow(bif_tokenizer *t, int32_t vocab)

@@ -15,6 +15,8 @@
  *                  added_tokens.json and special_tokens_map.json beside it bring added tokens and `legacy`: true (also
  *                  when it is missing) puts the prefix space before each piece between special tokens, false only at
  *                  the start of a text, as transformers' LlamaTokenizer does.
+ * spiece.model     the same as SiglipTokenizer takes it (also when tokenizer_config.json says so): lower case, without ASCII's punctuation,
+ *                  runs of white space one space.
  * vocab.json + merges.txt   CLIP (tokens end with </w>), GPT-2 and Qwen2, as transformers sets them up: for CLIP NFC,
  *                  runs of white space become one space, lower case. OpenAI's own code also runs ftfy and unescapes HTML
  *                  first; that is not done.
@@ -38,11 +40,19 @@ typedef struct {
 void bif_ids_free(bif_ids *ids);
 void bif_ids_push(bif_ids *ids, int32_t id);
 
+/* What tokenizer_config.json beside a tokenizer says: the ids of eos_token and pad_token (-1: nothing), and the side that texts are
+ * padded on. */
+typedef struct {
+    int32_t eos, pad;
+    bool pad_left;
+} bif_tokenizer_names;
+bif_tokenizer_names bif_tokenizer_named(const bif_tokenizer *tokenizer);
+
 /* Where a text stands decides about the prefix space of tokenizers that have one: at the start of what was tokenized in
  * one go (also behind BOS or an image), right behind a special token, or in the middle of a text. */
 typedef enum { BIF_TEXT_START = 0, BIF_TEXT_AFTER_SPECIAL = 1, BIF_TEXT_CONTINUES = 2 } bif_text_place;
 
-/* The content of the file decides what it is. Of a folder: tokenizer.json, else tokenizer.model, else vocab.json with
+/* The content of the file decides what it is. Of a folder: spiece.model, else tokenizer.json, else tokenizer.model, else vocab.json with
  * merges.txt. */
 bif_status bif_tokenizer_load(const char *path, bif_tokenizer **out);
 bif_status bif_tokenizer_parse(const char *where, const char *json, size_t size, bif_tokenizer **out);

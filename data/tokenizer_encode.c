@@ -304,6 +304,30 @@ static void encode_spm(encoder *e, const char *text, size_t size, bif_text_place
     free(normal);
 }
 
+/* As SiglipTokenizer does it: behind the text of the unknown token, so that the front stays, and its ids are taken away again. (They
+ * count: of two cuts with equal scores the sums before them decide, by their rounding.) */
+static void encode_canonical(encoder *e, const char *text, size_t size, bif_text_place place)
+{
+    const bif_tokenizer *t = e->tokenizer;
+    char *canonical = NULL;
+    bif_canonical(text, size, place == BIF_TEXT_START, t->spm->keep_case, &canonical, &size);
+    const size_t unk = strlen(t->unk), first = e->out->count;
+    char *whole = bif_malloc(unk + size + 1);
+    memcpy(whole, t->unk, unk);
+    memcpy(whole + unk, canonical, size);
+    encode_spm(e, whole, unk, BIF_TEXT_START);
+    const size_t taken = e->out->count - first;
+    e->out->count = first;
+    encode_spm(e, whole, unk + size, BIF_TEXT_START);
+    const size_t count = e->out->count - first;
+    if (count >= taken) {
+        memmove(e->out->ids + first, e->out->ids + first + taken, (count - taken) * sizeof *e->out->ids);
+        e->out->count -= taken;
+    }
+    free(whole);
+    free(canonical);
+}
+
 /* ---- added tokens ---- */
 
 /* The longest added token that the text begins with. */
@@ -403,7 +427,7 @@ static bif_status encode_piece(encoder *e, int k, const char *text, size_t size,
         return BIF_OK;
     }
     if (e->tokenizer->spm != NULL) {
-        encode_spm(e, text, size, place);
+        (e->tokenizer->spm->canonical ? encode_canonical : encode_spm)(e, text, size, place);
         return BIF_OK;
     }
     if (k == 1) {
@@ -434,7 +458,12 @@ bif_status bif_tokenizer_encode_at(const bif_tokenizer *tokenizer, const char *t
         text = valid;
     }
     bif_splitter_init(&e.splitter, tokenizer, encode_word, &e);
-    bif_status st = encode_added(&e, 0, text, size, place);
+    bif_status st = BIF_OK;
+    if (size == 0 && tokenizer->spm != NULL && tokenizer->spm->canonical) {
+        encode_canonical(&e, text, size, place); /* the space in front is there all the same */
+    } else {
+        st = encode_added(&e, 0, text, size, place);
+    }
     bif_splitter_free(&e.splitter);
     free(valid);
     free(e.symbol);

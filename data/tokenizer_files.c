@@ -10,9 +10,9 @@
 #define SIDE_CAP ((size_t)16 << 20)
 #define MAX_ADDED 10000
 
-const char *const bif_tokenizer_files[] = {"tokenizer.json",          "tokenizer.model",         "vocab.json",
-                                           "merges.txt",              "tokenizer_config.json",   "added_tokens.json",
-                                           "special_tokens_map.json", "chat_template.jinja",     NULL};
+const char *const bif_tokenizer_files[] = {"spiece.model",          "tokenizer.json",    "tokenizer.model",
+                                           "vocab.json",            "merges.txt",        "tokenizer_config.json",
+                                           "added_tokens.json",     "special_tokens_map.json", "chat_template.jinja", NULL};
 
 /* A file beside the tokenizer, or NULL when there is none. */
 static bif_status load_side(const char *folder, const char *name, json_t **out)
@@ -219,7 +219,8 @@ static bif_status load_spm(const char *path, const char *data, size_t size, bif_
     bif_status st = BIF_OK;
     bif_tokenizer *t = NULL;
     json_t *config = NULL, *list = NULL;
-    const char *class_name = "LlamaTokenizer";
+    const char *class_name = strcmp(bif_path_base(path), "spiece.model") == 0 ? "SiglipTokenizer" : "LlamaTokenizer";
+    bool lower = true;
     char *folder = bif_path_parent(path);
     BIF_TRY(bif_spm_parse(path, data, size, &t));
     BIF_TRY(load_side(folder, "tokenizer_config.json", &config));
@@ -227,10 +228,13 @@ static bif_status load_spm(const char *path, const char *data, size_t size, bif_
         BIF_TRY(bif_json_string(folder, config, "tokenizer_class", false, &class_name));
         BIF_TRY(bif_json_bool(folder, config, "legacy", false, &t->spm->legacy));
         BIF_TRY(bif_json_bool(folder, config, "add_prefix_space", false, &t->spm->dummy_prefix));
+        BIF_TRY(bif_json_bool(folder, config, "do_lower_case", false, &lower));
     }
-    if (strcmp(class_name, "LlamaTokenizer") != 0 && strcmp(class_name, "LlamaTokenizerFast") != 0) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: tokenizer_class '%s' with a tokenizer.model is not supported (LlamaTokenizer)", folder,
-                         class_name));
+    t->spm->canonical = strcmp(class_name, "SiglipTokenizer") == 0;
+    t->spm->keep_case = !lower;
+    if (!t->spm->canonical && strcmp(class_name, "LlamaTokenizer") != 0 && strcmp(class_name, "LlamaTokenizerFast") != 0) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: tokenizer_class '%s' with a tokenizer.model is not supported (LlamaTokenizer, "
+                         "SiglipTokenizer)", folder, class_name));
     }
     BIF_TRY(side_tokens(folder, config, find_piece, t, t->vocab, &list));
     BIF_TRY(add_side_tokens(t, folder, list));
@@ -353,6 +357,27 @@ done:
 
 /* ---- which of them ---- */
 
+/* What tokenizer_config.json names. */
+static bif_status read_names(const char *folder, bif_tokenizer *t)
+{
+    bif_status st = BIF_OK;
+    json_t *config = NULL;
+    const char *class_name = "", *side = NULL;
+    BIF_TRY(load_side(folder, "tokenizer_config.json", &config));
+    if (config == NULL) {
+        goto done;
+    }
+    BIF_TRY(bif_json_string(folder, config, "tokenizer_class", false, &class_name));
+    BIF_TRY(bif_json_string(folder, config, "padding_side", false, &side));
+    const char *eos = text_of(json_object_get(config, "eos_token")), *pad = text_of(json_object_get(config, "pad_token"));
+    t->names.eos = eos == NULL ? -1 : bif_tokenizer_special(t, eos);
+    t->names.pad = pad == NULL ? -1 : bif_tokenizer_special(t, pad);
+    t->names.pad_left = side == NULL ? strcmp(class_name, "Siglip2Tokenizer") == 0 : strcmp(side, "left") == 0;
+done:
+    json_decref(config);
+    return st;
+}
+
 static bif_status load_file(const char *path, bif_tokenizer **out)
 {
     bif_status st = BIF_OK;
@@ -375,6 +400,11 @@ static bif_status load_file(const char *path, bif_tokenizer **out)
     } else {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: byte %zu: not valid JSON, and not a SentencePiece model either", path, blank));
     }
+    st = read_names(folder, *out);
+    if (st != BIF_OK) {
+        bif_tokenizer_free(*out);
+        *out = NULL;
+    }
 done:
     json_decref(root);
     free(data);
@@ -384,7 +414,7 @@ done:
 
 char *bif_tokenizer_in(const char *folder)
 {
-    for (size_t i = 0; i < 3; i++) { /* tokenizer.json, tokenizer.model, vocab.json */
+    for (size_t i = 0; i < 4; i++) { /* spiece.model, tokenizer.json, tokenizer.model, vocab.json */
         char *file = bif_path_join(folder, bif_tokenizer_files[i]);
         if (bif_exists(file)) {
             return file;
@@ -402,7 +432,8 @@ bif_status bif_tokenizer_load(const char *path, bif_tokenizer **out)
     }
     char *file = bif_tokenizer_in(path);
     bif_status st = file != NULL ? load_file(file, out)
-                                 : bif_fail(BIF_ERR_IO, "%s: no tokenizer.json, tokenizer.model or vocab.json in this folder", path);
+                                 : bif_fail(BIF_ERR_IO, "%s: no tokenizer.json, tokenizer.model, spiece.model or vocab.json in this folder",
+                                            path);
     free(file);
     return st;
 }

@@ -108,6 +108,7 @@ typedef struct {
 /* What SentencePiece adds. `charsmap` maps longest prefixes to replacements: a double array of `units`, then strings. */
 typedef struct {
     bool unigram, legacy;
+    bool canonical, keep_case; /* SiglipTokenizer: bif_canonical first; keep_case: not lower case */
     bool dummy_prefix, remove_spaces, escape; /* the normalizer's settings */
     uint32_t *unit;                           /* [units] */
     size_t units;
@@ -163,6 +164,7 @@ struct bif_tokenizer {
     bool drop_first_mark; /* decoding takes the marks out of the first token (decoder Metaspace) */
     char *section[4];     /* JSON text of BIF_SECTIONS as it was read, NULL = null or as trained here; for saving */
     bif_spm *spm;         /* NULL: tokenizer.json */
+    bif_tokenizer_names names;
 };
 #define BIF_SECTIONS ((const char *const[]){"normalizer", "pre_tokenizer", "decoder", "post_processor"})
 
@@ -231,6 +233,8 @@ void bif_replace_invalid(const char *text, size_t size, char **out, size_t *out_
 bif_status bif_normalize(const bif_tokenizer *tokenizer, const char *text, size_t size, bif_text_place place, char **out,
                          size_t *out_size);
 
+/* What SiglipTokenizer makes of a text: U+2581 in front (`front`), lower case, ASCII's punctuation out, runs of white space one space. */
+void bif_canonical(const char *text, size_t size, bool front, bool keep_case, char **out, size_t *out_size);
 /* SentencePiece: the normalizer over one piece of text (*out is malloc'ed), and the best cut of a normalized text by a
  * unigram model; what `emit` gets is an id and the bytes it covers, id -1 for an unknown character. */
 void bif_spm_normalize(const bif_tokenizer *tokenizer, const char *text, size_t size, bif_text_place place, char **out,

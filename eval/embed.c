@@ -59,24 +59,9 @@ static bif_status add_image(embedder *e, const bif_embed_item *item)
 
 bif_status bif_embed_ids(const bif_session *s, const bif_embed_item *item, bool cut, bif_ids *ids)
 {
-    bif_status st = BIF_OK;
-    const size_t most = (size_t)s->model.text.positions;
-    if (s->chat.bos >= 0) {
-        bif_ids_push(ids, s->chat.bos);
-    }
-    st = bif_tokenizer_encode(s->tokenizer, item->value, strlen(item->value), false, ids);
-    if (st != BIF_OK) {
-        BIF_TRY(bif_fail_context(st, "%s", item->where));
-    }
-    bif_ids_push(ids, s->chat.eos);
-    if (ids->count > most) {
-        if (!cut) {
-            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: '%s' has %zu tokens, the text tower takes %zu", item->where, item->value, ids->count, most));
-        }
-        ids->count = most;
-        ids->ids[most - 1] = s->chat.eos;
-    }
-done:
+    char *where = bif_format("%s: '%.200s'", item->where, item->value);
+    const bif_status st = bif_chat_caption(&s->chat, where, item->value, strlen(item->value), cut, ids);
+    free(where);
     return st;
 }
 

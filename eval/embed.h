@@ -9,7 +9,7 @@ typedef struct {
     const char *where; /* "file:line" for messages; borrowed */
 } bif_embed_item;
 
-/* Appends BOS? text EOS, as the text tower of a CLIP pair takes it. Not collective. cut: as in bif_embed_texts. */
+/* Appends a text as the text tower of the pair takes it (bif_chat_caption). Not collective. cut: as in bif_embed_texts. */
 bif_status bif_embed_ids(const bif_session *session, const bif_embed_item *item, bool cut, bif_ids *ids);
 
 /* out f32 [count, E] on every rank, rows of length 1 in the order of the items. batch: items at a time. */

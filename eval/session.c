@@ -32,6 +32,7 @@ static bif_status open_model(const bif_session_options *options, unsigned kinds,
     free(tokenizer);
     BIF_TRY(st);
     if (s->model.kind == BIF_MODEL_CLIP) {
+        BIF_TRY(bif_build_text_tokens(s->tokenizer, &s->model.text));
         bif_clip_declare(&s->clip, &s->model);
         params = &s->clip.params;
     } else {

@@ -348,6 +348,49 @@ void bif_attention_decode(bif_device *device, const bif_attention_decode_args *a
     DISPATCH(attention_decode);
 }
 
+void bif_pool_attention(bif_device *device, const bif_pool_attention_args *args)
+{
+    MEASURE(q, n, w);
+    RULE(args->heads > 0 && args->head_dim > 0 && args->heads * args->head_dim == w, "the heads do not make up the row");
+    RULE(args->kv != NULL && args->kv->rank == 2, "kv is not a matrix");
+    int64_t t = args->kv->dim[0];
+    NEED(q, dtype, n, w);
+    NEED(kv, dtype, t, 2 * w);
+    NEED(cu_seqlens, I32, n + 1);
+    check_sequences(OP, args->cu_seqlens, t);
+    MAYBE(bounds, I32, n + 1);
+    RULE(device->kind == BIF_DEVICE_CPU || args->bounds != NULL, "the device needs bounds");
+    NEED(out, dtype, n, w);
+    MAYBE(lse, F32, n, args->heads);
+    APART(out, q);
+    APART(out, kv);
+    DISPATCH(pool_attention);
+}
+
+void bif_pool_attention_backward(bif_device *device, const bif_pool_attention_backward_args *args)
+{
+    MEASURE(q, n, w);
+    RULE(args->heads > 0 && args->head_dim > 0 && args->heads * args->head_dim == w, "the heads do not make up the row");
+    RULE(args->kv != NULL && args->kv->rank == 2, "kv is not a matrix");
+    int64_t t = args->kv->dim[0];
+    NEED(q, dtype, n, w);
+    NEED(kv, dtype, t, 2 * w);
+    NEED(cu_seqlens, I32, n + 1);
+    check_sequences(OP, args->cu_seqlens, t);
+    MAYBE(bounds, I32, n + 1);
+    RULE(device->kind == BIF_DEVICE_CPU || args->bounds != NULL, "the device needs bounds");
+    NEED(out, dtype, n, w);
+    NEED(lse, F32, n, args->heads);
+    NEED(dout, dtype, n, w);
+    NEED(dq, dtype, n, w);
+    NEED(dkv, dtype, t, 2 * w);
+    APART(dq, q);
+    APART(dq, out);
+    APART(dq, dout);
+    APART(dkv, kv);
+    DISPATCH(pool_attention_backward);
+}
+
 void bif_embedding(bif_device *device, const bif_embedding_args *args)
 {
     MEASURE(y, t, c);

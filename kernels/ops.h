@@ -166,6 +166,25 @@ typedef struct {
 } bif_attention_decode_args;
 void bif_attention_decode(bif_device *device, const bif_attention_decode_args *args);
 
+/* Attention with one query a sequence, which reads all rows of its own sequence (pooling). q [n, H D]; kv [T, 2 H D] = H key heads |
+ * H value heads; cu_seqlens, bounds and scale as in bif_attention. out [n, H D]; lse f32 [n, H] or NULL. A sequence without rows gives
+ * zeros. */
+typedef struct {
+    const bif_tensor *q, *kv, *cu_seqlens, *bounds;
+    int64_t heads, head_dim;
+    float scale;
+    bif_tensor *out, *lse;
+} bif_pool_attention_args;
+void bif_pool_attention(bif_device *device, const bif_pool_attention_args *args);
+/* dq [n, H D] and dkv [T, 2 H D] are overwritten. */
+typedef struct {
+    const bif_tensor *q, *kv, *cu_seqlens, *bounds, *out, *lse, *dout;
+    int64_t heads, head_dim;
+    float scale;
+    bif_tensor *dq, *dkv;
+} bif_pool_attention_backward_args;
+void bif_pool_attention_backward(bif_device *device, const bif_pool_attention_backward_args *args);
+
 /* y[t] = table[ids[t]]; ids < 0 leave row t of y as it is (the splice fills it). table [V,C], ids i32 [T], y [T,C]. */
 typedef struct {
     const bif_tensor *table, *ids;
@@ -330,7 +349,8 @@ void bif_adamw(bif_device *device, const bif_adamw_args *args);
 #define BIF_OPS(X)                                                                                                      \
     X(linear) X(linear_backward) X(act_backward) X(layernorm) X(layernorm_backward) X(rmsnorm) X(rmsnorm_backward)      \
     X(head_rmsnorm) X(head_rmsnorm_backward) X(swiglu) X(swiglu_backward) X(rope) X(attention) X(attention_backward)    \
-    X(attention_decode) X(embedding) X(embedding_backward) X(gather_rows) X(scatter_rows) X(patchify) X(vit_embed)      \
+    X(attention_decode) X(pool_attention) X(pool_attention_backward)                                                     \
+    X(embedding) X(embedding_backward) X(gather_rows) X(scatter_rows) X(patchify) X(vit_embed)      \
     X(vit_embed_backward) X(dropout) X(take_columns) X(add_columns) X(add_rows) X(cross_entropy) X(argmax) X(l2norm)    \
     X(l2norm_backward) X(infonce) X(siglip) X(adamw)
 

@@ -161,9 +161,9 @@ done:
 
 static bif_status compare_files(const bif_folder *a, const bif_folder *b, json_t *out)
 {
-    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-                                        "chat_template.jinja", "generation_config.json", "preprocessor_config.json",
-                                        "processor_config.json"};
+    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "spiece.model", "tokenizer_config.json",
+                                        "special_tokens_map.json", "chat_template.jinja", "generation_config.json",
+                                        "preprocessor_config.json", "processor_config.json"};
     bif_status st = BIF_OK;
     for (size_t i = 0; i < sizeof names / sizeof *names && st == BIF_OK; i++) {
         char *x = bif_path_join(a->path, names[i]), *y = bif_path_join(b->path, names[i]), p[33] = "", q[33] = "";

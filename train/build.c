@@ -204,6 +204,22 @@ done:
     return st;
 }
 
+bif_status bif_build_text_tokens(const bif_tokenizer *tokenizer, bif_text_config *text)
+{
+    const bif_tokenizer_names names = bif_tokenizer_named(tokenizer);
+    if (text->family != BIF_TOWER_SIGLIP) {
+        return BIF_OK;
+    }
+    const int32_t usual = bif_tokenizer_special(tokenizer, "</s>"), other = bif_tokenizer_special(tokenizer, "<eos>");
+    text->bos = -1;
+    text->eos = names.eos >= 0 ? names.eos : usual >= 0 ? usual : other >= 0 ? other : text->eos;
+    text->pad = names.pad >= 0 ? names.pad : text->eos;
+    return text->eos >= 0 && text->eos < text->vocab && text->pad < text->vocab
+               ? BIF_OK
+               : bif_fail(BIF_ERR_CONFIG, "the tokenizer names no end of a text (</s> or <eos>, or eos_token in tokenizer_config.json) "
+                                          "below the text tower's vocabulary of %lld", (long long)text->vocab);
+}
+
 static bif_status clip_config(const bif_config *config, const bif_model_paths *paths, const bif_tokenizer *tokenizer, bif_model_config *out)
 {
     bif_status st = BIF_OK;
@@ -220,11 +236,14 @@ static bif_status clip_config(const bif_config *config, const bif_model_paths *p
                                       .positions = config->model.text.positions,
                                       .eps = (float)config->model.text.eps,
                                       .bos = bos_of(tokenizer),
-                                      .eos = eos_of(tokenizer)};
+                                      .eos = eos_of(tokenizer),
+                                      .family = out->vit.family};
+        out->vit.head = out->vit.family == BIF_TOWER_SIGLIP;
         BIF_TRY(act_by_name(config->model.text.act, &out->text.act));
         out->projection = config->model.projection;
         out->logit_scale_init = (float)config->clip.logit_scale_init;
     }
+    BIF_TRY(bif_build_text_tokens(tokenizer, &out->text));
     out->logit_bias = config->clip.loss == BIF_CONTRASTIVE_SIGMOID;
     out->logit_bias_init = (float)config->clip.logit_bias_init;
 done:
@@ -395,7 +414,10 @@ void bif_declare_trained_clip(const bif_config *config, const bif_model_config *
     if (config->clip.lock != BIF_LOCK_NONE) { /* as open_clip locks a tower: with its projection */
         const bool image = config->clip.lock == BIF_LOCK_IMAGE;
         bif_params_train_group(&out->params, image ? BIF_GROUP_ENCODER : BIF_GROUP_TEXT, false);
-        (image ? out->visual_projection : out->text_projection)->trainable = false;
+        bif_param *projection = image ? out->visual_projection : out->text_projection;
+        if (projection != NULL) {
+            projection->trainable = false;
+        }
     }
     set_rates(config, &out->params);
     out->logit_scale->max = (float)config->clip.logit_scale_max; /* open_clip: 0 <= log scale <= ln 100 */
@@ -439,6 +461,15 @@ bif_status bif_build_chat(const bif_model_config *model, const bif_tokenizer *to
     if (model->kind == BIF_MODEL_CLIP) {
         out->bos = model->text.bos;
         out->eos = model->text.eos;
+        if (model->text.family == BIF_TOWER_SIGLIP) {
+            out->pad = model->text.pad;
+            out->pad_to = model->text.positions;
+            out->pad_left = bif_tokenizer_named(tokenizer).pad_left;
+            if (max_tokens != model->text.positions) {
+                BIF_TRY(bif_fail(BIF_ERR_CONFIG, "a SigLIP text tower reads texts of %lld tokens, all of them; set data.max_tokens to that",
+                                 (long long)model->text.positions));
+            }
+        }
     } else {
         out->bos = model->decoder.bos;
         out->eos = model->decoder.eos;

@@ -25,6 +25,9 @@ bif_status bif_frozen_from(const bif_model_paths *paths, char **base, char **tow
  * tokenizer without <image> gets it (bif_vocabulary_fit). */
 bif_status bif_build_config(const bif_config *config, const bif_model_paths *paths, bif_tokenizer *tokenizer, bif_model_config *out);
 
+/* Which tokens end and fill a text of a SigLIP pair: the tokenizer says it, its configs do not. Others: unchanged. */
+bif_status bif_build_text_tokens(const bif_tokenizer *tokenizer, bif_text_config *text);
+
 /* Dtype of values on this device; bf16 on the CPU is BIF_ERR_CONFIG. */
 bif_status bif_choose_dtype(bif_precision precision, const bif_device *device, bif_dtype *out);
 

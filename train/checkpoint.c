@@ -105,8 +105,8 @@ static void list_file(json_t *files, const char *name, uint64_t bytes, const cha
 static bif_status list_small_files(const char *folder, json_t *files)
 {
     static const char *const names[] = {"config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
-                                        "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json",
-                                        "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+                                        "tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "merges.txt",
+                                        "added_tokens.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
                                         "adapter_config.json", "adapter_model.safetensors", "non_lora_trainables.bin",
                                         "trainer/state.json"};
     bif_status st = BIF_OK;

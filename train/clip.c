@@ -13,17 +13,27 @@ void bif_clip_declare(bif_clip *clip, const bif_model_config *config)
     *clip = (bif_clip){.config = *config};
     bif_params *params = &clip->params;
     const int64_t e = config->projection, vision = config->vit.hidden, text = config->text.hidden;
-    bif_params_add(params, "logit_scale", BIF_GROUP_JOINT, 0, NULL, false, BIF_INIT_CONSTANT, config->logit_scale_init);
+    const bool siglip = config->vit.family == BIF_TOWER_SIGLIP;
+    const int rank = siglip ? 1 : 0; /* as transformers has them */
+    const int64_t one = 1;
+    bif_params_add(params, "logit_scale", BIF_GROUP_JOINT, rank, &one, false, BIF_INIT_CONSTANT, config->logit_scale_init);
     if (config->logit_bias) {
-        bif_params_add(params, "logit_bias", BIF_GROUP_JOINT, 0, NULL, false, BIF_INIT_CONSTANT,
+        bif_params_add(params, "logit_bias", BIF_GROUP_JOINT, rank, &one, false, BIF_INIT_CONSTANT,
                        config->logit_bias_init);
     }
     bif_text_declare(params, &config->text, TEXT_PREFIX);
+    if (siglip) {
+        bif_declare(params, BIF_GROUP_TEXT, TEXT_PREFIX, "head.weight", false, e, text, true, BIF_INIT_NORMAL,
+                    1.0f / sqrtf((float)text));
+        bif_declare(params, BIF_GROUP_TEXT, TEXT_PREFIX, "head.bias", false, e, 0, false, BIF_INIT_ZERO, 0);
+    }
     bif_vit_declare(params, &config->vit, VISION_PREFIX);
-    bif_declare(params, BIF_GROUP_JOINT, "", "visual_projection.weight", false, e, vision, true, BIF_INIT_NORMAL,
-                1.0f / sqrtf((float)vision));
-    bif_declare(params, BIF_GROUP_JOINT, "", "text_projection.weight", false, e, text, true, BIF_INIT_NORMAL,
-                1.0f / sqrtf((float)text));
+    if (!siglip) {
+        bif_declare(params, BIF_GROUP_JOINT, "", "visual_projection.weight", false, e, vision, true, BIF_INIT_NORMAL,
+                    1.0f / sqrtf((float)vision));
+        bif_declare(params, BIF_GROUP_JOINT, "", "text_projection.weight", false, e, text, true, BIF_INIT_NORMAL,
+                    1.0f / sqrtf((float)text));
+    }
     bif_text_bind(&clip->text, params, &config->text, TEXT_PREFIX);
     bif_vit_bind(&clip->vit, params, &config->vit, VISION_PREFIX, config->vit.layers, true);
     clip->shape = (bif_inputs_shape){.side = config->vit.image,
@@ -31,8 +41,9 @@ void bif_clip_declare(bif_clip *clip, const bif_model_config *config)
                                      .no_class = config->vit.family == BIF_TOWER_SIGLIP};
     clip->logit_scale = bif_row(params, "", "logit_scale");
     clip->logit_bias = config->logit_bias ? bif_row(params, "", "logit_bias") : NULL;
-    clip->visual_projection = bif_row(params, "", "visual_projection.weight");
-    clip->text_projection = bif_row(params, "", "text_projection.weight");
+    clip->visual_projection = siglip ? NULL : bif_row(params, "", "visual_projection.weight");
+    clip->text_projection = bif_row(params, "", siglip ? TEXT_PREFIX "head.weight" : "text_projection.weight");
+    clip->text_bias = siglip ? bif_row(params, "", TEXT_PREFIX "head.bias") : NULL;
 }
 
 bif_status bif_clip_allocate(bif_clip *clip, bif_device *device, int world)
@@ -60,9 +71,10 @@ void bif_clip_drop(bif_clip *clip, int64_t kept, uint64_t seed, uint64_t place)
     clip->shape.place = place;
 }
 
-/* One side's way from a pooled row into the joint space. */
+/* One side's way from a pooled row into the joint space. Without a projection (SigLIP's pictures) the row lies there already. */
 typedef struct {
-    bif_tensor pooled, joint; /* [n, C], [n, E] */
+    bif_param *projection, *bias; /* may be NULL */
+    bif_tensor pooled, joint;     /* [n, C], [n, E]; joint is empty without a projection */
     bif_tensor normed, inv;   /* f32 [n, E], [n] */
 } side_acts;
 
@@ -79,9 +91,11 @@ typedef struct {
     bool keep;
 } clip_extent;
 
-static side_acts side_plan(bif_arena *arena, bif_dtype dtype, int64_t n, int64_t e, bool keep)
+static side_acts side_plan(bif_param *projection, bif_param *bias, bif_arena *arena, bif_dtype dtype, int64_t n, int64_t e, bool keep)
 {
-    return (side_acts){.joint = bif_take2(arena, dtype, n, e),
+    return (side_acts){.projection = projection,
+                       .bias = bias,
+                       .joint = bif_take2(arena, dtype, projection != NULL ? n : 0, e),
                        .normed = bif_take2(arena, BIF_DTYPE_F32, n, e),
                        .inv = bif_take1(arena, BIF_DTYPE_F32, keep ? n : 0)};
 }
@@ -89,14 +103,14 @@ static side_acts side_plan(bif_arena *arena, bif_dtype dtype, int64_t n, int64_t
 static bif_clip_acts clip_plan(const bif_clip *clip, bif_arena *arena, const clip_extent *extent)
 {
     const int64_t e = clip->config.projection;
-    const bif_dtype dtype = clip->visual_projection->value.dtype;
+    const bif_dtype dtype = clip->text_projection->value.dtype;
     const bif_keep keep = clip->recompute ? BIF_KEEP_INPUTS : BIF_KEEP_LAYERS;
     bif_clip_acts a = {.image_trains = extent->keep && bif_vit_trains(&clip->vit),
                        .text_trains = extent->keep && bif_text_trains(&clip->text)};
     a.vit = bif_vit_plan(&clip->vit, arena, extent->images, a.image_trains ? keep : BIF_KEEP_NOTHING);
-    a.image_side = side_plan(arena, dtype, extent->images, e, extent->keep);
+    a.image_side = side_plan(clip->visual_projection, NULL, arena, dtype, extent->images, e, extent->keep);
     a.text = bif_text_plan(&clip->text, arena, extent->tokens, extent->sequences, a.text_trains ? keep : BIF_KEEP_NOTHING);
-    a.text_side = side_plan(arena, dtype, extent->sequences, e, extent->keep);
+    a.text_side = side_plan(clip->text_projection, clip->text_bias, arena, dtype, extent->sequences, e, extent->keep);
     return a;
 }
 
@@ -122,17 +136,21 @@ size_t bif_clip_measure(const bif_clip *clip, bif_device *device, const bif_batc
     bif_tensor djoint, dpooled;
     const int64_t e = clip->config.projection, vision = clip->config.vit.hidden, text = clip->config.text.hidden;
     if (backward) {
-        const bif_dtype dtype = clip->visual_projection->value.dtype;
+        const bif_dtype dtype = clip->text_projection->value.dtype;
         side_backward_plan(&arena, dtype, limits->images, e, vision, &djoint, &dpooled);
         side_backward_plan(&arena, dtype, sequences, e, text, &djoint, &dpooled);
     }
     return arena.peak;
 }
 
-static void side_forward(bif_device *device, side_acts *s, const bif_param *projection, bool keep, bif_tensor *out)
+static void side_forward(bif_device *device, side_acts *s, bool keep, bif_tensor *out)
 {
-    bif_linear(device, &(bif_linear_args){.x = &s->pooled, .w = &projection->value, .y = &s->joint});
-    bif_l2norm(device, &(bif_l2norm_args){.x = &s->joint, .y = &s->normed, .inv = keep ? &s->inv : NULL});
+    if (s->projection != NULL) {
+        bif_linear(device, &(bif_linear_args){
+                               .x = &s->pooled, .w = &s->projection->value, .b = s->bias != NULL ? &s->bias->value : NULL, .y = &s->joint});
+    }
+    bif_l2norm(device, &(bif_l2norm_args){
+                           .x = s->projection != NULL ? &s->joint : &s->pooled, .y = &s->normed, .inv = keep ? &s->inv : NULL});
     *out = s->normed;
 }
 
@@ -152,11 +170,11 @@ bif_clip_acts *bif_clip_forward(bif_clip *clip, bif_device *device, bif_arena *a
     a->in = bif_feeder_take(&clip->feeder, device, &clip->shape, batch, 1.0f);
     if (image != NULL) {
         bif_vit_forward(&clip->vit, device, &a->vit, a->in, NULL, &a->image_side.pooled);
-        side_forward(device, &a->image_side, clip->visual_projection, keep, image);
+        side_forward(device, &a->image_side, keep, image);
     }
     if (text != NULL) {
         bif_text_forward(&clip->text, device, &a->text, a->in, &a->text_side.pooled);
-        side_forward(device, &a->text_side, clip->text_projection, keep, text);
+        side_forward(device, &a->text_side, keep, text);
     }
     if (!keep) {
         bif_feeder_done(&clip->feeder, device);
@@ -210,16 +228,23 @@ void bif_clip_loss(bif_clip *clip, bif_device *device, const bif_clip_loss_args 
 }
 
 /* Back to the pooled row, whose gradient is wanted when its tower trains. */
-static void side_backward(bif_device *device, const side_acts *s, bif_param *projection, const bif_tensor *dout,
-                          bif_tensor *djoint, bif_tensor *dpooled)
+static void side_backward(bif_device *device, const side_acts *s, const bif_tensor *dout, bif_tensor *djoint, bif_tensor *dpooled)
 {
-    if (dpooled == NULL && projection->grad.data == NULL) {
+    bif_param *projection = s->projection;
+    const bool trains = projection != NULL && (projection->grad.data != NULL || (s->bias != NULL && s->bias->grad.data != NULL));
+    if (dpooled == NULL && !trains) {
         return;
     }
-    bif_l2norm_backward(device, &(bif_l2norm_backward_args){.y = &s->normed, .inv = &s->inv, .dy = dout, .dx = djoint});
-    bif_linear_backward(
-        device, &(bif_linear_backward_args){
-                    .x = &s->pooled, .w = &projection->value, .dy = djoint, .dx = dpooled, .dw = bif_grad(projection)});
+    bif_l2norm_backward(device, &(bif_l2norm_backward_args){
+                                    .y = &s->normed, .inv = &s->inv, .dy = dout, .dx = projection != NULL ? djoint : dpooled});
+    if (projection != NULL) {
+        bif_linear_backward(device, &(bif_linear_backward_args){.x = &s->pooled,
+                                                                .w = &projection->value,
+                                                                .dy = djoint,
+                                                                .dx = dpooled,
+                                                                .dw = bif_grad(projection),
+                                                                .db = s->bias != NULL ? bif_grad(s->bias) : NULL});
+    }
 }
 
 void bif_clip_backward(bif_clip *clip, bif_device *device, bif_arena *arena, bif_clip_acts *a, const bif_tensor *dimage,
@@ -227,16 +252,16 @@ void bif_clip_backward(bif_clip *clip, bif_device *device, bif_arena *arena, bif
 {
     const size_t mark = bif_arena_mark(arena);
     const int64_t e = clip->config.projection;
-    const bif_dtype dtype = clip->visual_projection->value.dtype;
+    const bif_dtype dtype = clip->text_projection->value.dtype;
     bif_tensor djoint, dpooled_image, dpooled_text;
     /* Both projections first, which lie last in the table: gradients become final from its end to its beginning. */
     if (dimage != NULL) {
         side_backward_plan(arena, dtype, dimage->dim[0], e, clip->config.vit.hidden, &djoint, &dpooled_image);
-        side_backward(device, &a->image_side, clip->visual_projection, dimage, &djoint, a->image_trains ? &dpooled_image : NULL);
+        side_backward(device, &a->image_side, dimage, &djoint, a->image_trains ? &dpooled_image : NULL);
     }
     if (dtext != NULL) {
         side_backward_plan(arena, dtype, dtext->dim[0], e, clip->config.text.hidden, &djoint, &dpooled_text);
-        side_backward(device, &a->text_side, clip->text_projection, dtext, &djoint, a->text_trains ? &dpooled_text : NULL);
+        side_backward(device, &a->text_side, dtext, &djoint, a->text_trains ? &dpooled_text : NULL);
     }
     if (dimage != NULL && a->image_trains) {
         bif_vit_backward(&clip->vit, device, &a->vit, a->in, &dpooled_image);

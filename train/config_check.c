@@ -47,6 +47,11 @@ static void set_defaults(bif_config *config, const bool *given)
     const bool siglip = config->model.vit.family == BIF_TOWER_SIGLIP;
     DEFAULT("model.vit.eps", model.vit.eps, siglip ? 1e-6 : 1e-5);
     text_default(&config->model.vit.act, is_given(given, "model.vit.act"), siglip ? "gelu_pytorch_tanh" : "quick_gelu");
+    DEFAULT("model.text.eps", model.text.eps, siglip ? 1e-6 : 1e-5);
+    text_default(&config->model.text.act, is_given(given, "model.text.act"), siglip ? "gelu_pytorch_tanh" : "quick_gelu");
+    DEFAULT("model.text.positions", model.text.positions, siglip ? 64 : 77);
+    DEFAULT("model.projection", model.projection, siglip && config->model.vit.hidden > 0 ? config->model.vit.hidden : 512);
+    DEFAULT("clip.loss", clip.loss, siglip ? BIF_CONTRASTIVE_SIGMOID : BIF_CONTRASTIVE_INFONCE);
     DEFAULT("model.text.inner", model.text.inner, 4 * config->model.text.hidden);
     DEFAULT("model.llama.kv_heads", model.llama.kv_heads, config->model.llama.heads);
     DEFAULT("model.llama.head_dim", model.llama.head_dim,
@@ -69,7 +74,7 @@ static void set_defaults(bif_config *config, const bool *given)
         config->data.template_ = bif_strdup(bif_template_name(kind));
     }
     const int64_t positions = config->model.llama.hidden == 0 ? 0 : config->model.llama.positions < 2048 ? config->model.llama.positions : 2048;
-    DEFAULT("data.max_tokens", data.max_tokens, clip ? config->model.text.positions : positions);
+    DEFAULT("data.max_tokens", data.max_tokens, clip ? (config->model.init != NULL ? 0 : config->model.text.positions) : positions);
     DEFAULT("data.last", data.last, grouped(config) ? BIF_LAST_WRAP : BIF_LAST_ENDLESS);
     DEFAULT("batch.micro_tokens", batch.micro_tokens, config->data.max_tokens > 4096 ? config->data.max_tokens : 4096);
     DEFAULT("optimizer.beta2", optimizer.beta2, lm ? 0.95 : clip ? 0.98 : 0.999);

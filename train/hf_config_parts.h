@@ -37,4 +37,5 @@ extern const bif_native_class bif_native_classes[BIF_NATIVE_CLASSES];
 extern const bif_vit_config bif_hf_vit_b32, bif_hf_vit_l14_336, bif_hf_vit_siglip;
 /* o NULL or null: `base`; else a partial config gets what it does not say from `base`, or from SigLIP's when its model_type says so. */
 bif_status bif_hf_read_vit(const char *where, const json_t *o, const bif_vit_config *base, bif_vit_config *c);
+bif_status bif_hf_read_siglip(const char *where, const json_t *root, bif_model_config *out);
 bif_status bif_hf_read_clip(const char *where, const json_t *root, bif_model_config *out);

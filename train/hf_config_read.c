@@ -253,7 +253,9 @@ static bif_status read_root(const char *where, const json_t *root, const char *t
     /* LLaVA's LoRA folders name the base's architecture, LlamaForCausalLM. */
     const bool native_by_keys = strncmp(type, "llava", 5) == 0 && json_is_string(json_object_get(root, "mm_vision_tower"));
     const bif_native_class *native = native_class(native_by_keys && native_class(name) == NULL ? type : name);
-    if (strcmp(name, "SiglipVisionModel") == 0 || strcmp(name, "siglip_vision_model") == 0) {
+    if (strcmp(name, "SiglipModel") == 0 || (architecture == NULL && strcmp(name, "siglip") == 0)) {
+        BIF_TRY(bif_hf_read_siglip(where, root, out));
+    } else if (strcmp(name, "SiglipVisionModel") == 0 || strcmp(name, "siglip_vision_model") == 0) {
         out->kind = BIF_MODEL_CLIP;
         BIF_TRY(bif_hf_read_vit(where, root, &bif_hf_vit_siglip, &out->vit));
         out->projection = out->vit.hidden;
@@ -357,7 +359,8 @@ static bif_status read_folder(const char *folder, const bif_beside *beside, int 
     if (config.kind == BIF_MODEL_CLIP && config.text.hidden == 0) { /* a tower alone: checked as if it had a text tower of its own shape */
         checked.text = (bif_text_config){.hidden = config.vit.hidden, .layers = config.vit.layers, .heads = config.vit.heads,
                                          .inner = config.vit.inner, .vocab = 2, .positions = 1, .eps = config.vit.eps, .act = config.vit.act,
-                                         .bos = 0, .eos = 1};
+                                         .bos = 0, .eos = 1, .family = config.vit.family};
+        checked.vit.head = checked.logit_bias = true;
     }
     BIF_TRY(bif_model_check(&checked, path));
     *out = config;

@@ -87,6 +87,45 @@ done:
     return st;
 }
 
+/* SiglipTextConfig's ids are by default those of another tokenizer (49406, 49407), so only others are believed. */
+static bif_status read_siglip_text(const char *where, const json_t *o, bif_text_config *c, int64_t *projection)
+{
+    bif_status st = BIF_OK;
+    int32_t eos = -1;
+    BIF_TRY(bif_hf_number(where, o, "hidden_size", 768, &c->hidden));
+    BIF_TRY(bif_hf_number(where, o, "num_hidden_layers", 12, &c->layers));
+    BIF_TRY(bif_hf_number(where, o, "num_attention_heads", 12, &c->heads));
+    BIF_TRY(bif_hf_number(where, o, "intermediate_size", 3072, &c->inner));
+    BIF_TRY(bif_hf_number(where, o, "vocab_size", 32000, &c->vocab));
+    BIF_TRY(bif_hf_number(where, o, "max_position_embeddings", 64, &c->positions));
+    BIF_TRY(bif_hf_real(where, o, "layer_norm_eps", 1e-6, &c->eps));
+    BIF_TRY(activation(where, o, "gelu_pytorch_tanh", &c->act));
+    BIF_TRY(bif_hf_token(where, o, "eos_token_id", -1, &eos));
+    BIF_TRY(bif_hf_token(where, o, "pad_token_id", 1, &c->pad));
+    BIF_TRY(bif_hf_number(where, o, "projection_size", c->hidden, projection));
+    c->bos = -1;
+    c->eos = eos == 49407 ? -1 : eos;
+    c->family = BIF_TOWER_SIGLIP;
+done:
+    return st;
+}
+
+bif_status bif_hf_read_siglip(const char *where, const json_t *root, bif_model_config *out)
+{
+    bif_status st = BIF_OK;
+    json_t *empty = json_object();
+    const json_t *text = json_object_get(root, "text_config");
+    out->kind = BIF_MODEL_CLIP;
+    BIF_TRY(bif_hf_read_vit(where, json_object_get(root, "vision_config"), &bif_hf_vit_siglip, &out->vit));
+    BIF_TRY(read_siglip_text(where, text == NULL || json_is_null(text) ? empty : text, &out->text, &out->projection));
+    out->logit_bias = true;
+    out->logit_scale_init = 2.302585f; /* ln 10 and -10, where the weights are drawn */
+    out->logit_bias_init = -10.0f;
+done:
+    json_decref(empty);
+    return st;
+}
+
 bif_status bif_hf_read_clip(const char *where, const json_t *root, bif_model_config *out)
 {
     bif_status st = BIF_OK;

@@ -109,7 +109,13 @@ static json_t *text_object(const bif_text_config *c, int64_t projection)
     put(o, "layer_norm_eps", real(c->eps));
     put(o, "bos_token_id", token(c->bos));
     put(o, "eos_token_id", token(c->eos));
-    put(o, "projection_dim", json_integer(projection));
+    if (c->family == BIF_TOWER_SIGLIP) {
+        put(o, "model_type", json_string("siglip_text_model"));
+        put(o, "pad_token_id", token(c->pad));
+        put(o, "projection_size", json_integer(projection));
+    } else {
+        put(o, "projection_dim", json_integer(projection));
+    }
     return o;
 }
 
@@ -175,6 +181,7 @@ bif_status bif_hf_config_write(const char *folder, const bif_model_config *confi
     }
     const char *architecture = NULL;
     bif_family family;
+    bool siglip = false;
     json_t *o = json_object();
     put(o, "architectures", json_array());
     switch (config->kind) {
@@ -185,13 +192,16 @@ bif_status bif_hf_config_write(const char *folder, const bif_model_config *confi
         decoder_object(o, &config->decoder, family);
         break;
     case BIF_MODEL_CLIP:
-        architecture = "CLIPModel";
-        put(o, "model_type", json_string("clip"));
-        put(o, "projection_dim", json_integer(config->projection));
-        put(o, "logit_scale_init_value", real(config->logit_scale_init));
+        siglip = config->vit.family == BIF_TOWER_SIGLIP;
+        architecture = siglip ? "SiglipModel" : "CLIPModel";
+        put(o, "model_type", json_string(siglip ? "siglip" : "clip"));
+        if (!siglip) {
+            put(o, "projection_dim", json_integer(config->projection));
+            put(o, "logit_scale_init_value", real(config->logit_scale_init));
+        }
         put(o, "text_config", text_object(&config->text, config->projection));
         put(o, "vision_config", vit_object(&config->vit, config->projection));
-        if (config->logit_bias) {
+        if (config->logit_bias && !siglip) {
             put(o, "bifocal_logit_bias", json_true());
         }
         break;

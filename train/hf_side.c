@@ -127,12 +127,17 @@ static bool wants_bos(const bif_model_config *c)
 static bif_status make_tokenizer_config(const char *folder, const bif_model_config *c, const bif_tokenizer *t, const char *name)
 {
     const bool clip = c->kind == BIF_MODEL_CLIP;
-    const int32_t pad = clip ? c->text.eos : c->pad_token >= 0 ? c->pad_token : c->decoder.eos;
+    const int32_t pad = clip && c->text.family == BIF_TOWER_SIGLIP ? c->text.pad
+                        : clip                                      ? c->text.eos
+                        : c->pad_token >= 0                         ? c->pad_token
+                                                                    : c->decoder.eos;
     json_t *o = json_object();
     const char *class_name = "PreTrainedTokenizerFast";
     if (strcmp(name, "tokenizer.model") == 0) {
         class_name = "LlamaTokenizer";
         json_object_set_new(o, "legacy", json_true()); /* as bif_tokenizer_load reads it without this file */
+    } else if (strcmp(name, "spiece.model") == 0) {
+        class_name = "SiglipTokenizer";
     } else if (strcmp(name, "tokenizer.json") != 0) {
         class_name = bif_tokenizer_special(t, "<|startoftext|>") >= 0 ? "CLIPTokenizer" : "GPT2Tokenizer";
     }
@@ -228,7 +233,7 @@ static const char *standard_name(const char *file, const char *data)
     if (strcmp(name, "vocab.json") == 0 || strcmp(name, "merges.txt") == 0) {
         return "vocab.json";
     }
-    return data[strspn(data, " \t\r\n")] == '{' ? "tokenizer.json" : "tokenizer.model";
+    return data[strspn(data, " \t\r\n")] == '{' ? "tokenizer.json" : strcmp(name, "spiece.model") == 0 ? name : "tokenizer.model";
 }
 
 /* The tokenizer and the files that belong to it (a chat template lives there), and in them the tokens that the model added. A
@@ -247,7 +252,7 @@ static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, 
     const bool own_template = c->kind != BIF_MODEL_CLIP && c->template_name[0] != '\0';
     bif_new_token missing[2];
     if (file == NULL) {
-        BIF_TRY(bif_fail(BIF_ERR_IO, "%s: no tokenizer.json, tokenizer.model or vocab.json in this folder", source));
+        BIF_TRY(bif_fail(BIF_ERR_IO, "%s: no tokenizer.json, tokenizer.model, spiece.model or vocab.json in this folder", source));
     }
     BIF_TRY(bif_file_read(file, TOKENIZER_CAP, &data, &size));
     const char *name = standard_name(file, data);

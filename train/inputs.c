@@ -130,6 +130,10 @@ static void pack(packer *p, const bif_inputs_shape *shape, const bif_batch *b, f
         if (on_cpu(p->device)) {
             in->image_bounds.device.data = NULL;
         }
+        int32_t *probe = claim(p, BIF_DTYPE_I32, shape->no_class && shape->per_image == 0 ? images : 0, &in->probe_ids);
+        if (fill && in->probe_ids.dim[0] > 0) {
+            memset(probe, 0, bif_bytes(&in->probe_ids));
+        }
         int32_t *kept = claim(p, BIF_DTYPE_I32, shape->kept > 0 ? images * encoder_rows : 0, &in->kept_rows);
         for (int64_t i = 0; fill && shape->kept > 0 && i < images; i++) {
             draw_rows(shape, i, kept + i * encoder_rows);

@@ -34,6 +34,7 @@ typedef struct {
     bif_tensor pixels;                       /* u8 [I,S,S,3] */
     bif_tensor kept_rows;                    /* patch dropout: i32 [I * K (+ 1)] the rows that go on, of P (+ 1) a picture; else empty */
     bif_tensor class_rows;                   /* i32 [I] first row of each picture among those that go on: the class token's, where there is one */
+    bif_tensor probe_ids;                    /* pairs of SigLIP: i32 [I], each picture's row of the probe (0) */
     bif_bounds bounds, image_bounds;         /* of the sequences; of the encoder's rows (P a picture, or K; + 1 with a class token) */
     bif_tensor places, picked_places;        /* dropout: i32 [T,2], [R,2] a row's position in its sequence, and that one's place */
     bif_tensor weight;                       /* f32 [1] factor of each supervised row's loss */

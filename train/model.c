@@ -96,8 +96,9 @@ static bif_status check_text(const char *where, const bif_text_config *c)
     BIF_TRY(within(where, "number of positions", c->positions, 1, 1 << 20));
     BIF_TRY(fits(where, "the token embedding", c->vocab, c->hidden));
     BIF_TRY(fits(where, "the position embedding", c->positions, c->hidden));
-    BIF_TRY(within(where, "eos token", c->eos, 0, c->vocab - 1));
+    BIF_TRY(within(where, "eos token", c->eos, c->family == BIF_TOWER_SIGLIP ? -1 : 0, c->vocab - 1));
     BIF_TRY(within(where, "bos token", c->bos, -1, c->vocab - 1));
+    BIF_TRY(within(where, "pad token", c->pad, 0, c->vocab - 1));
 done:
     return st == BIF_OK ? st : bif_fail_context(st, "text tower");
 }
@@ -176,6 +177,18 @@ done:
     return st;
 }
 
+static bif_status check_siglip(const bif_model_config *c, const char *where)
+{
+    const char *wrong = c->text.family != BIF_TOWER_SIGLIP ? "the text tower is CLIP's"
+                        : !c->vit.head                     ? "the vision tower has no pooling head (vision_use_head is false)"
+                        : !c->logit_bias                   ? "there is no logit_bias; set clip.loss: sigmoid"
+                                                           : NULL;
+    if (wrong != NULL) {
+        return bif_fail(BIF_ERR_CONFIG, "%s: a pair with SigLIP's vision tower, but %s", where, wrong);
+    }
+    return within(where, "width of the joint space (the text tower's projection_size)", c->projection, c->vit.hidden, c->vit.hidden);
+}
+
 bif_status bif_model_check(const bif_model_config *config, const char *where)
 {
     bif_status st = BIF_OK;
@@ -185,6 +198,9 @@ bif_status bif_model_check(const bif_model_config *config, const char *where)
     case BIF_MODEL_CLIP:
         BIF_TRY(check_vit(where, &config->vit));
         BIF_TRY(check_text(where, &config->text));
+        if (config->vit.family == BIF_TOWER_SIGLIP) {
+            BIF_TRY(check_siglip(config, where));
+        }
         BIF_TRY(within(where, "projection width", config->projection, 1, 1 << 20));
         BIF_TRY(fits(where, "the image projection", config->projection, config->vit.hidden));
         BIF_TRY(fits(where, "the text projection", config->projection, config->text.hidden));

@@ -4,12 +4,13 @@
 
 typedef enum {
     BIF_MODEL_DECODER = 0, /* a language model alone (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM) */
-    BIF_MODEL_CLIP = 1,    /* CLIPModel: vision and text towers with their projections and logit_scale */
+    BIF_MODEL_CLIP = 1,    /* CLIPModel, SiglipModel: vision and text towers with their projections and logit_scale */
     BIF_MODEL_LLAVA = 2,   /* LlavaForConditionalGeneration: encoder, projector, decoder */
 } bif_model_kind;
 
-/* CLIP: class token, norm before the blocks, no bias where patches are cut. SigLIP: none of the three norms and tokens but that bias, and what is
- * left of the picture's side behind the last whole patch is not seen. */
+/* CLIP: a class token, a norm before the blocks, causal texts that are pooled at EOS, two projections. SigLIP: none of these, but a bias
+ * where patches are cut, a head that attends over the patches, and texts padded to one length and pooled at their last row, through one
+ * projection. What is left of a picture's side behind the last whole patch is not seen. */
 typedef enum { BIF_TOWER_CLIP = 0, BIF_TOWER_SIGLIP = 1 } bif_tower_family;
 
 /* Vision transformer. */
@@ -21,12 +22,14 @@ typedef struct {
     bool head; /* SigLIP: the checkpoint holds the pooling head (vision_use_head), which pairs need and LLaVA does not */
 } bif_vit_config;
 
-/* CLIP text transformer. */
+/* Text transformer. */
 typedef struct {
     int64_t hidden, layers, heads, inner, vocab, positions;
     float eps;
     bif_act act;
-    int32_t bos, eos;
+    int32_t bos, eos; /* SigLIP: bos -1; eos -1 when only the tokenizer knows it (bif_build_text_tokens) */
+    bif_tower_family family;
+    int32_t pad; /* SigLIP: fills a text up to `positions` */
 } bif_text_config;
 
 /* Low-rank adapters beside linear layers of the decoder (LoRA; names and scale as PEFT has them): y = x W^T + alpha/rank * drop(x) A^T B^T. */
@@ -80,8 +83,8 @@ typedef struct {
 typedef struct {
     bif_model_kind kind;
     bif_vit_config vit;             /* CLIP, LLAVA */
-    bif_text_config text;           /* CLIP */
-    int64_t projection;             /* CLIP: joint width */
+    bif_text_config text;           /* CLIP; of the same family as vit */
+    int64_t projection;             /* CLIP: joint width; SigLIP: that of vit */
     bif_decoder_config decoder;     /* DECODER, LLAVA */
     bif_projector_config projector; /* LLAVA */
     int64_t feature_layer;          /* LLAVA: index into hidden_states, -2 = output of the last block but one */

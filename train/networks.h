@@ -15,13 +15,41 @@
 #include "train/model.h"
 #include "train/params.h"
 
+/* ---- pooling head of SigLIP's vision tower (train/pool_head.c) ---- */
+/* One learned query attends over all rows of a picture; then x + MLP(LN x). Rows of the table: prefix + "head.*". */
+typedef struct {
+    int64_t hidden, heads, inner;
+    float eps;
+    bif_act act;
+    bif_param *probe, *in_w, *in_b, *out_w, *out_b, *norm_w, *norm_b, *fc1_w, *fc1_b, *fc2_w, *fc2_b; /* in_*: q | k | v */
+} bif_pool_head;
+typedef struct {
+    bool keep;
+    bif_tensor probe, q, kv, attn, lse;        /* [I,C], [I,C], [T,2C], [I,C], f32 [I,H] */
+    bif_tensor h, mean, rstd, normed, pre, act; /* [I,C], [I], [I], [I,C], [I,F], [I,F] */
+    bif_tensor output;                         /* [I,C] */
+    bif_tensor dpre, dh, dnormed, dq;          /* [I,F], [I,C] thrice: only for a backward */
+} bif_pool_head_acts;
+void bif_pool_head_declare(bif_params *params, const bif_vit_config *config, const char *prefix);
+void bif_pool_head_bind(bif_pool_head *head, const bif_params *params, const bif_vit_config *config, const char *prefix);
+bool bif_pool_head_trains(const bif_pool_head *head);
+bif_pool_head_acts bif_pool_head_plan(const bif_pool_head *head, bif_arena *arena, bif_dtype dtype, int64_t rows, int64_t images,
+                                      bool keep);
+/* x [T,C] -> acts->output. Of the inputs it reads image_bounds and probe_ids. */
+void bif_pool_head_forward(const bif_pool_head *head, bif_device *device, bif_pool_head_acts *acts, const bif_inputs *in,
+                           const bif_tensor *x);
+/* dkv [T,2C]: room for this pass; dx [T,C] is overwritten. */
+void bif_pool_head_backward(const bif_pool_head *head, bif_device *device, bif_pool_head_acts *acts, const bif_inputs *in,
+                            const bif_tensor *x, const bif_tensor *dpooled, bif_tensor *dkv, bif_tensor *dx);
+
 /* ---- vision tower of CLIP or SigLIP (train/vit.c) ---- */
 typedef struct {
     bif_vit_config config;
-    bool pooled; /* post_layernorm of the class token is computed (CLIP) */
+    bool pooled; /* a pair: post_layernorm of the class token is computed, or of all rows and the head */
     bif_param *patch, *pos, *post_w, *post_b;
     bif_param *cls, *pre_w, *pre_b; /* CLIP; else NULL */
     bif_param *patch_b;             /* SigLIP; else NULL */
+    bif_pool_head head;             /* SigLIP, pooled */
     bif_clip_stack stack; /* the blocks computed; the table still holds all of them, and post_layernorm, so that a
                              checkpoint is complete */
     bif_tensor table; /* [3,256], owned, on table_device */
@@ -35,7 +63,8 @@ typedef struct {
                                                     statistics; with `kept` x has I*(K+1) rows */
     bif_tensor whole;                            /* with `kept`: [I*P(+1), C] before the patches are dropped, and the gradient of that */
     bif_clip_stack_acts stack;
-    bif_tensor output, pooled, post_mean, post_rstd;
+    bif_tensor output, pooled, post_mean, post_rstd; /* pooled [I, C]; with a head [I*P, C] before it */
+    bif_pool_head_acts head;
 } bif_vit_acts;
 void bif_vit_declare(bif_params *params, const bif_vit_config *config, const char *prefix);
 void bif_vit_bind(bif_vit *vit, const bif_params *params, const bif_vit_config *config, const char *prefix,
@@ -54,10 +83,7 @@ bif_tensor bif_vit_dhidden(const bif_vit_acts *acts);
 /* dpooled [I, C] when vit->pooled, else NULL. */
 void bif_vit_backward(const bif_vit *vit, bif_device *device, bif_vit_acts *acts, const bif_inputs *in, const bif_tensor *dpooled);
 
-/* The pooling head of SigLIP's vision tower (train/pool_head.c): rows prefix + "head.*". */
-void bif_pool_head_declare(bif_params *params, const bif_vit_config *config, const char *prefix);
-
-/* ---- CLIP text tower (train/text_tower.c) ---- */
+/* ---- text tower of CLIP or SigLIP (train/text_tower.c) ---- */
 typedef struct {
     bif_text_config config;
     bif_param *token, *pos, *final_w, *final_b;
@@ -260,7 +286,8 @@ typedef struct {
     bif_params params;
     bif_vit vit;
     bif_text text;
-    bif_param *visual_projection, *text_projection, *logit_scale, *logit_bias; /* logit_bias NULL without one */
+    bif_param *visual_projection, *text_projection; /* SigLIP: NULL, and the text tower's head with text_bias */
+    bif_param *text_bias, *logit_scale, *logit_bias; /* logit_bias NULL without one */
     bif_clip_acts *acts;                                                       /* of the last forward */
     bif_inputs_shape shape;
     bif_feeder feeder;

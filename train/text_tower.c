@@ -6,13 +6,15 @@
 void bif_text_declare(bif_params *params, const bif_text_config *config, const char *prefix)
 {
     const int64_t c = config->hidden;
+    const bool siglip = config->family == BIF_TOWER_SIGLIP;
+    const float spread = 1.0f / sqrtf((float)c);
     bif_declare(params, BIF_GROUP_TEXT, prefix, "embeddings.token_embedding.weight", false, config->vocab, c, true,
-                BIF_INIT_NORMAL, 0.02f);
+                BIF_INIT_NORMAL, siglip ? spread : 0.02f);
     bif_declare(params, BIF_GROUP_TEXT, prefix, "embeddings.position_embedding.weight", false, config->positions, c,
-                false, BIF_INIT_NORMAL, 0.01f);
+                false, BIF_INIT_NORMAL, siglip ? spread : 0.01f);
     for (int64_t i = 0; i < config->layers; i++) {
         bif_clip_block_declare(params, BIF_GROUP_TEXT, prefix, i, config->layers, c, config->inner,
-                               BIF_CLIP_INIT_SCALED);
+                               siglip ? BIF_CLIP_INIT_SIGLIP : BIF_CLIP_INIT_SCALED);
     }
     bif_declare(params, BIF_GROUP_TEXT, prefix, "final_layer_norm.weight", false, c, 0, false, BIF_INIT_ONE, 0);
     bif_declare(params, BIF_GROUP_TEXT, prefix, "final_layer_norm.bias", false, c, 0, false, BIF_INIT_ZERO, 0);
@@ -27,7 +29,7 @@ void bif_text_bind(bif_text *text, const bif_params *params, const bif_text_conf
                                    .inner = config->inner,
                                    .eps = config->eps,
                                    .act = config->act,
-                                   .causal = true};
+                                   .causal = config->family == BIF_TOWER_CLIP};
     bif_clip_stack_bind(&text->stack, params, prefix);
     text->token = bif_row(params, prefix, "embeddings.token_embedding.weight");
     text->pos = bif_row(params, prefix, "embeddings.position_embedding.weight");

@@ -61,6 +61,9 @@ void bif_vit_bind(bif_vit *vit, const bif_params *params, const bif_vit_config *
     }
     vit->post_w = bif_row(params, prefix, "post_layernorm.weight");
     vit->post_b = bif_row(params, prefix, "post_layernorm.bias");
+    if (pooled && config->family == BIF_TOWER_SIGLIP) {
+        bif_pool_head_bind(&vit->head, params, config, prefix);
+    }
 }
 
 void bif_vit_unbind(bif_vit *vit)
@@ -93,18 +96,24 @@ static bool embeddings_train(const bif_vit *vit)
     return own || vit->patch->trainable || vit->pos->trainable;
 }
 
+/* All rows go through post_layernorm to the head, instead of one a picture. */
+static bool has_head(const bif_vit *vit)
+{
+    return vit->pooled && vit->config.family == BIF_TOWER_SIGLIP;
+}
+
 bool bif_vit_trains(const bif_vit *vit)
 {
     return embeddings_train(vit) || bif_clip_stack_trains(&vit->stack) ||
-           (vit->pooled && (vit->post_w->trainable || vit->post_b->trainable));
+           (vit->pooled && (vit->post_w->trainable || vit->post_b->trainable || (has_head(vit) && bif_pool_head_trains(&vit->head))));
 }
 
 bif_vit_acts bif_vit_plan(const bif_vit *vit, bif_arena *arena, int64_t images, bif_keep keep)
 {
     const bif_dtype dtype = vit->patch->value.dtype;
     const bool norm = vit->pre_w != NULL;
-    const int64_t c = vit->config.hidden, p = bif_vit_patches(&vit->config), rows = bif_vit_rows(&vit->config), n = vit->pooled ? images : 0;
-    const int64_t tokens = images * (vit->kept > 0 ? rows - p + vit->kept : rows);
+    const int64_t c = vit->config.hidden, p = bif_vit_patches(&vit->config), rows = bif_vit_rows(&vit->config);
+    const int64_t tokens = images * (vit->kept > 0 ? rows - p + vit->kept : rows), n = !vit->pooled ? 0 : has_head(vit) ? tokens : images;
     bif_vit_acts a = {.images = images, .keep = keep != BIF_KEEP_NOTHING};
     a.patches = bif_take2(arena, dtype, images * p, 3 * vit->config.patch * vit->config.patch);
     a.embedded = bif_take2(arena, dtype, images * p, c);
@@ -112,16 +121,25 @@ bif_vit_acts bif_vit_plan(const bif_vit *vit, bif_arena *arena, int64_t images, 
     a.x = bif_take2(arena, dtype, norm ? tokens : 0, c);
     a.mean = bif_take1(arena, BIF_DTYPE_F32, norm && a.keep ? tokens : 0);
     a.rstd = bif_take1(arena, BIF_DTYPE_F32, norm && a.keep ? tokens : 0);
-    a.stack = bif_clip_stack_plan(&vit->stack, arena, dtype, tokens, vit->pooled ? images : -1, keep);
+    a.stack = bif_clip_stack_plan(&vit->stack, arena, dtype, tokens, vit->pooled && !has_head(vit) ? images : -1, keep);
     a.pooled = bif_take2(arena, dtype, n, c);
     a.post_mean = bif_take1(arena, BIF_DTYPE_F32, a.keep ? n : 0);
     a.post_rstd = bif_take1(arena, BIF_DTYPE_F32, a.keep ? n : 0);
+    if (has_head(vit)) {
+        a.head = bif_pool_head_plan(&vit->head, arena, dtype, tokens, images, a.keep);
+    }
     return a;
 }
 
 static bif_tensor patch_matrix(const bif_tensor *weight)
 {
     return bif_tensor2(weight->data, weight->dtype, weight->dim[0], weight->dim[1] * weight->dim[2] * weight->dim[3]);
+}
+
+/* What goes through the last block's MLP, and further. */
+static const bif_tensor *picked_rows(const bif_vit *vit, const bif_inputs *in)
+{
+    return vit->pooled && !has_head(vit) ? &in->class_rows : NULL;
 }
 
 void bif_vit_forward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, const bif_inputs *in, bif_tensor *hidden, bif_tensor *pooled)
@@ -149,7 +167,7 @@ void bif_vit_forward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, co
                                                     .mean = a->keep ? &a->mean : NULL,
                                                     .rstd = a->keep ? &a->rstd : NULL});
     }
-    a->output = bif_clip_stack_forward(&vit->stack, device, &a->stack, &in->image_bounds, vit->pooled ? &in->class_rows : NULL);
+    a->output = bif_clip_stack_forward(&vit->stack, device, &a->stack, &in->image_bounds, picked_rows(vit, in));
     if (vit->pooled) {
         bif_layernorm(device, &(bif_layernorm_args){.x = &a->output,
                                                     .weight = &vit->post_w->value,
@@ -158,7 +176,10 @@ void bif_vit_forward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, co
                                                     .y = &a->pooled,
                                                     .mean = a->keep ? &a->post_mean : NULL,
                                                     .rstd = a->keep ? &a->post_rstd : NULL});
-        *pooled = a->pooled;
+        if (has_head(vit)) {
+            bif_pool_head_forward(&vit->head, device, &a->head, in, &a->pooled);
+        }
+        *pooled = has_head(vit) ? a->head.output : a->pooled;
     } else {
         *hidden = a->output;
     }
@@ -173,7 +194,12 @@ void bif_vit_backward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, c
 {
     const bool need_input = embeddings_train(vit);
     if (vit->pooled) {
-        bif_tensor d = bif_clip_stack_doutput(&a->stack);
+        bif_tensor d = bif_clip_stack_doutput(&a->stack), dnormed = a->stack.dnormed;
+        if (has_head(vit)) { /* in what the blocks' backward will use later */
+            bif_tensor dkv = bif_part2(&a->stack.wide, 0, d.dim[0], 2 * vit->config.hidden);
+            bif_pool_head_backward(&vit->head, device, &a->head, in, &a->pooled, dpooled, &dkv, &dnormed);
+            dpooled = &dnormed;
+        }
         bif_layernorm_backward(device, &(bif_layernorm_backward_args){.x = &a->output,
                                                                       .weight = &vit->post_w->value,
                                                                       .mean = &a->post_mean,
@@ -184,7 +210,7 @@ void bif_vit_backward(const bif_vit *vit, bif_device *device, bif_vit_acts *a, c
                                                                       .dbias = bif_grad(vit->post_b)});
     }
     bif_tensor dx = bif_clip_stack_backward(&vit->stack, device, &a->stack, &in->image_bounds,
-                                            vit->pooled ? &in->class_rows : NULL, need_input);
+                                            picked_rows(vit, in), need_input);
     if (!need_input) {
         return;
     }

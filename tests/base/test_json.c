@@ -75,14 +75,14 @@ Test(json, files)
     unlink(path);
 }
 
-/* transformers' tokenizer_config.json: the one number that is too large becomes a real, the others stay what they were, and it can be written again. */
+/* transformers' tokenizer_config.json: the number that is too large becomes a real, the others stay, and it can be written again. */
 Test(json, integers_beyond_64_bits)
 {
     char path[] = "/tmp/bif-json-XXXXXX";
     const int fd = mkstemp(path);
     cr_assert_geq(fd, 0);
     close(fd);
-    const char *const text = "{\"model_max_length\": 1000000000000000019884624838656, \"n\": 64, \"list\": [3, 0.5, {\"id\": 32000}], \"s\": \"x\"}";
+    const char *const text = "{\"model_max_length\": 1000000000000000019884624838656, \"n\": 64, \"list\": [3, 0.5, {\"id\": 32000}]}";
     json_t *value = NULL;
     cr_assert_eq(bif_file_write(path, text, strlen(text)), BIF_OK);
     cr_expect_eq(bif_json_load_file(path, 1000, &value), BIF_ERR_DATA);

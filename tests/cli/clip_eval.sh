@@ -42,7 +42,7 @@ wrong 65 "plain.txt: template 'a square' has no {}" zeroshot out/clip --classes 
 : >empty.txt
 wrong 65 'empty.txt: holds no templates' zeroshot out/clip --classes names.txt --templates empty.txt --images labels.jsonl
 echo '{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}' >long.txt
-wrong 65 'names.txt: & tokens, the text tower takes 24' zeroshot out/clip --classes names.txt --templates long.txt --images labels.jsonl
+wrong 65 'names.txt: & tokens, limit 24' zeroshot out/clip --classes names.txt --templates long.txt --images labels.jsonl
 awk 'NR == 9 { print "{\"image\":\"1.png\",\"caption\":[]}"; next } { print }' pairs.jsonl >broken.jsonl
 LAUNCH=$two wrong 65 'broken.jsonl:9: no caption' retrieval out/clip --pairs broken.jsonl
 awk 'NR == 9 { print "{\"image\":\"gone.png\",\"caption\":\"x\"}"; next } { print }' pairs.jsonl >broken.jsonl

@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer_internal.h"
 
 static char *golden(const char *name, const char *file)
 {
@@ -63,7 +63,8 @@ static const struct {
     const char *name;
     bool special;
 } authorities[] = {{"behaviors", true}, {"smollm2", true}, {"metaspace_always", true}, {"metaspace_first", true}, {"clip", true},
-                   {"sp_bpe", false},   {"sp_unigram", false}, {"llama", true}, {"llama_legacy", true}, {"llama_prepend", true}};
+                   {"sp_bpe", false},   {"sp_unigram", false}, {"llama", true}, {"llama_legacy", true}, {"llama_prepend", true},
+                   {"siglip", false}};
 
 Test(tokens, ids_of_the_authorities)
 {
@@ -71,6 +72,32 @@ Test(tokens, ids_of_the_authorities)
         bif_tokenizer *t = load(authorities[i].name, "");
         check_lines(t, authorities[i].name, authorities[i].special);
         bif_tokenizer_free(t);
+    }
+}
+
+/* What Python's lower(), string.punctuation and \\s make of these texts. */
+Test(tokens, canonical_texts_of_siglip)
+{
+    static const struct {
+        const char *text, *wanted;
+        bool front, keep_case;
+    } cases[] = {
+        {"  \u0130 \u039f\u0394\u039f\u03a3. \u03a3'A \u0391\u03a3\u0301! x\x1c\xc2\x85\u3000y\u2581\u2581z_-a  ",
+         "\u2581 i\u0307 \u03bf\u03b4\u03bf\u03c2 \u03c3a \u03b1\u03c2\u0301 x y za", true, false},
+        {"\u0391\u03a3\u2019\u0392 \u03a3", "\u2581\u03b1\u03c3\u2019\u03b2 \u03c3", true, false},
+        {"Don't. STOP", "\u2581dont stop", true, false},
+        {"Don't. STOP", "\u2581Dont STOP", true, true},
+        {"  Don't", "dont", false, false},
+        {"", "\u2581", true, false},
+        {"a\xff""B\xe2\x96", "a\xff""b\xe2\x96", false, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *out = NULL;
+        size_t size = 0;
+        bif_canonical(cases[i].text, strlen(cases[i].text), cases[i].front, cases[i].keep_case, &out, &size);
+        cr_expect(size == strlen(cases[i].wanted) && memcmp(out, cases[i].wanted, size) == 0, "'%s' gave '%.*s'", cases[i].text,
+                  (int)size, out);
+        free(out);
     }
 }
 
@@ -105,13 +132,13 @@ Test(tokens, behaviors_of_split)
     free(text);
 }
 
-/* What was read from JSON is written so that it reads back the same; a tokenizer.model is not written. */
+/* What was read from JSON is written so that it reads back the same; a SentencePiece model is not written. */
 Test(tokens, written_and_read_again)
 {
     char *copy = bif_format("/tmp/bif-tokens-%d.json", (int)getpid());
     for (size_t i = 0; i < sizeof authorities / sizeof authorities[0]; i++) {
         bif_tokenizer *t = load(authorities[i].name, ""), *again = NULL;
-        char *model = golden(authorities[i].name, "tokenizer.model");
+        char *model = golden(authorities[i].name, strcmp(authorities[i].name, "siglip") == 0 ? "spiece.model" : "tokenizer.model");
         if (bif_exists(model)) {
             cr_expect_eq(bif_tokenizer_save(t, copy), BIF_ERR_USAGE);
         } else {

@@ -46,9 +46,11 @@ for stage in clip lm pretrain finetune lora; do
   cmp -s <(losses out/$stage-bf16) <(losses out/$stage-again) || { show out/$stage-bf16 out/$stage-again; fail "$stage: recomputed activations change the losses"; }
   cmp -s "$(weights out/$stage-bf16)" "$(weights out/$stage-again)" || fail "$stage: recomputed activations change the weights"
   if [ $stage = clip ]; then # what only this stage has: part of the patches, and the other loss with its bias
-    for way in clip.patch_dropout=0.5 clip.loss=sigmoid; do
-      train clip-way clip.yaml --set output=out/clip-way --set $way
-      train clip-way-cuda clip.yaml --set output=out/clip-way-cuda --set device=cuda --set precision=fp32 --set $way
+    siglip="model.vit.family=siglip clip.loss=sigmoid model.projection=32 data.max_tokens=24" # the other towers
+    for way in clip.patch_dropout=0.5 clip.loss=sigmoid "$siglip" "$siglip clip.patch_dropout=0.5"; do
+      settings=$(printf -- '--set %s ' $way)
+      train clip-way clip.yaml --set output=out/clip-way $settings
+      train clip-way-cuda clip.yaml --set output=out/clip-way-cuda --set device=cuda --set precision=fp32 $settings
       close out/clip-way out/clip-way-cuda 1e-5 1e-4 || { show out/clip-way out/clip-way-cuda; fail "clip with $way: fp32 losses differ from the CPU's"; }
       rm -rf out/clip-way out/clip-way-cuda
     done

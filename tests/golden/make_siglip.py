@@ -1,11 +1,13 @@
-"""Numbers of tiny random models with SigLIP's towers from transformers (fp32, eager): networks/llava_siglip.safetensors, as make_networks.py
-writes the others. Needs torch, transformers, safetensors:  python make_siglip.py <folder of this script>
+"""Numbers of tiny random models with SigLIP's towers from transformers (fp32, eager): networks/llava_siglip.safetensors and
+networks/siglip.safetensors, as make_networks.py writes the others.
+
+Needs torch, transformers, safetensors:  python make_siglip.py <folder of this script>
 """
 import os
 import sys
 
 import torch
-from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, SiglipVisionConfig
+from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, SiglipConfig, SiglipModel, SiglipVisionConfig
 
 from make_networks import IMAGE_TOKEN, VOCAB, finish, inputs, packed, randomise, run_sequences
 
@@ -37,10 +39,33 @@ def llava(folder):
     finish(folder, "llava_siglip", model, tensors | inputs(ids, labels, image_row) | {"in.pixels": levels}, llava=True)
 
 
+def pair(folder):
+    """Texts of one length, padding included: nothing is masked."""
+    generator = torch.Generator().manual_seed(12)
+    positions = 12
+    config = SiglipConfig(text_config=dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+                                           vocab_size=VOCAB,
+                                           max_position_embeddings=positions, projection_size=18, bos_token_id=None, eos_token_id=1),
+                          vision_config=vision(2), attn_implementation="eager")
+    model = randomise(SiglipModel(config), generator)
+    ids = [torch.randint(2, VOCAB, (positions,), generator=generator) for _ in range(3)]
+    for seq, length in zip(ids, (4, positions, 7)):
+        seq[length - 1:] = 1
+    levels, pixels = pictures(generator)
+    out = model(input_ids=torch.stack(ids), pixel_values=pixels)
+    dimage, dtext = torch.randn(3, 18, generator=generator), torch.randn(3, 18, generator=generator)
+    ((out.image_embeds * dimage).sum() + (out.text_embeds * dtext).sum()).backward()
+    none = [torch.full_like(s, -1) for s in ids]
+    finish(folder, "siglip", model, inputs(ids, none, none) | {
+        "in.pixels": levels, "in.dimage": dimage, "in.dtext": dtext, "out.image": out.image_embeds.detach(),
+        "out.text": out.text_embeds.detach()})
+
+
 def main():
     folder = os.path.join(sys.argv[1], "networks")
     torch.manual_seed(0)
     llava(folder)
+    pair(folder)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,14 @@ static const field attention_backward_fields[] = {
     END};
 static const field attention_decode_fields[] = {F(attention_decode, q, READ, FLOAT), F(attention_decode, k_cache, READ, FLOAT),
                                                 F(attention_decode, v_cache, READ, FLOAT), F(attention_decode, out, WRITE, FLOAT), END};
+static const field pool_attention_fields[] = {F(pool_attention, q, READ, FLOAT),    F(pool_attention, kv, READ, FLOAT),
+                                              F(pool_attention, bounds, READ, SAME), F(pool_attention, out, WRITE, FLOAT),
+                                              F(pool_attention, lse, WRITE, SAME),   END};
+static const field pool_attention_backward_fields[] = {
+    F(pool_attention_backward, q, READ, FLOAT),     F(pool_attention_backward, kv, READ, FLOAT),
+    F(pool_attention_backward, bounds, READ, SAME), F(pool_attention_backward, out, READ, FLOAT),
+    F(pool_attention_backward, lse, READ, SAME),    F(pool_attention_backward, dout, READ, FLOAT),
+    F(pool_attention_backward, dq, WRITE, FLOAT),   F(pool_attention_backward, dkv, WRITE, FLOAT), END};
 static const field embedding_fields[] = {F(embedding, y, BOTH, FLOAT), F(embedding, table, READ, FLOAT), F(embedding, ids, READ, SAME),
                                          END};
 static const field embedding_backward_fields[] = {F(embedding_backward, dy, READ, FLOAT), F(embedding_backward, ids, READ, SAME),
@@ -310,6 +318,20 @@ static void bounded_attention_backward(bif_device *device, const bif_attention_b
     mirror_attention_backward(device, &mine);
 }
 
+static void bounded_pool_attention(bif_device *device, const bif_pool_attention_args *args)
+{
+    bif_pool_attention_args mine = *args;
+    mine.bounds = args->cu_seqlens;
+    mirror_pool_attention(device, &mine);
+}
+
+static void bounded_pool_attention_backward(bif_device *device, const bif_pool_attention_backward_args *args)
+{
+    bif_pool_attention_backward_args mine = *args;
+    mine.bounds = args->cu_seqlens;
+    mirror_pool_attention_backward(device, &mine);
+}
+
 /* In bf16 the f32 parameter is split in two halves, and joined after the step (see bif_adamw_args). */
 static void split_adamw(bif_device *device, const bif_adamw_args *args)
 {
@@ -434,6 +456,8 @@ bif_device *mirror_device(void)
         mirror.table = mirror_table;
         mirror.table.attention = bounded_attention;
         mirror.table.attention_backward = bounded_attention_backward;
+        mirror.table.pool_attention = bounded_pool_attention;
+        mirror.table.pool_attention_backward = bounded_pool_attention_backward;
         if (mirror.mode == MIRROR_BF16) {
             mirror.table.adamw = split_adamw;
         }

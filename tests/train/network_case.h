@@ -210,6 +210,24 @@ static inline bif_model_config case_config(const char *name)
                                    .bos = 62,
                                    .eos = 63};
         c.projection = 12;
+    } else if (strcmp(name, "siglip") == 0) {
+        c.kind = BIF_MODEL_CLIP;
+        c.vit = siglip;
+        c.vit.layers = 2;
+        c.text = (bif_text_config){.hidden = 16,
+                                   .layers = 2,
+                                   .heads = 2,
+                                   .inner = 24,
+                                   .vocab = 64,
+                                   .positions = 12,
+                                   .eps = 1e-6f,
+                                   .act = BIF_ACT_GELU_TANH,
+                                   .bos = -1,
+                                   .eos = 1,
+                                   .family = BIF_TOWER_SIGLIP,
+                                   .pad = 1};
+        c.projection = 18;
+        c.logit_bias = true;
     } else if (strcmp(name, "llama_gqa") == 0) {
         c.decoder.heads = 4;
         c.decoder.eps = 1e-6f;

@@ -81,7 +81,7 @@ Test(config, values_and_defaults_of_a_stage)
     cr_expect_eq(config.optimizer.weight_decay, 0.1);
     cr_assert_eq(load_set(GOOD, "stage=clip"), BIF_OK);
     cr_expect(config.model.train_encoder);
-    cr_expect_eq(config.data.max_tokens, 77);
+    cr_expect_eq(config.data.max_tokens, 0, "the folder's text tower says");
     cr_expect_float_eq(config.clip.logit_scale_init, log(1 / 0.07), 1e-12);
     cr_expect_float_eq(config.clip.logit_scale_max, log(100), 1e-12);
 }

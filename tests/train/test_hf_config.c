@@ -157,6 +157,39 @@ Test(hf_config, towers_of_siglip)
     cr_expect(c.kind == BIF_MODEL_CLIP && c.text.hidden == 0 && c.vit.hidden == 768 && c.vit.patch == 16 && c.vit.image == 224 && c.vit.head);
 }
 
+Test(hf_config, pairs_of_siglip)
+{
+    /* As google/siglip-so400m-patch14-384's; the ids of the text tower are left to the class, where they are another tokenizer's. */
+    cr_assert_eq(read_text("{\"architectures\":[\"SiglipModel\"],\"initializer_factor\":1.0,\"model_type\":\"siglip\",\"text_config\":{"
+                           "\"hidden_size\":1152,\"intermediate_size\":4304,\"model_type\":\"siglip_text_model\",\"num_attention_heads\":"
+                           "16,\"num_hidden_layers\":27},\"vision_config\":{\"hidden_size\":1152,\"image_size\":384,\"intermediate_size\":"
+                           "4304,\"model_type\":\"siglip_vision_model\",\"num_attention_heads\":16,\"num_hidden_layers\":27,"
+                           "\"patch_size\":14}}"),
+                 BIF_OK, "%s", bif_error_message());
+    cr_expect(c.kind == BIF_MODEL_CLIP && c.text.family == BIF_TOWER_SIGLIP && c.text.vocab == 32000 && c.text.positions == 64);
+    cr_expect(c.text.eos == -1 && c.text.bos == -1 && c.text.pad == 1 && c.projection == 1152 && c.logit_bias && c.vit.head);
+    cr_expect(c.text.eps == 1e-6f && c.text.act == BIF_ACT_GELU_TANH);
+    c.text.eos = 1; /* once the tokenizer is known */
+    survives_writing();
+    cr_assert_eq(read_text("{\"model_type\":\"siglip\",\"text_config\":{\"eos_token_id\":49407,\"bos_token_id\":49406,\"vocab_size\":"
+                           "256000}}"),
+                 BIF_OK);
+    cr_expect(c.text.eos == -1 && c.vit.patch == 16, "what transformers writes without being asked");
+    const bif_model_config pair = c;
+    c.text.family = BIF_TOWER_CLIP;
+    c.text.eos = 1;
+    cr_expect_eq(bif_model_check(&c, "here"), BIF_ERR_CONFIG);
+    c = pair;
+    c.logit_bias = false;
+    cr_expect_eq(bif_model_check(&c, "here"), BIF_ERR_CONFIG);
+    c = pair;
+    c.projection = 512;
+    cr_expect_eq(bif_model_check(&c, "here"), BIF_ERR_CONFIG);
+    cr_expect_eq(read_text("{\"model_type\":\"siglip\",\"vision_config\":{\"vision_use_head\":false}}"), BIF_ERR_CONFIG);
+    cr_expect_not_null(strstr(bif_error_message(), "vision_use_head"), "%s", bif_error_message());
+    cr_expect_eq(read_text("{\"model_type\":\"siglip2\"}"), BIF_ERR_CONFIG);
+}
+
 Test(hf_config, openai_clip_says_eos_2)
 {
     cr_assert_eq(read_text("{\"architectures\":[\"CLIPModel\"],\"text_config\":{\"bos_token_id\":0,\"eos_token_id\":2},\"text_config_dict\":null,"

@@ -95,10 +95,16 @@ Test(networks, loss_in_chunks)
     case_close(&c);
 }
 
-Test(networks, clip)
+ParameterizedTestParameters(networks, clip)
 {
-    bif_safetensors *file = golden_open("clip");
-    const bif_model_config config = case_config("clip");
+    static vlm_case cases[] = {{"clip"}, {"siglip"}};
+    return cr_make_param_array(vlm_case, cases, sizeof cases / sizeof cases[0]);
+}
+
+ParameterizedTest(vlm_case *param, networks, clip)
+{
+    bif_safetensors *file = golden_open(param->name);
+    const bif_model_config config = case_config(param->name);
     bif_device *device = NULL;
     cr_assert_eq(bif_device_open("cpu", 2, &device), BIF_OK);
     bif_clip clip;
@@ -122,8 +128,8 @@ Test(networks, clip)
         expect_close("image", image.data, wanted_image, count, TOLERANCE, 0);
         expect_close("text", text.data, wanted_text, count, TOLERANCE, 0);
         if (keep == 1) {
-            const bif_tensor di = bif_tensor2(dimage, BIF_DTYPE_F32, 3, 12),
-                             dt = bif_tensor2(dtext, BIF_DTYPE_F32, 3, 12);
+            const bif_tensor di = bif_tensor2(dimage, BIF_DTYPE_F32, 3, config.projection),
+                             dt = bif_tensor2(dtext, BIF_DTYPE_F32, 3, config.projection);
             bif_clip_backward(&clip, device, &arena, acts, &di, &dt);
         }
     }
