@@ -480,6 +480,13 @@ bif_status bif_build_chat(const bif_model_config *model, const bif_tokenizer *to
     }
     if (out->eos < 0) {
         st = bif_fail(BIF_ERR_CONFIG, "the model's config.json names no eos_token_id, so an answer could not end; add it");
+        goto done;
+    }
+    const int32_t stop = bif_chat_stop(out);
+    if (model->kind != BIF_MODEL_CLIP && (stop >= bif_decoder_classes(&model->decoder) || out->bos >= bif_decoder_classes(&model->decoder))) {
+        st = bif_fail(BIF_ERR_CONFIG, "template %s ends an answer with token %d and begins with %d, but the model only knows %lld tokens; use "
+                      "another template, or the tokenizer that belongs to the model", bif_template_name(out->kind), stop, out->bos,
+                      (long long)bif_decoder_classes(&model->decoder));
     }
 done:
     return st;

@@ -4,8 +4,8 @@
  *   config.json, model.safetensors, tokenizer.json, preprocessor_config.json   opens in transformers
  *   of a run with adapters instead of model.safetensors: adapter_config.json, adapter_model.safetensors, non_lora_trainables.bin
  *                                     (train/adapter.h); the frozen parts stay in the folders of the recipe
- *   trainer/state.json                step, seed, world size, precision, config digest, data digest, updates left out, length of the
- *                                     metrics
+ *   trainer/state.json                step, seed, world size, precision, config digest, data digest, with adapters a digest of the
+ *                                     frozen rows, updates left out, length of the metrics
  *   trainer/optimizer-RRRR-of-WWWW.safetensors   first and second moment of rank R's part, as tensors named m.NAME / v.NAME with an extent
  *                                     (metadata "NAME": "offset,count" in elements of the parameter), so that another world size can read them;
  *                                     with bf16 values also low.NAME, U16, the lower halves of the f32 masters (kernels/ops.h, AdamW)
@@ -25,6 +25,7 @@ typedef struct {
     uint64_t seed;
     char config_digest[33]; /* over the settings that change numbers */
     char data_digest[33];   /* bif_loader_digest */
+    char frozen_digest[33]; /* with adapters: of the frozen rows, which lie in other folders (bif_params_digest); else "" */
     int64_t bad_steps;      /* updates left out in a row until now, for want of a finite gradient */
     int64_t metrics_bytes;  /* length of metrics.jsonl at this step: truncated to it on resume */
     int64_t skipped;

@@ -191,6 +191,9 @@ bif_status bif_run_state_write(const char *folder, const bif_run_state *state, b
                           (json_int_t)state->metrics_bytes, "skipped", (json_int_t)state->skipped, "bad_steps",
                           (json_int_t)state->bad_steps, "precision", bif_precision_name(dtype));
     BIF_BUG_IF(o == NULL, "state.json does not encode");
+    if (state->frozen_digest[0] != '\0') {
+        json_object_set_new(o, "frozen_digest", json_string(state->frozen_digest));
+    }
     char *path = bif_path_join(folder, "trainer/state.json");
     bif_status st = bif_json_save_file(path, o);
     free(path);
@@ -198,10 +201,10 @@ bif_status bif_run_state_write(const char *folder, const bif_run_state *state, b
     return st;
 }
 
-static bif_status digest_text(const char *where, const json_t *o, const char *key, char out[33])
+static bif_status digest_text(const char *where, const json_t *o, const char *key, bool required, char out[33])
 {
-    const char *text = NULL;
-    bif_status st = bif_json_string(where, o, key, true, &text);
+    const char *text = "";
+    bif_status st = bif_json_string(where, o, key, required, &text);
     if (st == BIF_OK && strlen(text) > 32) {
         st = bif_fail(BIF_ERR_DATA, "%s: '%s' is not a digest", where, key);
     }
@@ -229,8 +232,9 @@ bif_status bif_run_state_read(const char *folder, bif_run_state *state, int64_t 
     BIF_TRY(bif_json_i64(path, o, "bad_steps", false, &read.bad_steps));
     BIF_TRY(bif_json_string(path, o, "seed", true, &seed));
     BIF_TRY(bif_json_string(path, o, "precision", false, &precision));
-    BIF_TRY(digest_text(path, o, "config_digest", read.config_digest));
-    BIF_TRY(digest_text(path, o, "data_digest", read.data_digest));
+    BIF_TRY(digest_text(path, o, "config_digest", true, read.config_digest));
+    BIF_TRY(digest_text(path, o, "data_digest", true, read.data_digest));
+    BIF_TRY(digest_text(path, o, "frozen_digest", false, read.frozen_digest));
     read.seed = strtoull(seed, &end, 10);
     read.dtype = strcmp(precision, "bf16") == 0 ? BIF_DTYPE_BF16 : BIF_DTYPE_F32;
     if (version != 1 || read.step < 0 || *world < 1 || *world > WORLD_CAP || read.metrics_bytes < 0 || *end != '\0' || end == seed ||

@@ -183,7 +183,7 @@ static bif_status open_data(trainer *t)
     options.start_step = t->state.step;
     st = bif_loader_open(&options, &t->loader);
     if (st != BIF_OK) {
-        BIF_TRY(bif_fail_context(st, "data.shards"));
+        BIF_TRY(bif_fail_context(st, c->data.order != NULL ? "data.shards or data.order" : "data.shards"));
     }
     const int64_t samples = bif_loader_samples(t->loader);
     t->limits = bif_loader_limits(t->loader);
@@ -303,6 +303,20 @@ static bif_status check_data_digest(trainer *t)
                         t->config->output);
     }
     snprintf(t->state.data_digest, sizeof t->state.data_digest, "%s", digest);
+    return BIF_OK;
+}
+
+/* Adapters upon another base are another model: the recipe may name a run that went on since. */
+static bif_status check_frozen(trainer *t, const char *digest)
+{
+    if (t->config->lora.rank == 0) {
+        return BIF_OK;
+    }
+    if (t->state.frozen_digest[0] != '\0' && strcmp(t->state.frozen_digest, digest) != 0) {
+        return bif_fail(BIF_ERR_CONFIG, "the frozen parts, here from %s%s%s, are not those the checkpoint in %s was trained on; restore them, or "
+                        "set another output", t->base, t->tower != NULL ? " and " : "", t->tower != NULL ? t->tower : "", t->config->output);
+    }
+    snprintf(t->state.frozen_digest, sizeof t->state.frozen_digest, "%s", digest);
     return BIF_OK;
 }
 
@@ -536,7 +550,7 @@ bif_status bif_train(const bif_config *config, bif_comm *comm)
     BIF_TRY(bif_comm_agree(comm, open_model(&t)));
     BIF_TRY(resume(&t));
     BIF_TRY(bif_comm_agree(comm, open_data(&t)));
-    BIF_TRY(check_data_digest(&t));
+    BIF_TRY(bif_comm_agree(comm, check_data_digest(&t)));
     if (t.state.step >= t.steps) {
         bif_info("%s: all %lld steps are done", config->output, (long long)t.steps);
         goto done;
@@ -548,6 +562,7 @@ bif_status bif_train(const bif_config *config, bif_comm *comm)
     BIF_TRY(bif_comm_agree(comm, bif_plan_memory(&t.run, &t.limits)));
     BIF_TRY(bif_comm_agree(comm, bif_stage_allocate(&t.run, &t.limits)));
     bif_params_digest(t.run.params, false, frozen);
+    BIF_TRY(bif_comm_agree(comm, check_frozen(&t, frozen)));
     t.peak_flops = bif_measure_peak(t.run.device, t.run.params->dtype);
     bif_comm_sum_f64(comm, &t.peak_flops, 1);
     bif_info("peak of the linear op: %.0f GFLOP/s over all ranks", t.peak_flops / 1e9);

@@ -65,12 +65,30 @@ static void report(const bif_model_config *model, int64_t tokens, int64_t rows, 
              second, (long long)tokens, change, (long long)bif_decoder_classes(&model->decoder));
 }
 
+/* What text becomes must be a class: a label behind the softmax is none. Special tokens never come from text. */
+static bif_status check_text(const bif_decoder_config *decoder, const bif_tokenizer *tokenizer, const char *path)
+{
+    for (int64_t id = bif_decoder_classes(decoder); id < bif_tokenizer_vocab(tokenizer); id++) {
+        const bif_token_type type = bif_tokenizer_type(tokenizer, (int32_t)id);
+        if (type != BIF_TOKEN_CONTROL && type != BIF_TOKEN_UNUSED) {
+            return bif_fail(BIF_ERR_CONFIG, "%s: %lld tokens, but the model only has %lld, and token %lld is no special one; use the tokenizer "
+                            "that belongs to the model", path, (long long)bif_tokenizer_vocab(tokenizer),
+                            (long long)bif_decoder_classes(decoder), (long long)id);
+        }
+    }
+    return BIF_OK;
+}
+
 bif_status bif_vocabulary_fit(bif_model_config *model, bif_tokenizer *tokenizer, const char *tokenizer_path)
 {
     bif_status st = BIF_OK;
     const int64_t tokens = bif_tokenizer_vocab(tokenizer), rows = model->decoder.vocab;
     bif_new_token missing[2];
-    if (model->kind != BIF_MODEL_LLAVA) {
+    if (model->kind == BIF_MODEL_CLIP) {
+        return BIF_OK;
+    }
+    BIF_TRY(check_text(&model->decoder, tokenizer, tokenizer_path));
+    if (model->kind == BIF_MODEL_DECODER) {
         return BIF_OK;
     }
     const bool named = model->image_token >= 0;

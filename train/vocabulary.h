@@ -10,7 +10,8 @@
 
 /* A LLaVA and its tokenizer, made to fit. model->image_token -1: found or added as above, which is logged; else a tokenizer that ends where
  * the model's <image> begins gets it again (the recipe names the stock one, the checkpoint is grown). tokenizer_path: where its files are,
- * for bif_tokenizer_pad. All other models stay as they are. BIF_ERR_CONFIG when the two cannot belong together. */
+ * for bif_tokenizer_pad. All other models stay as they are. BIF_ERR_CONFIG when the two cannot belong together, of a decoder alone too: above
+ * all when text has tokens beyond the model's classes. */
 bif_status bif_vocabulary_fit(bif_model_config *model, bif_tokenizer *tokenizer, const char *tokenizer_path);
 
 /* What a fitted model has and its stock tokenizer lacks: up to 2 tokens in the order of their ids. */

@@ -41,6 +41,17 @@ for file in adapter_model.safetensors non_lora_trainables.bin trainer/optimizer-
 done
 cmp -s <(losses out/lora) <(losses out/half) || fail "a resumed run has other losses"
 
+# The recipe names a run, which became another one since: adapters do not go on upon other weights.
+run train lora.yaml --set output=out/moved --set train.stop_after=3 >stop.log 2>&1; [ $? -eq 75 ] || { cat stop.log; fail "did not stop"; }
+mv out/lm kept; quiet train lm.yaml --set seed=9
+for LAUNCH in "" "$two"; do
+  refused 78 "the frozen parts, here from $base and $tower, are not those the checkpoint in out/moved was trained on" train lora.yaml --set output=out/moved
+done
+LAUNCH=
+rm -r out/lm; mv kept out/lm
+quiet train lora.yaml --set output=out/moved
+cmp -s $step/adapter_model.safetensors out/moved/step_00000008/adapter_model.safetensors || fail "resumed upon its own base, another adapter"
+
 # The folder as a model, its exports, and a run that goes on from it: the same numbers.
 quiet checkpoint verify $step
 run checkpoint show out/lora >show.txt 2>&1; grep -qF "LoRA of rank 4, alpha 8 (scale 2), 14 matrices, upon $base" show.txt || { cat show.txt; fail "checkpoint show"; }

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "train/build.h"
 #include "train/hf_folder.h"
 #include "train/networks.h"
 #include "train/vocabulary.h"
@@ -101,8 +102,43 @@ Test(vocabulary, grows_only_where_no_row_is_spare)
     cr_expect_eq(bif_vocabulary_fit(&foreign, t, path), BIF_ERR_CONFIG);
     cr_expect_not_null(strstr(bif_error_message(), "token 410 of 500, but the tokenizer ends at 402"), "%s", bif_error_message());
     bif_model_config alone = {.kind = BIF_MODEL_DECODER, .decoder = stock.decoder, .image_token = -1};
+    alone.decoder.vocab = 403;
     OK(bif_vocabulary_fit(&alone, t, path));
     cr_expect_eq(bif_tokenizer_vocab(t), 403, "a decoder alone needs no picture");
+    bif_tokenizer_free(t);
+    free(path);
+}
+
+/* Text of such a tokenizer would have labels that are no classes. */
+Test(vocabulary, a_tokenizer_with_more_words_than_the_model_is_refused)
+{
+    char *path = stock_tokenizer();
+    const bif_model_kind kinds[] = {BIF_MODEL_LLAVA, BIF_MODEL_DECODER};
+    for (size_t i = 0; i < 2; i++) {
+        bif_tokenizer *t = load(path);
+        bif_model_config model = stock;
+        model.kind = kinds[i];
+        model.decoder.vocab = 390;
+        cr_expect_eq(bif_vocabulary_fit(&model, t, path), BIF_ERR_CONFIG);
+        cr_expect_not_null(strstr(bif_error_message(), "403 tokens, but the model only has 390, and token 390 is no special one"), "%s",
+                           bif_error_message());
+        cr_expect_eq(model.decoder.vocab, 390);
+        bif_tokenizer_free(t);
+    }
+    /* A special token behind them is no word: so padding was added to many a Llama. But no answer may end with it. */
+    bif_tokenizer *t = load(path);
+    bif_model_config model = stock;
+    int32_t id = -1;
+    OK(bif_tokenizer_add(t, "<|im_stop|>", &id));
+    cr_assert_eq(id, 403);
+    model.decoder.vocab = 403;
+    OK(bif_vocabulary_fit(&model, t, path));
+    cr_expect(model.image_token == 404 && model.decoder.classes == 403);
+    bif_chat chat;
+    OK(bif_build_chat(&model, t, "vicuna_v1", NULL, "front", 64, false, &chat));
+    model.decoder.eos = 403;
+    cr_expect_eq(bif_build_chat(&model, t, "vicuna_v1", NULL, "front", 64, false, &chat), BIF_ERR_CONFIG);
+    cr_expect_not_null(strstr(bif_error_message(), "token 403"), "%s", bif_error_message());
     bif_tokenizer_free(t);
     free(path);
 }
