@@ -313,8 +313,9 @@ static bif_status check_frozen(trainer *t, const char *digest)
         return BIF_OK;
     }
     if (t->state.frozen_digest[0] != '\0' && strcmp(t->state.frozen_digest, digest) != 0) {
-        return bif_fail(BIF_ERR_CONFIG, "the frozen parts, here from %s%s%s, are not those the checkpoint in %s was trained on; restore them, or "
-                        "set another output", t->base, t->tower != NULL ? " and " : "", t->tower != NULL ? t->tower : "", t->config->output);
+        const char *and = t->tower != NULL ? " and " : "", *tower = t->tower != NULL ? t->tower : "";
+        return bif_fail(BIF_ERR_CONFIG, "the frozen parts, here from %s%s%s, are not those the checkpoint in %s was trained on; restore them, "
+                        "or set another output", t->base, and, tower, t->config->output);
     }
     snprintf(t->state.frozen_digest, sizeof t->state.frozen_digest, "%s", digest);
     return BIF_OK;
