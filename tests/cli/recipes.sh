@@ -35,8 +35,9 @@ J
   sed -i 's/336-336/336/' models/clip-vit-large-patch14$size/config.json
 done
 model siglip-so400m-patch14-384 <<J
-{"architectures": ["SiglipVisionModel"], "model_type": "siglip_vision_model", "hidden_size": 1152, "num_hidden_layers": 27, "num_attention_heads": 16,
- "intermediate_size": 4304, "patch_size": 14, "image_size": 384}
+{"architectures": ["SiglipModel"], "model_type": "siglip", "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152, "num_hidden_layers": 27,
+ "num_attention_heads": 16, "intermediate_size": 4304, "patch_size": 14, "image_size": 384}, "text_config": {"model_type": "siglip_text_model", "hidden_size": 1152,
+ "num_hidden_layers": 27, "num_attention_heads": 16, "intermediate_size": 4304, "vocab_size": 32000}}
 J
 tokens clip-tokenizer clip
 tokens siglip-tokenizer sp_unigram
@@ -49,7 +50,7 @@ stage1() { # folder of the run, decoder's folder, vision_config, patches select
       vision_feature_layer: -2, vision_feature_select_strategy: $select, tie_word_embeddings: ($text[0].tie_word_embeddings // false)}' >"$1/config.json"
 }
 clip336='{"model_type": "clip_vision_model", "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096, "patch_size": 14, "image_size": 336}'
-siglip=$(jq -c . models/siglip-so400m-patch14-384/config.json)
+siglip=$(jq -c .vision_config models/siglip-so400m-patch14-384/config.json)
 stage1 runs/llava-1.5-7b/pretrain vicuna-7b-v1.5 "$clip336" default
 stage1 runs/llava-1.5-13b/pretrain vicuna-13b-v1.5 "$clip336" default
 stage1 runs/llava-1-7b/pretrain vicuna-7b-v1.3 "${clip336/336/224}" default
