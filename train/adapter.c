@@ -4,10 +4,12 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "kernels/tensor.h"
 #include "train/hf_names.h"
 #include "train/safetensors_parts.h"
 
+#define CONFIG_CAP ((size_t)4 << 20)
 #define WRAPPER "base_model.model." /* PEFT's two objects around the model */
 
 /* ---- tensors that were trained whole ---- */
@@ -26,8 +28,16 @@ static bif_status overlay(const char *folder, bif_safetensors *set)
     bif_status st = BIF_OK;
     bif_safetensors *more = NULL;
     const bif_layout layout = bif_layout_find(set);
-    char *path = bif_path_join(folder, "non_lora_trainables.bin");
+    char *path = bif_path_join(folder, "non_lora_trainables.bin"), *config = bif_path_join(folder, "config.json");
+    json_t *root = NULL;
     if (!bif_exists(path)) {
+        const char *type = "";
+        BIF_TRY(bif_exists(config) ? bif_json_load_reals(config, CONFIG_CAP, &root) : BIF_OK);
+        BIF_TRY(root != NULL ? bif_json_string(config, root, "model_type", false, &type) : BIF_OK);
+        if (strncmp(type, "llava", 5) == 0) { /* the base's projector, or none, would be a silent mistake */
+            st = bif_fail(BIF_ERR_DATA, "%s is missing: a LLaVA's adapter (%s) goes with the projector that was trained beside it; copy the file", path,
+                          config);
+        }
         goto done;
     }
     BIF_TRY(bif_safetensors_open(path, &more));
@@ -49,6 +59,8 @@ static bif_status overlay(const char *folder, bif_safetensors *set)
     more = NULL;
 done:
     bif_safetensors_close(more);
+    json_decref(root);
+    free(config);
     free(path);
     return st;
 }

@@ -31,6 +31,11 @@ base=$(realpath out/lm)/step_00000008 tower=$(realpath out/clip)/step_00000008
 [ "$(jq -r '[.architectures[0], .model_type, .mm_vision_tower, .bifocal_encoder, .mm_projector_type] | join(" ")' $step/config.json)" = "LlavaLlamaForCausalLM llava_llama $tower $tower mlp2x_gelu" ] || { cat $step/config.json; fail "config.json is not LLaVA's"; }
 [ "$(grep -aoE 'base_model.model.model.mm_projector.[02].(weight|bias)' $step/non_lora_trainables.bin | sort | uniq | tr '\n' ' ')" = "base_model.model.model.mm_projector.0.bias base_model.model.model.mm_projector.0.weight base_model.model.model.mm_projector.2.bias base_model.model.model.mm_projector.2.weight " ] || fail "names in non_lora_trainables.bin"
 
+# Without the projector that was trained beside the adapters a base that is a LLaVA would lend its own.
+cp -r "$step" lost && rm lost/non_lora_trainables.bin lost/MANIFEST.json
+refused 65 "lost/non_lora_trainables.bin is missing" export --format hf lost lost-merged
+[ -e lost-merged ] && fail "a refused export left something"
+
 # Stop and resume, with 2 ranks in between too.
 quiet train lora.yaml --set output=out/stop --set train.steps=8 --set train.stop_after=0
 run train lora.yaml --set output=out/half --set train.stop_after=3 >stop.log 2>&1; [ $? -eq 75 ] || { cat stop.log; fail "did not stop"; }
