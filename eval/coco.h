@@ -1,16 +1,34 @@
-/* Annotations as COCO has them: {"images": [{"id"}], "annotations": [{"image_id", "caption" or "category_id"}], "categories": [{"id",
- * "name"}]}; TextCaps' {"data": [{"image_id", "caption_str"}]}; and the same rows as JSON lines, with "captions": [...] too. */
+/* Captions and objects of pictures, as COCO's files have them: {"images": [{"id"}], "annotations": [{"image_id", "caption" or
+ * "category_id"}], "categories": [{"id", "name"}]}; TextCaps' {"data": [{"image_id", "caption_str"}]}; and rows of annotations alone, as
+ * JSON lines or an array, with "captions": [...] and "objects": [names] too. Several files add up. */
 #pragma once
-#include "base/json_scan.h"
+#include "base/intern.h"
+#include "eval/score.h"
 
-/* Who is told; what is NULL is not. Spans live as long as the scan. */
+enum { BIF_COCO_CATEGORIES = 128 };
+
 typedef struct {
-    void (*image)(void *to, bif_span id);
-    void (*caption)(void *to, bif_span image, bif_span text);
-    void (*object)(void *to, bif_span image, bif_span category);
-    void (*category)(void *to, bif_span id, bif_span name);
-} bif_coco_calls;
+    bif_span id, *captions; /* in the order of the files */
+    int64_t caption_count, caption_capacity;
+    uint64_t objects[BIF_COCO_CATEGORIES / 64]; /* a bit for each category seen in it */
+    bool placed;
+} bif_picture;
 
-/* Reads a file to its end. BIF_ERR_DATA with file and line: an annotation without image_id, one with neither caption nor category, or
- * none at all. */
-bif_status bif_coco_read(bif_scan *scan, const bif_coco_calls *calls, void *to);
+typedef struct {
+    bif_score_set *set;    /* whose memory and open files it uses */
+    bif_intern ids;
+    bif_picture *pictures; /* by number in ids */
+    uint32_t *listed;      /* of "images", in their order */
+    size_t capacity, listed_count, listed_capacity;
+    bif_intern categories; /* their ids, or names with a '/' before */
+    bif_span names[BIF_COCO_CATEGORIES]; /* of categories; text NULL: not named (yet) */
+} bif_coco;
+
+/* Adds a file. BIF_ERR_DATA with file and line: an annotation without image_id, one with neither caption nor category, none at all, or
+ * more than 128 categories. */
+bif_status bif_coco_read(bif_coco *coco, const char *path);
+void bif_coco_free(bif_coco *coco);
+
+/* The pictures in the scorers' order, each once: of "images" where a file has them, else as they appeared. next = 0 at first; NULL at
+ * the end. */
+bif_picture *bif_coco_next(bif_coco *coco, size_t *next);

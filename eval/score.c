@@ -314,6 +314,9 @@ void bif_score_close(bif_score_set *set)
     if (set == NULL) {
         return;
     }
+    if (set->task->close != NULL && set->own != NULL) {
+        set->task->close(set);
+    }
     for (size_t i = 0; i < set->file_count; i++) {
         bif_scan_close(set->files[i]);
     }

@@ -75,6 +75,7 @@ typedef struct {
     bool tokens;            /* takes --tokenized */
     /* Reads the reference files, in the order given, and adds the items. BIF_ERR_DATA with file and line. */
     bif_status (*read)(bif_score_set *set, const char *const *paths, size_t count);
+    void (*close)(bif_score_set *set); /* frees what set->own holds, which may be NULL, besides memory of the set; NULL = nothing */
     /* Of a row of predictions whose id is no question's: the other_id it means, by its id and its prompt (both may be empty), into `out`;
      * false = none. NULL: ids only. */
     bool (*name_of_row)(bif_span id, bif_span prompt, bif_text_buffer *out);

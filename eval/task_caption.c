@@ -6,97 +6,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/intern.h"
 #include "eval/caption_metrics.h"
 #include "eval/coco.h"
 #include "eval/ptb.h"
 #include "eval/score.h"
 
-typedef struct {
-    bif_span id, *captions;
-    int64_t count, capacity;
-    bool placed;
-} picture;
-
-typedef struct {
-    bif_score_set *set;
-    bif_intern ids;
-    picture *pictures; /* by number */
-    uint32_t *listed;  /* of "images", in their order */
-    size_t capacity, listed_count, listed_capacity;
-} reader;
-
-static picture *picture_of(reader *r, bif_span id, uint32_t *number)
-{
-    *number = (uint32_t)bif_intern_find(&r->ids, id.text, id.size, true, NULL);
-    if (*number >= r->capacity) {
-        const size_t old = r->capacity;
-        r->capacity = 2 * old + 1024;
-        r->pictures = bif_realloc(r->pictures, r->capacity, sizeof *r->pictures);
-        memset(r->pictures + old, 0, (r->capacity - old) * sizeof *r->pictures);
-    }
-    r->pictures[*number].id = id;
-    return &r->pictures[*number];
-}
-
-static void on_image(void *to, bif_span id)
-{
-    reader *r = to;
-    if (r->listed_count == r->listed_capacity) {
-        r->listed_capacity = 2 * r->listed_capacity + 1024;
-        r->listed = bif_realloc(r->listed, r->listed_capacity, sizeof *r->listed);
-    }
-    picture_of(r, id, &r->listed[r->listed_count++]);
-}
-
-static void on_caption(void *to, bif_span image, bif_span text)
-{
-    reader *r = to;
-    uint32_t number;
-    picture *p = picture_of(r, image, &number);
-    if (p->count == p->capacity) {
-        bif_span *grown = bif_score_take(r->set, (size_t)(p->capacity = 2 * p->capacity + 5) * sizeof *grown);
-        if (p->count > 0) {
-            memcpy(grown, p->captions, (size_t)p->count * sizeof *grown);
-        }
-        p->captions = grown;
-    }
-    p->captions[p->count++] = text;
-}
-
-static void place(reader *r, uint32_t number)
-{
-    picture *p = &r->pictures[number];
-    if (p->count > 0 && !p->placed) {
-        bif_score_item *item = bif_score_add(r->set, p->id);
-        item->cluster = p->id;
-        item->answers = p->captions;
-        item->answer_count = p->count;
-        item->more = bif_score_take(r->set, sizeof(bif_caption));
-        p->placed = true;
-    }
-}
-
 static bif_status read_captions(bif_score_set *set, const char *const *paths, size_t count)
 {
-    static const bif_coco_calls calls = {.image = on_image, .caption = on_caption};
     bif_status st = BIF_OK;
-    reader r = {.set = set};
+    bif_coco coco = {.set = set};
     int64_t bare = 0, unlisted = 0;
+    size_t next = 0;
     for (size_t i = 0; i < count; i++) {
-        bif_scan *s = NULL;
-        BIF_TRY(bif_score_file(set, paths[i], &s));
-        BIF_TRY(bif_coco_read(s, &calls, &r));
+        BIF_TRY(bif_coco_read(&coco, paths[i]));
     }
-    for (size_t i = 0; i < r.listed_count; i++) {
-        place(&r, r.listed[i]);
-        bare += r.pictures[r.listed[i]].count == 0;
-    }
-    for (uint32_t i = 0; i < r.ids.count; i++) {
-        unlisted += r.listed_count > 0 && r.pictures[i].count > 0 && !r.pictures[i].placed;
-        if (r.listed_count == 0) {
-            place(&r, i);
+    for (bif_picture *p; (p = bif_coco_next(&coco, &next)) != NULL;) {
+        if (p->caption_count == 0) {
+            bare++;
+            continue;
         }
+        bif_score_item *item = bif_score_add(set, p->id);
+        item->cluster = p->id;
+        item->answers = p->captions;
+        item->answer_count = p->caption_count;
+        item->more = bif_score_take(set, sizeof(bif_caption));
+    }
+    for (size_t i = 0; i < coco.ids.count; i++) {
+        unlisted += !coco.pictures[i].placed;
     }
     if (bare > 0) {
         bif_score_note(set, "%lld of the images have no caption: left out", (long long)bare);
@@ -105,9 +41,7 @@ static bif_status read_captions(bif_score_set *set, const char *const *paths, si
         bif_score_note(set, "captions of %lld pictures that are not among the images: left out", (long long)unlisted);
     }
 done:
-    bif_intern_free(&r.ids);
-    free(r.pictures);
-    free(r.listed);
+    bif_coco_free(&coco);
     return st;
 }
 
@@ -135,7 +69,8 @@ static bif_status score_captions(bif_score_set *set, bif_norm norm)
     for (int64_t i = 0; i < set->count; i++) {
         total += set->items[i].answer_count;
     }
-    bif_span *references = bif_calloc((size_t)total, sizeof *references), *predictions = bif_calloc((size_t)set->count, sizeof *predictions);
+    bif_span *references = bif_calloc((size_t)total, sizeof *references);
+    bif_span *predictions = bif_calloc((size_t)set->count, sizeof *predictions);
     bif_caption *captions = bif_calloc((size_t)set->count, sizeof *captions);
     for (int64_t i = 0; i < set->count; i++) {
         const bif_score_item *item = &set->items[i];
