@@ -11,7 +11,7 @@
 
 typedef struct {
     const bif_picture *picture;
-    int64_t question, copy_of; /* copy_of: an earlier one of the batch is the same, -1 = none is */
+    int64_t question, copy_of; /* copy_of: 1 + an earlier one of the batch that is the same; 0 = none is */
     uint8_t *pixels;
     char *error;
     bif_status status;
@@ -24,6 +24,7 @@ struct bif_asker {
     int root_fd;
     int64_t bytes, most; /* of a picture; pictures of a question */
     int32_t *lengths;
+    int64_t *order;
     char digest[33];
     int64_t *first;             /* [questions + 1] into shown */
     const bif_picture **shown;  /* what is really looked at */
@@ -103,6 +104,66 @@ static void place_pictures(bif_asker *a)
     }
 }
 
+static int by_pictures(const void *x, const void *y, void *context)
+{
+    const bif_asker *a = context;
+    const int64_t i = *(const int64_t *)x, k = *(const int64_t *)y;
+    const int64_t n = a->questions->items[i].images, m = a->questions->items[k].images;
+    int order = n != m ? (n < m ? -1 : 1) : 0;
+    for (int64_t p = 0; order == 0 && p < n; p++) {
+        order = compare_pictures(&a->shown[a->first[i] + p], &a->shown[a->first[k] + p]);
+    }
+    return order;
+}
+
+static int by_pictures_and_place(const void *x, const void *y, void *context)
+{
+    const int order = by_pictures(x, y, context);
+    const int64_t i = *(const int64_t *)x, k = *(const int64_t *)y;
+    return order != 0 ? order : i < k ? -1 : i > k;
+}
+
+typedef struct {
+    int32_t length; /* of the longest prompt */
+    int64_t first;  /* the first question */
+    int64_t at, count; /* in the order by pictures */
+} group;
+
+static int longest_first(const void *x, const void *y)
+{
+    const group *a = x, *b = y;
+    return a->length != b->length ? (a->length > b->length ? -1 : 1) : a->first < b->first ? -1 : a->first > b->first;
+}
+
+/* Questions about the same pictures stand together, groups with the longest prompts first. */
+static void order_questions(bif_asker *a)
+{
+    const int64_t count = a->questions->count;
+    int64_t *sorted = bif_calloc((size_t)count, sizeof *sorted), groups = 0, at = 0;
+    group *all = bif_calloc((size_t)count, sizeof *all);
+    for (int64_t i = 0; i < count; i++) {
+        sorted[i] = i;
+    }
+    qsort_r(sorted, (size_t)count, sizeof *sorted, by_pictures_and_place, a);
+    for (int64_t i = 0; i < count; i++) {
+        const bool alike = i > 0 && a->questions->items[sorted[i]].images > 0 && by_pictures(&sorted[i - 1], &sorted[i], a) == 0;
+        if (!alike) {
+            all[groups++] = (group){.first = sorted[i], .at = i};
+        }
+        group *g = &all[groups - 1];
+        g->length = a->lengths[sorted[i]] > g->length ? a->lengths[sorted[i]] : g->length;
+        g->count++;
+    }
+    qsort(all, (size_t)groups, sizeof *all, longest_first);
+    a->order = bif_calloc((size_t)count, sizeof *a->order);
+    for (int64_t i = 0; i < groups; i++) {
+        memcpy(a->order + at, sorted + all[i].at, (size_t)all[i].count * sizeof *sorted);
+        at += all[i].count;
+    }
+    free(sorted);
+    free(all);
+}
+
 /* ---- opening ---- */
 
 /* Every prompt once, for its length and the digest. */
@@ -146,8 +207,9 @@ bif_status bif_asker_new(bif_session *session, const bif_questions *questions, c
     a->prompts = bif_calloc((size_t)batch, sizeof *a->prompts);
     a->requests = bif_calloc((size_t)batch, sizeof *a->requests);
     a->answers = bif_calloc((size_t)batch, sizeof *a->answers);
-    BIF_TRY(measure_prompts(a, &longest));
     place_pictures(a);
+    BIF_TRY(measure_prompts(a, &longest));
+    order_questions(a);
     if (!bif_mul_i64(batch * a->most, a->bytes, &bytes)) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: a question with %lld pictures", questions->items[0].file, (long long)a->most));
     }
@@ -159,7 +221,8 @@ bif_status bif_asker_new(bif_session *session, const bif_questions *questions, c
             BIF_TRY(bif_fail_errno(errno, "image root %s", options->image_root));
         }
     }
-    BIF_TRY(bif_generator_new(session, batch, longest, a->most, options->max_new, &a->generator));
+    const bif_generator_limits limits = {.batch = batch, .max_prompt = longest, .max_images = a->most, .decoding = options->decoding};
+    BIF_TRY(bif_generator_new(session, &limits, &a->generator));
     bif_generator_between(a->generator, options->between, options->context);
 done:
     return st;
@@ -181,6 +244,7 @@ void bif_asker_free(bif_asker *a)
     free(a->pixels);
     free(a->jobs);
     free(a->lengths);
+    free(a->order);
     free(a->first);
     free(a->shown);
     if (a->root_fd >= 0) {
@@ -189,9 +253,9 @@ void bif_asker_free(bif_asker *a)
     free(a);
 }
 
-const int32_t *bif_asker_lengths(const bif_asker *asker)
+const int64_t *bif_asker_order(const bif_asker *asker)
 {
-    return asker->lengths;
+    return asker->order;
 }
 
 const char *bif_asker_digest(const bif_asker *asker)
@@ -220,28 +284,53 @@ static void load(bif_asker *a, job *j)
 static bif_status load_all(bif_asker *a, int64_t count)
 {
     bif_status st = BIF_OK;
-    for (int64_t i = 0; i < count; i++) {
-        a->jobs[i].copy_of = -1;
-        for (int64_t k = 0; k < i && a->jobs[i].copy_of < 0; k++) { /* questions about one picture often stand together */
-            a->jobs[i].copy_of = a->jobs[k].copy_of < 0 && compare_pictures(&a->jobs[i].picture, &a->jobs[k].picture) == 0 ? k : -1;
-        }
-    }
 #pragma omp parallel for schedule(dynamic) num_threads(a->options->threads)
     for (int64_t i = 0; i < count; i++) {
-        if (a->jobs[i].copy_of < 0) {
+        if (a->jobs[i].copy_of == 0) {
             load(a, &a->jobs[i]);
         }
     }
     for (int64_t i = 0; i < count; i++) {
         const job *j = &a->jobs[i];
-        if (j->copy_of >= 0) {
-            memcpy(j->pixels, a->jobs[j->copy_of].pixels, (size_t)a->bytes);
+        if (j->copy_of > 0) {
+            memcpy(j->pixels, a->jobs[j->copy_of - 1].pixels, (size_t)a->bytes);
         } else if (j->status != BIF_OK && st == BIF_OK) {
             st = at_question(bif_fail(j->status, "%s", j->error), &a->questions->items[j->question]);
         }
         free(j->error);
     }
     return st;
+}
+
+static bool same_picture(const bif_asker *a, const bif_picture *x, const bif_picture *y)
+{
+    return a->options->ablate == BIF_ABLATE_BLANK || compare_pictures(&x, &y) == 0;
+}
+
+/* 1 + an earlier question of the batch about the same pictures in the same order, 0 = none. */
+static int64_t same_as(const bif_asker *a, const int64_t *which, int64_t i)
+{
+    const int64_t images = a->questions->items[which[i]].images;
+    for (int64_t k = i - 1; k >= 0 && images > 0; k--) { /* they mostly stand together */
+        bool same = a->questions->items[which[k]].images == images;
+        for (int64_t p = 0; same && p < images; p++) {
+            same = same_picture(a, a->shown[a->first[which[i]] + p], a->shown[a->first[which[k]] + p]);
+        }
+        if (same) {
+            return k + 1;
+        }
+    }
+    return 0;
+}
+
+static void add_job(bif_asker *a, int64_t *jobs, int64_t question, const bif_picture *picture, uint8_t *pixels)
+{
+    job *j = &a->jobs[*jobs];
+    *j = (job){.picture = picture, .question = question, .pixels = pixels};
+    for (int64_t k = 0; k < *jobs && j->copy_of == 0; k++) {
+        j->copy_of = a->jobs[k].copy_of == 0 && same_picture(a, picture, a->jobs[k].picture) ? k + 1 : 0;
+    }
+    ++*jobs;
 }
 
 bif_status bif_ask(bif_asker *a, const int64_t *which, int64_t count, char **predictions)
@@ -251,11 +340,13 @@ bif_status bif_ask(bif_asker *a, const int64_t *which, int64_t count, char **pre
     for (int64_t i = 0; i < count; i++) {
         const bif_question *q = &a->questions->items[which[i]];
         uint8_t *pixels = a->pixels + i * a->most * a->bytes;
+        const int64_t same = same_as(a, which, i);
         bif_encoded_free(&a->prompts[i]);
         BIF_TRY(bif_chat_prompt(&a->session->chat, q->prompt, q->images, &a->prompts[i]));
-        a->requests[i] = (bif_request){.prompt = &a->prompts[i], .pixels = pixels, .images = q->images};
-        for (int64_t k = 0; k < q->images; k++, pixels += a->bytes) {
-            a->jobs[jobs++] = (job){.picture = a->shown[a->first[which[i]] + k], .question = which[i], .pixels = pixels};
+        a->requests[i] = (bif_request){.prompt = &a->prompts[i], .pixels = same > 0 ? a->requests[same - 1].pixels : pixels, .images = q->images,
+                                       .same = same, .number = (uint64_t)which[i]};
+        for (int64_t k = 0; k < q->images && same == 0; k++) {
+            add_job(a, &jobs, which[i], a->shown[a->first[which[i]] + k], pixels + k * a->bytes);
         }
     }
     BIF_TRY(load_all(a, jobs));

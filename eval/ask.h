@@ -10,7 +10,8 @@ const char *bif_ablate_name(bif_ablate ablate); /* "none", "blank", "shuffle" */
 
 typedef struct {
     const char *image_root; /* NULL = the working folder */
-    int64_t batch, max_new;
+    int64_t batch;
+    bif_decoding decoding;
     int threads; /* that read pictures */
     bif_ablate ablate;
     void (*between)(void *context); /* called between steps of decoding; NULL = not */
@@ -22,8 +23,9 @@ typedef struct bif_asker bif_asker;
  * are borrowed. BIF_ERR_DATA with the file and line of a question; BIF_ERR_USAGE: pictures for a decoder alone. */
 bif_status bif_asker_new(bif_session *session, const bif_questions *questions, const bif_ask_options *options, bif_asker **out);
 void bif_asker_free(bif_asker *asker); /* NULL is allowed */
-/* Tokens of each question's prompt, pictures included: [questions]. */
-const int32_t *bif_asker_lengths(const bif_asker *asker);
+/* All questions in the order they are best asked in: those about the same pictures together (what their prompts share is computed once a batch), the
+ * longest prompts first. The same on all ranks. */
+const int64_t *bif_asker_order(const bif_asker *asker);
 /* Over the ids of all prompts: template, system text, tokenizer and place of pictures are in it. */
 const char *bif_asker_digest(const bif_asker *asker);
 /* predictions[i] = the answer to question which[i], malloc'ed; count <= batch. BIF_ERR_DATA with the place of a question whose picture is no good. */

@@ -10,8 +10,6 @@
 #include "base/log.h"
 #include "eval/record.h"
 
-#define BUCKET 32 /* tokens: prompts within are one length, so that questions about one picture stay together */
-
 /* Scores are kept by type in a table of fixed size; what does not fit is refused before anything is generated. */
 static bif_status check_types(const char *path, const bif_questions *set)
 {
@@ -65,7 +63,7 @@ typedef struct {
     bif_counter *counter;
     bif_record *record;
     const bif_vqa_options *options;
-    int64_t *order;        /* [left] questions still to be asked, the longest prompts first */
+    int64_t *order;        /* [left] questions still to be asked, as bif_asker_order has them */
     int64_t *cut, units;   /* [units + 1] */
     int64_t count, left;   /* of all questions */
     struct timespec began, told;
@@ -78,27 +76,18 @@ static double since(const struct timespec *from)
     return (double)(now.tv_sec - from->tv_sec) + 1e-9 * (double)(now.tv_nsec - from->tv_nsec);
 }
 
-static int longest_first(const void *a, const void *b, void *context)
-{
-    const int32_t *lengths = context;
-    const int64_t i = *(const int64_t *)a, k = *(const int64_t *)b;
-    const int32_t x = lengths[i] / BUCKET, y = lengths[k] / BUCKET;
-    return x != y ? (x > y ? -1 : 1) : i < k ? -1 : i > k;
-}
-
-/* The same on all ranks: what is left, sorted, and cut into units of work. Towards the end of the list units of several ranks become smaller than a
+/* The same on all ranks: what is left, and cut into units of work. Towards the end of the list units of several ranks become smaller than a
  * batch, so that ranks get done together. */
-static void cut_units(sharing *s, const bool *answered, const int32_t *lengths)
+static void cut_units(sharing *s, const bool *answered, const int64_t *order)
 {
     const int64_t world = bif_comm_world(s->comm), batch = s->options->batch, least = (batch + 7) / 8;
     s->order = bif_calloc((size_t)s->count, sizeof *s->order);
     s->cut = bif_calloc((size_t)s->count + 1, sizeof *s->cut);
     for (int64_t i = 0; i < s->count; i++) {
-        if (!answered[i]) {
-            s->order[s->left++] = i;
+        if (!answered[order[i]]) {
+            s->order[s->left++] = order[i];
         }
     }
-    qsort_r(s->order, (size_t)s->left, sizeof *s->order, longest_first, (void *)(uintptr_t)lengths);
     for (int64_t at = 0; at < s->left;) {
         int64_t size = world == 1 ? batch : (s->left - at + 2 * world - 1) / (2 * world);
         size = size < least ? least : size;
@@ -254,7 +243,7 @@ static json_t *identity_of(const bif_session *session, const bif_vqa_options *op
                          ? bif_strdup("none")
                          : bif_format("%lld, fit %d, mean %.9g %.9g %.9g, std %.9g %.9g %.9g", (long long)p->size, (int)p->fit, p->mean[0], p->mean[1],
                                       p->mean[2], p->std[0], p->std[1], p->std[2]);
-    char *decoding = bif_format("greedy, %lld new tokens", (long long)options->max_new);
+    char *decoding = bif_decoding_text(&options->decoding);
     char *looked = bif_format("%s, image=%s", options->image_root, bif_ablate_name(options->ablate));
     bif_questions_digest(set, questions);
     bif_params_digest(&session->vlm.params, false, weights); /* nothing trains */
@@ -286,7 +275,7 @@ bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *
     bool *answered = NULL, written = false;
     bif_asker *asker = NULL;
     sharing share = {.comm = comm, .options = options};
-    const bif_ask_options ask = {.image_root = options->image_root, .batch = options->batch, .max_new = options->max_new, .threads = options->threads,
+    const bif_ask_options ask = {.image_root = options->image_root, .batch = options->batch, .decoding = options->decoding, .threads = options->threads,
                                  .ablate = options->ablate, .between = poll_counter, .context = &share};
     *result = (bif_vqa_result){0};
     st = bif_questions_jsonl(&set, options->questions);
@@ -302,7 +291,7 @@ bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *
     result->identity = rank == 0 ? identity_of(session, options, &set, asker) : NULL;
     BIF_TRY(bif_record_open(comm, options->output, result->identity, options->restart, set.count, predictions, answered, &share.record));
     share.count = result->questions = set.count;
-    cut_units(&share, answered, bif_asker_lengths(asker));
+    cut_units(&share, answered, bif_asker_order(asker));
     result->kept = set.count - share.left;
     if (result->kept > 0) {
         bif_info("%lld of %lld questions were answered before; going on", (long long)result->kept, (long long)set.count);

@@ -7,7 +7,8 @@
 typedef struct {
     const char *questions, *image_root;
     const char *output; /* predictions JSONL: question_id, image, question, prediction, answer; in the order of the questions */
-    int64_t batch, max_new;
+    int64_t batch;
+    bif_decoding decoding;
     int threads;        /* that read pictures */
     bif_ablate ablate;
     int64_t limit;      /* first so many questions, 0 = all */

@@ -23,14 +23,16 @@ typedef struct {
     const char *questions, *image_root, *out, *summary, *prompt, *samples;
     const char *picture[16];
     int64_t pictures;
-    int64_t batch, max_new, limit;
+    bif_decoding decoding;
+    int64_t batch, limit;
     bif_ablate ablate;
     bool restart, json;
 } arguments;
 
 enum { OPT_QUESTIONS = 256, OPT_ROOT, OPT_OUT, OPT_SUMMARY, OPT_PROMPT, OPT_IMAGE, OPT_BATCH, OPT_MAX_NEW, OPT_LIMIT,
        OPT_BLANK, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_PLACE, OPT_GRAD, OPT_JSON,
-       OPT_BASE, OPT_TOWER, OPT_ABLATE, OPT_RESTART };
+       OPT_BASE, OPT_TOWER, OPT_ABLATE, OPT_RESTART,
+       OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_SEED, OPT_BEAMS, OPT_LENGTH_PENALTY };
 
 static const struct {
     struct option option;
@@ -50,6 +52,12 @@ static const struct {
     {{"limit", required_argument, NULL, OPT_LIMIT}, "eval", "N", "only the first N questions"},
     {{"batch", required_argument, NULL, OPT_BATCH}, "eval", "N", "questions at a time (64); does not change a result"},
     {{"max-new-tokens", required_argument, NULL, OPT_MAX_NEW}, "eval generate", "N", "longest answer (16; generate: 128)"},
+    {{"temperature", required_argument, NULL, OPT_TEMPERATURE}, "eval generate", "X", "sample at this temperature (0: the likeliest token)"},
+    {{"top-p", required_argument, NULL, OPT_TOP_P}, "eval generate", "X", "sample from the likeliest tokens that make up this share (1)"},
+    {{"top-k", required_argument, NULL, OPT_TOP_K}, "eval generate", "N", "sample from the N likeliest tokens (0: all)"},
+    {{"seed", required_argument, NULL, OPT_SEED}, "eval generate", "N", "of sampling (0); a token is drawn by seed, question and place alone"},
+    {{"beams", required_argument, NULL, OPT_BEAMS}, "eval generate", "N", "beam search (1: none), ended as transformers ends it"},
+    {{"length-penalty", required_argument, NULL, OPT_LENGTH_PENALTY}, "eval generate", "X", "of beams: log-probabilities by length^X (1)"},
     {{"template", required_argument, NULL, OPT_TEMPLATE}, "eval generate probe", "NAME",
      BIF_TEMPLATE_NAMES " (default: as trained)"},
     {{"system", required_argument, NULL, OPT_SYSTEM}, "eval generate probe", "TEXT", "system text (default: as trained)"},
@@ -126,7 +134,16 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
         case OPT_PRECISION: BIF_TRY(bif_option_precision(optarg, &a->session.precision)); break;
         case OPT_LIMIT: BIF_TRY(bif_option_number("limit", optarg, 0, &a->limit)); break;
         case OPT_BATCH: BIF_TRY(bif_option_number("batch", optarg, 1, &a->batch)); break;
-        case OPT_MAX_NEW: BIF_TRY(bif_option_number("max-new-tokens", optarg, 1, &a->max_new)); break;
+        case OPT_MAX_NEW: BIF_TRY(bif_option_number("max-new-tokens", optarg, 1, &a->decoding.max_new)); break;
+        case OPT_TEMPERATURE: BIF_TRY(bif_option_real("temperature", optarg, &a->decoding.temperature)); break;
+        case OPT_TOP_P: BIF_TRY(bif_option_real("top-p", optarg, &a->decoding.top_p)); break;
+        case OPT_TOP_K: BIF_TRY(bif_option_number("top-k", optarg, 0, &a->decoding.top_k)); break;
+        case OPT_BEAMS: BIF_TRY(bif_option_number("beams", optarg, 1, &a->decoding.beams)); break;
+        case OPT_LENGTH_PENALTY: BIF_TRY(bif_option_real("length-penalty", optarg, &a->decoding.length_penalty)); break;
+        case OPT_SEED:
+            BIF_TRY(bif_option_number("seed", optarg, 0, &n));
+            a->decoding.seed = (uint64_t)n;
+            break;
         case OPT_THREADS:
             BIF_TRY(bif_option_number("threads", optarg, 0, &n));
             a->session.threads = (int)n;
@@ -170,7 +187,7 @@ static bif_status run_eval(void *context, bif_comm *comm)
     BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_LLAVA | 1u << BIF_MODEL_DECODER, &a->session, comm, &session));
     BIF_TRY(bif_vqa(&session, comm,
                     &(bif_vqa_options){.questions = a->questions, .image_root = a->image_root, .output = a->out, .batch = a->batch,
-                                       .max_new = a->max_new, .threads = bif_comm_threads(comm, a->session.threads), .ablate = a->ablate,
+                                       .decoding = a->decoding, .threads = bif_comm_threads(comm, a->session.threads), .ablate = a->ablate,
                                        .limit = a->limit, .restart = a->restart},
                     &r));
     if (bif_comm_rank(comm) == 0) {
@@ -203,10 +220,10 @@ bif_status bif_cmd_eval(int argc, char **argv)
 {
     bif_status st = BIF_OK;
     bool done = false;
-    arguments a = {.batch = 64, .max_new = 16};
+    arguments a = {.batch = 64, .decoding = {.max_new = 16, .top_p = 1.0, .length_penalty = 1.0}};
     BIF_TRY(parse(argc, argv,
                   "usage: bifocal eval CHECKPOINT --questions FILE --image-root DIR --out PREDICTIONS.jsonl [...]\n\n"
-                  "Answers every question by batched greedy decoding, shared over the ranks of mpirun, and scores exact matches (case, white\n"
+                  "Answers every question in batches (greedily unless told otherwise), shared over the ranks of mpirun, and scores exact matches (case, white\n"
                   "space around and one trailing period aside). CHECKPOINT: a Hugging Face folder, or a run's folder (newest checkpoint).\n"
                   "Answers are kept beside PREDICTIONS.jsonl as they are found: the same command goes on after a kill, on any number of ranks.\n",
                   &a, &done));
@@ -252,7 +269,8 @@ static bif_status run_generate(void *context, bif_comm *comm)
         BIF_TRY(st);
     }
     BIF_TRY(bif_chat_prompt(&session.chat, a->prompt, a->pictures, &prompt));
-    BIF_TRY(bif_generator_new(&session, 1, (int64_t)prompt.ids.count, a->pictures, a->max_new, &generator));
+    const bif_generator_limits limits = {.batch = 1, .max_prompt = (int64_t)prompt.ids.count, .max_images = a->pictures, .decoding = a->decoding};
+    BIF_TRY(bif_generator_new(&session, &limits, &generator));
     BIF_TRY(bif_generate(generator, &(bif_request){.prompt = &prompt, .pixels = pixels, .images = a->pictures}, 1, &answer));
     BIF_TRY(bif_answer_text(&session, &answer, &text));
     if (bif_comm_rank(comm) == 0) {
@@ -276,10 +294,10 @@ bif_status bif_cmd_generate(int argc, char **argv)
 {
     bif_status st = BIF_OK;
     bool done = false;
-    arguments a = {.max_new = 128};
+    arguments a = {.decoding = {.max_new = 128, .top_p = 1.0, .length_penalty = 1.0}};
     BIF_TRY(parse(argc, argv,
                   "usage: bifocal generate CHECKPOINT [--image FILE]... --prompt TEXT [...]\n\n"
-                  "Answers one prompt, greedily. Pictures come before the prompt unless it places them with <image>.\n",
+                  "Answers one prompt, greedily unless told otherwise. Pictures come before the prompt unless it places them with <image>.\n",
                   &a, &done));
     if (!done) {
         BIF_TRY(bif_option_need("generate", "prompt", a.prompt));

@@ -1,6 +1,7 @@
 #include "launch/options.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,6 +17,17 @@ bif_status bif_option_number(const char *name, const char *text, int64_t min, in
     const long long value = strtoll(text, &end, 10);
     if (errno != 0 || end == text || *end != '\0' || value < min) {
         return bif_fail(BIF_ERR_USAGE, "--%s: '%s' is not a whole number of at least %lld", name, text, (long long)min);
+    }
+    *out = value;
+    return BIF_OK;
+}
+
+bif_status bif_option_real(const char *name, const char *text, double *out)
+{
+    char *end = NULL;
+    const double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !isfinite(value)) {
+        return bif_fail(BIF_ERR_USAGE, "--%s: '%s' is not a number", name, text);
     }
     *out = value;
     return BIF_OK;

@@ -12,7 +12,7 @@ void bif_kv_cache_plan(const bif_decoder *decoder, bif_arena *arena, int64_t seq
     const int64_t rows = config->layers * sequences * cap, heads = config->heads + 2 * config->kv_heads;
     BIF_BUG_IF(sequences * cap * config->kv_heads > INT32_MAX || prefill_tokens * heads > INT32_MAX,
                "a cache of %lld sequences of %lld rows", (long long)sequences, (long long)cap);
-    const int64_t indices = prefill_tokens * heads > 2 * sequences ? prefill_tokens * heads : 2 * sequences;
+    const int64_t indices = prefill_tokens * heads > 3 * sequences ? prefill_tokens * heads : 3 * sequences;
     *cache = (bif_kv_cache){.sequences = sequences, .cap = cap};
     cache->k = bif_take2(arena, bif_decoder_dtype(decoder), rows, config->kv_heads * config->head_dim);
     cache->v = bif_take2(arena, bif_decoder_dtype(decoder), rows, config->kv_heads * config->head_dim);
@@ -28,6 +28,50 @@ void bif_kv_cache_free(bif_kv_cache *cache)
     free(cache->len);
     free(cache->host);
     *cache = (bif_kv_cache){0};
+}
+
+/* Where row `row` of a slot begins in one layer of keys or values, and its bytes. */
+static char *cache_row(const bif_decoder *decoder, const bif_kv_cache *cache, const bif_tensor *all, int64_t layer, int64_t slot, int64_t row,
+                       size_t *bytes)
+{
+    *bytes = (size_t)all->dim[1] * bif_dtype_size(bif_decoder_dtype(decoder));
+    return (char *)all->data + (size_t)((layer * cache->sequences + slot) * cache->cap + row) * *bytes;
+}
+
+void bif_kv_cache_copy(const bif_decoder *decoder, bif_device *device, bif_kv_cache *cache, int64_t from, int64_t to, int64_t rows)
+{
+    for (int64_t layer = 0; layer < decoder->config.layers; layer++) {
+        for (int part = 0; part < 2; part++) {
+            const bif_tensor *all = part == 0 ? &cache->k : &cache->v;
+            size_t bytes;
+            const char *source = cache_row(decoder, cache, all, layer, from, 0, &bytes);
+            device->copy(device, cache_row(decoder, cache, all, layer, to, 0, &bytes), source, (size_t)rows * bytes);
+        }
+    }
+    cache->len[to] = (int32_t)rows;
+}
+
+void bif_kv_cache_reorder(const bif_decoder *decoder, bif_device *device, bif_kv_cache *cache, const int32_t *slots, const int32_t *from, int64_t count,
+                          int64_t first, int64_t rows, void *scratch)
+{
+    for (int64_t layer = 0; rows > 0 && layer < decoder->config.layers; layer++) {
+        for (int part = 0; part < 2; part++) {
+            const bif_tensor *all = part == 0 ? &cache->k : &cache->v;
+            size_t bytes;
+            for (int64_t i = 0; i < count; i++) { /* all out, then all in: they may change places */
+                if (from[i] != slots[i]) {
+                    const char *source = cache_row(decoder, cache, all, layer, from[i], first, &bytes);
+                    device->copy(device, (char *)scratch + (size_t)(i * rows) * bytes, source, (size_t)rows * bytes);
+                }
+            }
+            for (int64_t i = 0; i < count; i++) {
+                if (from[i] != slots[i]) {
+                    char *to = cache_row(decoder, cache, all, layer, slots[i], first, &bytes);
+                    device->copy(device, to, (const char *)scratch + (size_t)(i * rows) * bytes, (size_t)rows * bytes);
+                }
+            }
+        }
+    }
 }
 
 /* Rows of one layer in the cache, seen as one row a head: [sequences * cap * G, D]. */
@@ -81,9 +125,9 @@ void bif_decoder_prefill(const bif_decoder *decoder, bif_device *device, bif_dec
     bif_decoder_forward(decoder, device, acts, pos, bounds, rows, cache, hidden);
 }
 
-/* Attention of the B rows, one call for each run of neighbouring slots. */
-static void attend(const bif_decoder *decoder, bif_device *device, const int32_t *slots, int64_t count,
-                   bif_kv_cache *cache, int64_t layer, const bif_tensor *q, bif_tensor *out)
+/* Attention of the B rows, one call for each run of neighbouring slots. seen: how many rows of its slot each of them sees. */
+static void attend(const bif_decoder *decoder, bif_device *device, const int32_t *slots, int32_t *seen, int64_t count,
+                   const bif_kv_cache *cache, int64_t layer, const bif_tensor *q, bif_tensor *out)
 {
     const bif_decoder_config *config = &decoder->config;
     const int64_t base = layer * cache->sequences * cache->cap;
@@ -95,7 +139,7 @@ static void attend(const bif_decoder *decoder, bif_device *device, const int32_t
         const int64_t n = end - first;
         const bif_tensor k = bif_rows(&cache->k, base + slots[first] * cache->cap, n * cache->cap);
         const bif_tensor v = bif_rows(&cache->v, base + slots[first] * cache->cap, n * cache->cap);
-        const bif_tensor lens = bif_tensor1(cache->len + slots[first], BIF_DTYPE_I32, n),
+        const bif_tensor lens = bif_tensor1(seen + first, BIF_DTYPE_I32, n),
                          q_rows = bif_rows(q, first, n);
         bif_tensor out_rows = bif_rows(out, first, n);
         bif_attention_decode(device, &(bif_attention_decode_args){.q = &q_rows,
@@ -143,13 +187,15 @@ void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decode
     const bif_decoder_config *config = &decoder->config;
     const int64_t b = a->tokens, q_width = config->heads * config->head_dim,
                   kv_width = config->kv_heads * config->head_dim;
-    BIF_BUG_IF(a->keep || a->pick || b > cache->sequences, "%lld rows step in a cache of %lld", (long long)b,
+    BIF_BUG_IF(a->keep || a->pick || 3 * b > cache->index.dim[0], "%lld rows step in a cache of %lld", (long long)b,
                (long long)cache->sequences);
+    int32_t *seen = cache->host + 2 * b;
     for (int64_t i = 0; i < b; i++) {
         BIF_BUG_IF(slots[i] < 0 || slots[i] >= cache->sequences || cache->len[slots[i]] >= cache->cap,
                    "slot %d is not there or full", (int)slots[i]);
         cache->host[i] = (int32_t)(slots[i] * cache->cap + cache->len[slots[i]]);
         cache->host[b + i] = cache->len[slots[i]]++;
+        seen[i] = cache->len[slots[i]];
     }
     device->copy_in(device, cache->index.data, cache->host, (size_t)(2 * b) * sizeof *cache->host);
     const bif_tensor place = bif_rows(&cache->index, 0, b), pos = bif_rows(&cache->index, b, b);
@@ -169,7 +215,7 @@ void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decode
         project(decoder, device, &lora, p, 2, &a->normed, &pos, &v);
         bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &k, .index = &place, .dst = &k_cache});
         bif_scatter_rows(device, &(bif_scatter_rows_args){.src = &v, .index = &place, .dst = &v_cache});
-        attend(decoder, device, slots, b, cache, i, &q, &a->attn);
+        attend(decoder, device, slots, seen, b, cache, i, &q, &a->attn);
         bif_linear(device, &(bif_linear_args){.x = &a->attn,
                                               .w = &p->o_w->value,
                                               .b = p->o_b != NULL ? &p->o_b->value : NULL,

@@ -221,12 +221,18 @@ void bif_kv_cache_free(bif_kv_cache *cache);
  * bif_decoder_forward. */
 void bif_kv_cache_fill(const bif_decoder *decoder, bif_device *device, bif_kv_cache *cache, int64_t layer,
                        const bif_tensor *qkv);
+/* Slot `to` begins with the first `rows` rows of slot `from`, and is as long. */
+void bif_kv_cache_copy(const bif_decoder *decoder, bif_device *device, bif_kv_cache *cache, int64_t from, int64_t to, int64_t rows);
+/* Rows first .. first + rows of slot slots[i] become those of slot from[i], for all i at once. scratch: device memory of count * rows rows of keys. */
+void bif_kv_cache_reorder(const bif_decoder *decoder, bif_device *device, bif_kv_cache *cache, const int32_t *slots, const int32_t *from, int64_t count,
+                          int64_t first, int64_t rows, void *scratch);
 /* acts planned to keep nothing, its input filled for packed prompts; sequence i of bounds fills cache slot i from
  * its first row. hidden as from bif_decoder_forward (rows: usually the last row of each prompt). */
 void bif_decoder_prefill(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, const bif_tensor *pos,
                          const bif_bounds *bounds, const bif_tensor *rows, bif_kv_cache *cache, bif_tensor *hidden);
-/* One token for each of the B sequences that acts (nothing kept, nothing picked) were planned for, their embeddings in
- * its input: row i continues slot slots[i] (host, distinct; neighbouring slots in order are fastest). hidden [B, C]. */
+/* The B tokens that acts (nothing kept, nothing picked) were planned for, their embeddings in its input: row i continues slot slots[i] (host). A
+ * slot that comes again goes on by one more token, each seeing what is before it: prompts can be continued by several tokens at once. Runs of
+ * neighbouring slots in order (all first tokens, then all second ones) are fastest. hidden [B, C]; 3 B <= prefill_tokens (H + 2G). */
 void bif_decoder_step(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *acts, const int32_t *slots,
                       bif_kv_cache *cache, bif_tensor *hidden);
 

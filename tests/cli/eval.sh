@@ -37,6 +37,18 @@ jq -s '[., $q] | transpose | map(select(.[0].answer != null) | {type: .[1].type,
    types: (group_by(.type) | map({(.[0].type): ((map(select(.right)) | length) / length)}) | add)}' --slurpfile q mixed.jsonl whole.jsonl >want.json
 diff <(jq -S . want.json) <(jq -S '{questions, scored, correct, types: .accuracy_per_type}' whole.json) || fail "the scores are not those of the predictions"
 jq -e '.accuracy == .correct / .scored and .blank == false and .peak_rss_mib > 0' whole.json >/dev/null || fail "summary: $(cat whole.json)"
+# Sampling and beams do not depend on them either.
+for way in "--temperature 1.5 --top-p 0.9 --seed 3" "--beams 3 --length-penalty 0.5"; do
+  score way1 -- --batch 13 $way
+  score way2 $mpi 3 -- --batch 4 $way
+  cmp way1.jsonl way2.jsonl || fail "$way: other predictions"
+  cmp -s way1.jsonl whole.jsonl && fail "$way: answers as greedy ones"
+done
+score cold -- --temperature 0 --top-k 3
+cmp cold.jsonl whole.jsonl || fail "temperature 0 is not greedy"
+for wrong in "--temperature -1" "--top-p 1.5" "--beams 2 --temperature 1" "--beams 400"; do
+  refused 64 "" eval out/finetune --questions mixed.jsonl --image-root data/images --out wrong.jsonl $wrong
+done
 # Without pictures nothing but the question counts.
 score blank -- --batch 9 --blank
 [ "$(jq -r 'select(.question == "what color is the square?").prediction' blank.jsonl | sort -u | wc -l)" -eq 1 ] || fail "blank pictures differ"
