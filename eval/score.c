@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 #define BLOCK ((size_t)1 << 20)
 
 struct bif_score_block {
@@ -53,6 +55,7 @@ void bif_metric_add(bif_metric_list *list, double value, int64_t count, const ch
     va_start(arguments, name);
     vsnprintf(m->name, sizeof m->name, name, arguments);
     va_end(arguments);
+    m->name[bif_utf8_check(m->name, strlen(m->name))] = '\0'; /* no half of a character at the end of what was cut */
 }
 
 /* ---- the set ---- */
@@ -350,7 +353,11 @@ bif_status bif_score_run(bif_score_set *set, bif_norm norm)
     }
     set->norm = norm;
     forget_notes(set, set->notes_read);
-    return set->task->score(set, norm);
+    const bif_status st = set->task->score(set, norm);
+    for (int64_t i = 0; i < set->count; i++) { /* the empty text is right for some answers, as for VQA's "a" without its article */
+        set->items[i].score = set->items[i].line > 0 ? set->items[i].score : 0.0;
+    }
+    return st;
 }
 
 int64_t bif_score_unparsed(const bif_score_set *set)

@@ -48,6 +48,28 @@ static void interval(double *values, int64_t count, double *low, double *high)
     }
 }
 
+const bif_metric *bif_metric_named(const bif_metric_list *list, const char *name, size_t at)
+{
+    if (at < list->count && strcmp(list->items[at].name, name) == 0) {
+        return &list->items[at];
+    }
+    for (size_t i = 0; i < list->count; i++) {
+        if (strcmp(list->items[i].name, name) == 0) {
+            return &list->items[i];
+        }
+    }
+    return NULL;
+}
+
+bool bif_score_pairs(const bif_score_set *a, const bif_score_set *b)
+{
+    bool same = a->count == b->count;
+    for (int64_t i = 0; i < a->count && same; i++) {
+        same = bif_span_equal(a->items[i].id, b->items[i].id);
+    }
+    return same;
+}
+
 /* Draws of the metrics of b minus those of a (a NULL: of b alone), [metrics][draws]. */
 static double *draws_of(const bif_score_set *a, const bif_score_set *b, int64_t draws, size_t metrics)
 {
@@ -61,7 +83,8 @@ static double *draws_of(const bif_score_set *a, const bif_score_set *b, int64_t 
             bif_score_summary(a, weight, &of_a);
         }
         for (size_t m = 0; m < metrics; m++) {
-            values[m * (size_t)draws + (size_t)k] = of_b.items[m].value - (a != NULL ? of_a.items[m].value : 0.0);
+            const bif_metric *other = a != NULL ? bif_metric_named(&of_b, of_a.items[m].name, m) : &of_b.items[m];
+            values[m * (size_t)draws + (size_t)k] = other == NULL ? NAN : other->value - (a != NULL ? of_a.items[m].value : 0.0);
         }
     }
     free(of_a.items);
@@ -82,7 +105,7 @@ void bif_score_bootstrap(const bif_score_set *set, int64_t draws, size_t metrics
 
 void bif_score_bootstrap_pair(const bif_score_set *a, const bif_score_set *b, int64_t draws, size_t metrics, double *low, double *high, double *share)
 {
-    BIF_BUG_IF(a->count != b->count, "%lld and %lld questions", (long long)a->count, (long long)b->count);
+    BIF_BUG_IF(!bif_score_pairs(a, b), "%lld and %lld questions, not the same", (long long)a->count, (long long)b->count);
     double *values = draws_of(a, b, draws, metrics), below = 0.0;
     for (int64_t k = 0; k < draws; k++) {
         below += values[k] < 0.0 ? 1.0 : values[k] > 0.0 ? 0.0 : 0.5;

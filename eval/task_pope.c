@@ -72,7 +72,7 @@ static bif_span split_of(bif_score_set *set, const char *path)
         }
     }
     const char *end = strrchr(base, '.');
-    return bif_score_text(set, "%.*s", (int)(end != NULL ? end - base : (long)strlen(base)), base);
+    return bif_score_text(set, "%.*s", (int)(end != NULL && end > base ? end - base : (long)strlen(base)), base);
 }
 
 static bif_status take(bif_score_set *set, through *all, const row *r, const char *path, bif_span split, bool several)

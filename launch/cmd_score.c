@@ -10,6 +10,8 @@
 #include "launch/commands.h"
 #include "launch/options.h"
 
+#define DRAWS_MAX 1000000 /* each keeps one number a metric */
+
 typedef struct {
     const bif_score_task *task;
     const char *predictions, *against, *items, *flips;
@@ -197,9 +199,9 @@ static bif_status compare(const arguments *a, const bif_score_set *set, const bi
     BIF_TRY(bif_score_open(a->task, a->references, a->reference_count, &other));
     other->tokenized = a->tokenized;
     BIF_TRY(bif_score_predictions(other, a->against, &a->policy, &counts));
-    if (other->count != set->count) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s answers %lld questions, %s %lld; a paired comparison wants the same (--missing wrong)", a->predictions,
-                         (long long)set->count, a->against, (long long)other->count));
+    if (!bif_score_pairs(set, other)) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s answers %lld questions, %s %lld, not the same ones, which a paired comparison wants (--missing wrong)",
+                         a->predictions, (long long)set->count, a->against, (long long)other->count));
     }
     other->boxes = a->boxes;
     BIF_TRY(bif_score_run(other, a->norm));
@@ -210,7 +212,8 @@ static bif_status compare(const arguments *a, const bif_score_set *set, const bi
         printf("\n%s minus %s, %lld paired draws\n", a->against, a->predictions, (long long)draws);
     }
     for (size_t m = 0; m < metrics->count; m++) {
-        const double difference = theirs.items[m].value - metrics->items[m].value;
+        const bif_metric *their = bif_metric_named(&theirs, metrics->items[m].name, m);
+        const double difference = their == NULL ? NAN : their->value - metrics->items[m].value;
         json_array_append_new(rows, json_pack("{s:s,s:o,s:o,s:o}", "name", metrics->items[m].name, "difference", real_or_null(difference), "low",
                                               real_or_null(low[m]), "high", real_or_null(high[m])));
         if (!a->json) {
@@ -325,7 +328,10 @@ bif_status bif_cmd_score(int argc, char **argv)
         case OPT_FLIPS: a.flips = optarg; break;
         case OPT_UNKNOWN: a.policy.allow_unknown = true; break;
         case OPT_DUPLICATES: a.policy.allow_duplicates = true; break;
-        case OPT_BOOTSTRAP: BIF_TRY(bif_option_number("bootstrap", optarg, 1, &a.draws)); break;
+        case OPT_BOOTSTRAP:
+            BIF_TRY(bif_option_number("bootstrap", optarg, 1, &a.draws));
+            BIF_TRY(a.draws <= DRAWS_MAX ? BIF_OK : bif_fail(BIF_ERR_USAGE, "--bootstrap: up to %d draws", DRAWS_MAX));
+            break;
         case OPT_AGAINST: a.against = optarg; break;
         case OPT_ITEMS: a.items = optarg; break;
         case OPT_TOKENIZED: a.tokenized = true; break;

@@ -68,6 +68,9 @@ for recipe in $(cd "$BIFOCAL_SOURCE/configs" && find . -name '*.yaml' ! -path '.
   for key in What Data Launch Cost Expect; do
     grep -q "^# *$key " "$path" || fail "$recipe: its header does not say $key"
   done
+  said=$(sed -n 's/^# *Memory *\([0-9]*\) GiB of each GPU with all activations kept, \([0-9]*\) with.*/\1 \2/p' "$path")
+  planned=$(awk '$(NF - 1) == "sum" { printf "%s%.0f", n++ ? " " : "", $NF }' plan.txt)
+  [ "$said" = "$planned" ] || fail "$recipe: its header says '$said' GiB, the plan '$planned'"
   count=$((count + 1))
 done
 [ "$count" -ge 16 ] || fail "only $count recipes"

@@ -47,6 +47,33 @@ expect 65 '1 of 2 questions have no prediction, first 1000001' score mmbench hal
 printf 'index\tquestion\tA\tB\tanswer\n1\t?\tcat\tdog\tA\tx\n' >bad.tsv
 expect 65 'bad.tsv:2: more than 5 fields' score mmbench half.tsv --references bad.tsv
 expect 65 'no folder or .txt file of a subtask of MME' score mme said.json --references .
+# A question without prediction is wrong, also where the empty text is right; the columns of JSON and the pairs of a comparison are whole.
+long=$(printf '가%.0s' $(seq 40))
+cat >own.jsonl <<END
+{"question_id": 1, "answer": "yes", "image": "a", "type": "$long"}
+{"question_id": 2, "answer": ".", "image": "b", "type": "t"}
+{"question_id": 3, "answer": "no", "image": "b", "type": "t"}
+END
+said() { for id in "$@"; do echo "{\"question_id\": $id, \"prediction\": \"yes\"}"; done; }
+said 1 3 >said13.jsonl
+said 1 2 >said12.jsonl
+expect 0 'accuracy                                         33.33  3' score exact said13.jsonl --references own.jsonl --missing wrong
+run score exact said13.jsonl --references own.jsonl --missing wrong --json >own.json
+[ "$(jq -r '.metrics | length' own.json)" = 3 ] || fail "a name that was cut within a character left the JSON: $(cat own.json)"
+expect 65 'not the same ones, which a paired comparison wants' score exact said13.jsonl --references own.jsonl --missing skip --against said12.jsonl
+expect 0 'McNemar' score exact said13.jsonl --references own.jsonl --missing skip --against said13.jsonl
+expect 64 '--bootstrap: up to 1000000 draws' score exact said13.jsonl --references own.jsonl --missing wrong --bootstrap 2305843009213693952
+cp coco_pope_random.json .json
+echo '{"1": "yes", "2": "yes"}' >said_nameless.json
+expect 0 'F1/.json ' score pope said_nameless.json --references .json
+cat >gqa.json <<'END'
+{"1": {"answer": "yes", "imageId": "a", "isBalanced": true, "entailed": ["2"], "groups": {"global": "g"}}, "2": {"answer": "no", "imageId": "a", "isBalanced": false, "entailed": []}}
+END
+echo '{"1": "yes", "2": "no"}' >gqa_all.json
+echo '{"1": "yes"}' >gqa_balanced.json
+expect 0 'McNemar' score gqa gqa_all.json --references gqa.json --against gqa_balanced.json
+grep -q '^consistency .*nan  \[nan, nan\]$' printed || fail "a metric that one side has not: $(cat printed)"
+expect 0 'distribution (lower is better)' score gqa gqa_balanced.json --references gqa.json --against gqa_all.json
 run score --help >help
 for task in gqa pope mme scienceqa mmbench seed chartqa docvqa ocrbench refcoco korean; do
   grep -q "^  $task " help || fail "--help does not name $task"
