@@ -388,19 +388,24 @@ static bif_status deal_images(const builder *b, const char *where, turn *turns, 
     return BIF_OK;
 }
 
-static bif_status encode_turns(builder *b, const char *where, const turn *turns, size_t count)
+static bif_status put_turns(builder *b, const char *where, const turn *turns, size_t count)
 {
     bif_status st = BIF_OK;
-    if (b->t->no_question && count != 2) {
+    if (b->t->no_question && count > 2) {
         return bif_fail(BIF_ERR_DATA, "%s: %zu turns; template %s takes one question and its caption", where, count, b->t->name);
     }
     BIF_TRY(begin(b));
     for (size_t i = 0; i < count; i++) {
         BIF_TRY(i % 2 == 0 ? human(b, &turns[i], i == 0) : answer(b, turns[i].value));
     }
-    BIF_TRY(cut(b, false));
 done:
     return st;
+}
+
+static bif_status encode_turns(builder *b, const char *where, const turn *turns, size_t count)
+{
+    const bif_status st = put_turns(b, where, turns, count);
+    return st == BIF_OK ? cut(b, false) : st;
 }
 
 /* A caption is the answer to a turn that holds only its pictures. */
@@ -522,6 +527,35 @@ bif_status bif_chat_prompt(const bif_chat *chat, const char *prompt, int64_t ima
     BIF_TRY(open_answer(&b));
 done:
     return builder_close(&b, "prompt", false, st); /* a prompt without its end is no prompt */
+}
+
+bif_status bif_chat_dialogue(const bif_chat *chat, const char *const *values, size_t count, int64_t images, bif_encoded *out)
+{
+    static const char where[] = "conversation";
+    bif_status st = BIF_OK;
+    builder b;
+    BIF_BUG_IF(count % 2 != 1, "%zu turns do not end with a question", count);
+    turn *turns = bif_calloc(count, sizeof *turns);
+    BIF_TRY(builder_open(&b, chat, images, out));
+    for (size_t i = 0; i < count; i++) {
+        turns[i] = (turn){.value = values[i], .placeholders = i % 2 == 0 ? count_placeholders(values[i]) : 0};
+        if (bif_utf8_check(values[i], strlen(values[i])) < strlen(values[i])) {
+            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: turn %zu is not UTF-8", where, i));
+        }
+    }
+    BIF_TRY(deal_images(&b, where, turns, count, images));
+    BIF_TRY(put_turns(&b, where, turns, count));
+    BIF_TRY(open_answer(&b));
+done:
+    free(turns);
+    return builder_close(&b, where, false, st);
+}
+
+size_t bif_chat_said(const bif_chat *chat, const char *text)
+{
+    const char *close = bif_templates[chat->kind].answer_close;
+    const size_t length = strlen(text), size = strcspn(close, BIF_FRAME_EOS "<"); /* up to a special token */
+    return size <= length && memcmp(text + length - size, close, size) == 0 ? length - size : length;
 }
 
 int32_t bif_chat_stop(const bif_chat *chat)

@@ -94,6 +94,13 @@ bif_status bif_chat_encode(const bif_chat *chat, const char *where, const char *
  * are put in front, each with a newline, unless the prompt holds its own <image>. Template plain has only its pictures: training discards
  * the question. A prompt that is longer than max_tokens is refused, also with `truncate`. */
 bif_status bif_chat_prompt(const bif_chat *chat, const char *prompt, int64_t images, bif_encoded *out);
+/* The same in the course of a conversation: values[0], [2], ... are questions, each with an <image> for every picture it shows, [1], [3],
+ * ... the answers so far; count is odd. images: of all turns. It is exactly the beginning of what training makes of these turns and an
+ * answer behind them (bif_chat_encode), but answers may be empty. */
+bif_status bif_chat_dialogue(const bif_chat *chat, const char *const *values, size_t count, int64_t images, bif_encoded *out);
+/* Of a text that a model said up to the id that ends an answer, the bytes that are the answer's: some templates close it with a space
+ * before that id (llama_2, mistral) or with a newline (plain), which the model says too. */
+size_t bif_chat_said(const bif_chat *chat, const char *text);
 /* A caption as the text tower of a pair takes it, appended: BOS? text EOS, cut to max_tokens so that EOS stays (`cut`; else
  * BIF_ERR_DATA), then filled up to pad_to (data/caption.c). */
 bif_status bif_chat_caption(const bif_chat *chat, const char *where, const char *text, size_t size, bool cut, bif_ids *ids);

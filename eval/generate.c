@@ -123,6 +123,12 @@ void bif_generator_between(bif_generator *generator, void (*between)(void *conte
     generator->context = context;
 }
 
+void bif_generator_listen(bif_generator *generator, bool (*hear)(void *context, int64_t request, int32_t id), void *context)
+{
+    generator->hear = hear;
+    generator->listener = context;
+}
+
 bif_tensor bif_generator_upload(bif_generator *g, const int32_t *host, int64_t count)
 {
     bif_device *device = g->session->device;
@@ -302,7 +308,8 @@ static int64_t accept(bif_generator *g, int64_t active, int64_t made, bif_ids *a
             continue;
         }
         bif_ids_push(&answers[slot], id);
-        if (made < g->limits.decoding.max_new) {
+        const bool on = g->hear == NULL || g->hear(g->listener, slot, id);
+        if (on && made < g->limits.decoding.max_new) {
             g->ids[left] = id;
             g->slots[left++] = slot;
         }

@@ -43,6 +43,9 @@ bif_status bif_generator_new(bif_session *session, const bif_generator_limits *l
 void bif_generator_free(bif_generator *generator);
 /* Something to do between the steps of decoding (a rank that serves others polls there); NULL = nothing. */
 void bif_generator_between(bif_generator *generator, void (*between)(void *context), void *context);
+/* Called with each id of an answer as it is found (not with the stop token, nor with beams); false ends that answer behind it. NULL =
+ * nobody listens. */
+void bif_generator_listen(bif_generator *generator, bool (*hear)(void *context, int64_t request, int32_t id), void *context);
 /* answers[i] receives the ids without the stop token; count <= batch. */
 bif_status bif_generate(bif_generator *generator, const bif_request *requests, int64_t count, bif_ids *answers);
 /* scores[i * max_options + k] = sum of the log-probabilities of the tokens of option k of request i behind its prompt (natural logarithm). */

@@ -19,6 +19,8 @@ struct bif_generator {
     bif_candidate *candidates;
     void (*between)(void *context);
     void *context;
+    bool (*hear)(void *context, int64_t request, int32_t id);
+    void *listener;
 };
 
 /* Prompts of all requests into slots 0 .. count, and g->last. BIF_ERR_DATA: one does not fit. */

@@ -1,5 +1,7 @@
 #include "eval/session.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -137,6 +139,19 @@ done:
         close(fd);
     }
     free(bytes);
+    return st;
+}
+
+bif_status bif_session_image_file(const bif_session *session, const char *path, uint8_t *pixels)
+{
+    char *folder = bif_path_parent(path);
+    const int root = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const bif_status st = root < 0 ? bif_fail_errno(errno, "cannot open the folder '%s'", folder)
+                                   : bif_session_image(session, root, folder, bif_path_base(path), pixels);
+    if (root >= 0) {
+        close(root);
+    }
+    free(folder);
     return st;
 }
 

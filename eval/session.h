@@ -37,5 +37,7 @@ bif_status bif_session_open(const char *path, unsigned kinds, const bif_session_
 void bif_session_close(bif_session *session);
 /* Reads root/relative (bif_open_beneath), decodes and preprocesses into pixels u8 [S, S, 3]. */
 bif_status bif_session_image(const bif_session *session, int root_fd, const char *root, const char *relative, uint8_t *pixels);
+/* The same of a file that the user names. */
+bif_status bif_session_image_file(const bif_session *session, const char *path, uint8_t *pixels);
 /* The same of an encoded picture in base64 (white space in it is skipped). what: its name in messages. */
 bif_status bif_session_image_base64(const bif_session *session, const char *what, bif_span base64, uint8_t *pixels);

@@ -1,11 +1,8 @@
 /* bifocal eval, generate, probe: the verbs that use a language model or a LLaVA. */
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -258,15 +255,7 @@ static bif_status run_generate(void *context, bif_comm *comm)
     const int64_t bytes = 3 * session.model.vit.image * session.model.vit.image;
     pixels = bif_calloc((size_t)(a->pictures * bytes), sizeof *pixels);
     for (int64_t i = 0; i < a->pictures; i++) {
-        char *folder = bif_path_parent(a->picture[i]);
-        const int root = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        st = root < 0 ? bif_fail_errno(errno, "cannot open the folder '%s'", folder)
-                      : bif_session_image(&session, root, folder, bif_path_base(a->picture[i]), pixels + i * bytes);
-        if (root >= 0) {
-            close(root);
-        }
-        free(folder);
-        BIF_TRY(st);
+        BIF_TRY(bif_session_image_file(&session, a->picture[i], pixels + i * bytes));
     }
     BIF_TRY(bif_chat_prompt(&session.chat, a->prompt, a->pictures, &prompt));
     const bif_generator_limits limits = {.batch = 1, .max_prompt = (int64_t)prompt.ids.count, .max_images = a->pictures, .decoding = a->decoding};

@@ -15,6 +15,7 @@ bif_status bif_cmd_zeroshot(int argc, char **argv);
 bif_status bif_cmd_retrieval(int argc, char **argv);
 bif_status bif_cmd_linear_probe(int argc, char **argv);
 bif_status bif_cmd_generate(int argc, char **argv);
+bif_status bif_cmd_chat(int argc, char **argv);
 bif_status bif_cmd_probe(int argc, char **argv);
 bif_status bif_cmd_data_pack(int argc, char **argv);
 bif_status bif_cmd_data_verify(int argc, char **argv);

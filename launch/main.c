@@ -24,6 +24,7 @@ static const verb verbs[] = {
     {NULL, "retrieval", bif_cmd_retrieval, "captions found by pictures and pictures by captions with CLIP towers"},
     {NULL, "linear-probe", bif_cmd_linear_probe, "logistic regression on the pictures' embeddings of a CLIP pair"},
     {NULL, "generate", bif_cmd_generate, "answer one prompt about a picture"},
+    {NULL, "chat", bif_cmd_chat, "a conversation about pictures on the terminal"},
     {NULL, "probe", bif_cmd_probe, "write logits, loss and gradients for comparison with another implementation"},
     {NULL, "import", bif_cmd_import, "weights in others' layouts into a folder that recipes open"},
     {NULL, "export", bif_cmd_export, "a folder of weights into others' layouts"},

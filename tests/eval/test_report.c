@@ -27,7 +27,8 @@ Test(report, texts_are_escaped)
 
 Test(report, base64)
 {
-    static const char *const pairs[][2] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"\xFF\xFE\xFD\x80", "//79gA=="}}; /* RFC 4648 */
+    static const char *const pairs[][2] = {
+        {"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"\xFF\xFE\xFD\x80", "//79gA=="}}; /* RFC 4648 */
     for (size_t i = 0; i < 5; i++) {
         bif_text_buffer out = {0};
         bif_html_base64(&out, pairs[i][0], strlen(pairs[i][0]));
@@ -56,26 +57,35 @@ static bif_verdict verdict(const char *json, const char *split, const char *mode
 
 Test(report, bands)
 {
-    static const struct { const char *json, *split, *model; bif_verdict_kind kind; double difference; } cases[] = {
+    static const struct {
+        const char *json, *split, *model;
+        bif_verdict_kind kind;
+        double difference;
+    } cases[] = {
         {"{\"task\":\"gqa\",\"metrics\":[{\"name\":\"accuracy\",\"value\":62.5}]}", NULL, "7b", BIF_VERDICT_INSIDE, 0.5},
         {"{\"task\":\"gqa\",\"metrics\":[{\"name\":\"accuracy\",\"value\":61.4}]}", NULL, "7b", BIF_VERDICT_RETRAINED, -0.6},
         {"{\"task\":\"gqa\",\"metrics\":[{\"name\":\"accuracy\",\"value\":61.39}]}", NULL, "7b", BIF_VERDICT_OUTSIDE, -0.61},
         {"{\"task\":\"gqa\",\"metrics\":[{\"name\":\"accuracy\",\"value\":62.39}]}", NULL, "7b-lora", BIF_VERDICT_OUTSIDE, -0.61},
         {"{\"task\":\"gqa\",\"metrics\":[{\"name\":\"accuracy\",\"value\":62.5}]}", NULL, NULL, BIF_VERDICT_NONE, NAN},
         {"{\"task\":\"gqa\",\"metrics\":[{\"name\":\"binary\",\"value\":62.5}]}", NULL, "7b", BIF_VERDICT_NONE, NAN}, /* another metric */
-        {"{\"task\":\"mme\",\"metrics\":[{\"name\":\"cognition\",\"value\":1},{\"name\":\"perception\",\"value\":1480.7}]}", NULL, "7b", BIF_VERDICT_INSIDE, -30},
+        {"{\"task\":\"mme\",\"metrics\":[{\"name\":\"cognition\",\"value\":1},{\"name\":\"perception\",\"value\":1480.7}]}", NULL, "7b",
+         BIF_VERDICT_INSIDE, -30},
         {"{\"task\":\"vqav2\",\"metrics\":[{\"name\":\"accuracy\",\"value\":78.5}]}", NULL, "7b", BIF_VERDICT_NONE, NAN}, /* of val */
         {"{\"task\":\"vqav2\",\"metrics\":[{\"name\":\"accuracy\",\"value\":78.5}]}", "test-dev", "7b", BIF_VERDICT_INSIDE, 0},
-        {"{\"task\":\"vqav2\",\"split\":\"test-dev\",\"metrics\":[{\"name\":\"accuracy\",\"value\":79}]}", NULL, "13b", BIF_VERDICT_OUTSIDE, -1},
-        {"{\"task\":\"vqav2\",\"split\":\"test-dev\",\"metrics\":[{\"name\":\"accuracy\",\"value\":79}]}", "val", "13b", BIF_VERDICT_NONE, NAN},
-        {"{\"task\":\"scienceqa\",\"metrics\":[{\"name\":\"IMG-accuracy\",\"value\":66}]}", NULL, "7b", BIF_VERDICT_NONE, -0.8}, /* no band */
+        {"{\"task\":\"vqav2\",\"split\":\"test-dev\",\"metrics\":[{\"name\":\"accuracy\",\"value\":79}]}", NULL, "13b", BIF_VERDICT_OUTSIDE,
+         -1},
+        {"{\"task\":\"vqav2\",\"split\":\"test-dev\",\"metrics\":[{\"name\":\"accuracy\",\"value\":79}]}", "val", "13b", BIF_VERDICT_NONE,
+         NAN},
+        {"{\"task\":\"scienceqa\",\"metrics\":[{\"name\":\"IMG-accuracy\",\"value\":66}]}", NULL, "7b", BIF_VERDICT_NONE,
+         -0.8}, /* no band */
         {"{\"task\":\"mmbench\",\"metrics\":[{\"name\":\"circular\",\"value\":60}]}", "cn", "7b", BIF_VERDICT_NONE, 1.7},
         {"{\"task\":\"gqa\",\"metrics\":[{\"name\":\"accuracy\",\"value\":null}]}", NULL, "7b", BIF_VERDICT_NONE, NAN},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const bif_verdict v = verdict(cases[i].json, cases[i].split, cases[i].model);
         cr_expect_eq(v.kind, cases[i].kind, "%zu: kind %d", i, v.kind);
-        cr_expect(isnan(cases[i].difference) ? isnan(v.difference) : fabs(v.difference - cases[i].difference) < 1e-9, "%zu: %g", i, v.difference);
+        cr_expect(isnan(cases[i].difference) ? isnan(v.difference) : fabs(v.difference - cases[i].difference) < 1e-9, "%zu: %g", i,
+                  v.difference);
     }
 }
 
