@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/utf8.h"
 
 void bif_html_add(bif_text_buffer *out, const char *html)
@@ -71,16 +72,8 @@ void bif_html_words(bif_text_buffer *out, const char *text)
 
 void bif_html_base64(bif_text_buffer *out, const void *bytes, size_t size)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const unsigned char *from = bytes;
-    for (size_t at = 0; at < size; at += 3) {
-        const size_t some = size - at < 3 ? size - at : 3;
-        uint32_t bits = 0;
-        for (size_t k = 0; k < 3; k++) {
-            bits = bits << 8 | (k < some ? from[at + k] : 0u);
-        }
-        char four[4] = {letters[bits >> 18], letters[bits >> 12 & 63], some > 1 ? letters[bits >> 6 & 63] : '=',
-                        some > 2 ? letters[bits & 63] : '='};
-        bif_text_add(out, four, sizeof four);
-    }
+    char *text = bif_malloc(bif_base64_size(size) + 1);
+    bif_base64_encode(bytes, size, text);
+    bif_text_add(out, text, bif_base64_size(size));
+    free(text);
 }

@@ -99,8 +99,9 @@ typedef struct {
     bif_span dimension[BIF_CARD_GROUPS], group[BIF_CARD_GROUPS];
     bif_span *references; /* each once, the most frequent first */
     int64_t *reference_times, reference_count;
-    bif_span picture[BIF_CARD_PICTURES];
+    bif_span picture[BIF_CARD_PICTURES]; /* names below the image root; `embedded`: one encoded picture in base64 */
     int64_t pictures;
+    bool embedded;
     bif_card_answer *answers; /* [columns] */
 } bif_card;
 typedef struct {
@@ -109,10 +110,11 @@ typedef struct {
     int64_t of_kind[BIF_CARD_KINDS]; /* questions there are, shown or not */
     bif_scan **files; /* open as long as the cards */
     size_t file_count;
+    struct bif_score_set *tables; /* likewise; NULL = none */
 } bif_cards;
 /* Of a row's questions up to `most` of each kind: those whose ids come first under a key, so the same for all checkpoints and runs, evenly
- * over the values of the first group. Texts and pictures of questions are looked up in `questions` (JSONL; [count] files), then in the
- * predictions themselves. No items file: no cards. */
+ * over the values of the first group. Texts and pictures of questions are looked up in `questions` ([count] files: JSON lines, a JSON
+ * array, or a table with index, question and image in base64), then in the predictions themselves. No items file: no cards. */
 bif_status bif_cards_draw(const bif_score_report *report, size_t row, int64_t most, const char *const *questions, size_t count,
                           bif_cards *out);
 void bif_cards_free(bif_cards *cards);

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "eval/report.h"
+#include "eval/tsv.h"
 
 /* One line of a file of items, or of questions; spans live as long as the cursor. */
 typedef struct {
@@ -336,7 +337,61 @@ done:
     return st;
 }
 
-/* JSONL or a JSON array of objects; anything else says nothing. */
+/* A row's picture; a short number stands for that of another row. */
+typedef struct {
+    bif_span index, image;
+} embedded;
+
+static bif_status fill_from_table(bif_cards *cards, const char *path)
+{
+    static const bif_score_task none = {.name = "report"};
+    bif_status st = BIF_OK;
+    bif_tsv table;
+    embedded *rows = NULL;
+    size_t count = 0, capacity = 0;
+    if (cards->tables == NULL) {
+        cards->tables = bif_calloc(1, sizeof *cards->tables);
+        cards->tables->task = &none;
+    }
+    BIF_TRY(bif_tsv_open(cards->tables, path, &table));
+    const int index = bif_tsv_column(&table, "index"), question = bif_tsv_column(&table, "question"),
+              image = bif_tsv_column(&table, "image");
+    if (index < 0 || question < 0) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s:1: neither JSON nor a table with the columns index and question", path));
+    }
+    for (bool more; (st = bif_tsv_row(&table, &more)) == BIF_OK && more;) {
+        if (count == capacity) {
+            capacity = capacity > 0 ? 2 * capacity : 1024;
+            rows = bif_realloc(rows, capacity, sizeof *rows);
+        }
+        rows[count++] = (embedded){table.fields[index], image >= 0 ? table.fields[image] : (bif_span){"", 0}};
+        bif_card *card = find_card(cards, table.fields[index]);
+        if (card == NULL) {
+            continue;
+        }
+        card->question = card->question.size == 0 ? table.fields[question] : card->question;
+        if (card->pictures == 0 && rows[count - 1].image.size > 0) {
+            card->picture[0] = rows[count - 1].image;
+            card->pictures = 1;
+            card->embedded = true;
+        }
+    }
+    BIF_TRY(st);
+    for (size_t i = 0; i < cards->count; i++) {
+        bif_card *card = &cards->items[i];
+        for (size_t k = 0; k < count && card->embedded && card->picture[0].size < 16; k++) {
+            if (bif_span_equal(rows[k].index, card->picture[0])) {
+                card->picture[0] = rows[k].image;
+                break;
+            }
+        }
+    }
+done:
+    free(rows);
+    return st;
+}
+
+/* JSONL or a JSON array of objects, or a table. Predictions (`answers`) of any other form say nothing. */
 static bif_status fill_questions(bif_cards *cards, const char *path, bool answers)
 {
     bif_status st = BIF_OK;
@@ -344,6 +399,9 @@ static bif_status fill_questions(bif_cards *cards, const char *path, bool answer
     line l;
     BIF_TRY(open_file(cards, path, &s));
     const bool array = bif_scan_peek(s) == '[';
+    if (!answers && !array && bif_scan_peek(s) != '{') {
+        return fill_from_table(cards, path);
+    }
     if (array) {
         BIF_TRY(bif_scan_enter(s, '['));
     }
@@ -420,6 +478,7 @@ void bif_cards_free(bif_cards *cards)
     for (size_t i = 0; i < cards->file_count; i++) {
         bif_scan_close(cards->files[i]);
     }
+    bif_score_close(cards->tables);
     free(cards->items);
     free(cards->files);
     *cards = (bif_cards){0};

@@ -1,7 +1,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "base/base64.h"
 #include "base/file.h"
 #include "data/image.h"
 #include "eval/html.h"
@@ -14,26 +16,35 @@
 
 static const char *const kinds[BIF_CARD_KINDS] = {"right", "wrong", "differ"};
 
-/* A picture as a data URI, made small. A picture that cannot be shown is a sentence in its place, not an error. */
-static void put_picture(const bif_report_page *page, int root, bif_span name, bif_text_buffer *out)
+static bif_status read_file(const bif_report_page *page, int root, const char *file, char **bytes, size_t *size)
 {
     bif_status st = BIF_OK;
     int fd = -1;
-    size_t size = 0, jpeg_size = 0;
-    char *file = bif_span_copy(name), *bytes = NULL;
-    uint8_t *jpeg = NULL;
-    bif_image image = {0}, small = {0};
-    BIF_TRY(bif_open_beneath(root, page->image_root, file, &fd, &size));
-    if (size > PICTURE_BYTES) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: has %zu bytes", file, size));
+    BIF_TRY(bif_open_beneath(root, page->image_root, file, &fd, size));
+    if (*size > PICTURE_BYTES) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: has %zu bytes", file, *size));
     }
-    bytes = bif_malloc(size + 1);
-    for (size_t at = 0, got = 0; at < size; at += got) {
-        BIF_TRY(bif_read_some(fd, file, bytes + at, size - at, &got));
+    *bytes = bif_malloc(*size + 1);
+    for (size_t at = 0, got = 0; at < *size; at += got) {
+        BIF_TRY(bif_read_some(fd, file, *bytes + at, *size - at, &got));
         if (got == 0) {
             BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: became shorter while it was read", file));
         }
     }
+done:
+    if (fd >= 0) {
+        close(fd);
+    }
+    return st;
+}
+
+/* An encoded picture as a data URI, made small. */
+static bif_status put_thumbnail(const char *file, const char *bytes, size_t size, bif_text_buffer *out)
+{
+    bif_status st = BIF_OK;
+    uint8_t *jpeg = NULL;
+    size_t jpeg_size = 0;
+    bif_image image = {0}, small = {0};
     BIF_TRY(bif_image_decode(file, bytes, size, NULL, &image));
     const int64_t longer = image.width > image.height ? image.width : image.height;
     const int64_t to = longer < THUMBNAIL ? longer : THUMBNAIL;
@@ -43,10 +54,25 @@ static void put_picture(const bif_report_page *page, int root, bif_span name, bi
     bif_resize_bicubic(image.rgb, image.width, image.height, small.rgb, small.width, small.height);
     BIF_TRY(bif_image_encode_jpeg(&small, 82, &jpeg, &jpeg_size));
     bif_html_addf(out, "<img width=\"%lld\" height=\"%lld\" alt=\"", (long long)small.width, (long long)small.height);
-    bif_html_text(out, name, 200);
+    bif_html_text(out, (bif_span){file, strlen(file)}, 200);
     bif_html_add(out, "\" src=\"data:image/jpeg;base64,");
     bif_html_base64(out, jpeg, jpeg_size);
     bif_html_add(out, "\">");
+done:
+    free(jpeg);
+    bif_image_free(&image);
+    bif_image_free(&small);
+    return st;
+}
+
+/* A picture that cannot be shown is a sentence in its place, not an error. */
+static void put_picture(const bif_report_page *page, int root, const bif_card *card, int64_t which, bif_text_buffer *out)
+{
+    bif_status st = BIF_OK;
+    size_t size = 0;
+    char *file = card->embedded ? bif_strdup("the picture of the table") : bif_span_copy(card->picture[which]), *bytes = NULL;
+    BIF_TRY(card->embedded ? bif_base64_decode(file, card->picture[which], &bytes, &size) : read_file(page, root, file, &bytes, &size));
+    BIF_TRY(put_thumbnail(file, bytes, size, out));
 done:
     if (st != BIF_OK) {
         bif_html_add(out, "<span class=\"none\">");
@@ -54,14 +80,8 @@ done:
         bif_html_add(out, "</span>");
         bif_error_clear();
     }
-    if (fd >= 0) {
-        close(fd);
-    }
     free(file);
     free(bytes);
-    free(jpeg);
-    bif_image_free(&image);
-    bif_image_free(&small);
 }
 
 /* Values of a group among the cards, numbered in order of appearance. */
@@ -120,10 +140,10 @@ static void put_card(const bif_score_report *report, size_t row, const bif_repor
         }
     }
     bif_html_add(out, "\">");
-    if (page->image_root != NULL && card->pictures > 0) {
+    if ((page->image_root != NULL || card->embedded) && card->pictures > 0) {
         bif_html_add(out, "<figure>");
         for (int64_t i = 0; i < card->pictures; i++) {
-            put_picture(page, root, card->picture[i], out);
+            put_picture(page, root, card, i, out);
         }
         bif_html_add(out, "</figure>");
     }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/base64.h"
 #include "base/file.h"
 #include "train/hf_folder.h"
 #include "train/vocabulary.h"
@@ -155,33 +156,12 @@ bif_status bif_session_image_file(const bif_session *session, const char *path, 
     return st;
 }
 
-static int base64_value(char c)
-{
-    return c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 : c >= '0' && c <= '9' ? c - '0' + 52 : c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
 bif_status bif_session_image_base64(const bif_session *session, const char *what, bif_span base64, uint8_t *pixels)
 {
     bif_status st = BIF_OK;
-    char *bytes = bif_malloc(base64.size / 4 * 3 + 3);
+    char *bytes = NULL;
     size_t size = 0;
-    uint32_t bits = 0;
-    int held = 0;
-    for (size_t i = 0; i < base64.size && base64.text[i] != '='; i++) {
-        const char c = base64.text[i];
-        const int value = base64_value(c);
-        if (value < 0 && c != ' ' && c != '\n' && c != '\r' && c != '\t') {
-            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: byte %zu of the picture is no base64", what, i));
-        }
-        if (value >= 0) {
-            bits = bits << 6 | (uint32_t)value;
-            held += 6;
-        }
-        if (held >= 8) {
-            held -= 8;
-            bytes[size++] = (char)(bits >> held & 0xFF);
-        }
-    }
+    BIF_TRY(bif_base64_decode(what, base64, &bytes, &size));
     BIF_TRY(take_image(session, what, bytes, size, pixels));
 done:
     free(bytes);

@@ -142,7 +142,7 @@ bif_status bif_sheet_row(bif_sheet *sheet)
 static void put_number(bif_text_buffer *b, uint64_t value, int size)
 {
     for (int i = 0; i < size; i++) {
-        const char byte = (char)(value >> 8 * i & 0xff);
+        const char byte = (char)(i < 8 ? value >> 8 * i & 0xff : 0);
         bif_text_add(b, &byte, 1);
     }
 }

@@ -53,6 +53,14 @@ report again --samples 12 >/dev/null && [ "$ids" = "$(grep -o 'class="meta">[0-9
 tac a.items.jsonl >t && mv t a.items.jsonl
 report again >/dev/null && cmp -s out/report.html again/report.html || fail "the page depends on the order of the items"
 report small --samples 1 >/dev/null && [ "$(grep -c '<article' small/report.html)" -eq 3 ] || fail "--samples 1"
+# A table brings questions and pictures of its own; a short number is the picture of another row.
+picture=$(base64 -w 0 data/images/3.png)
+{ printf 'index\tquestion\tA\tB\tanswer\timage\n1\twhat <now>?\tone\ttwo\tA\t%s\n2\tand that?\tone\ttwo\tB\t1\n3\tbroken?\tone\ttwo\tB\t!!!!\n' "$picture"; } >bench.tsv
+printf '{"question_id":%d,"text":"A"}\n' 1 2 3 >bench.jsonl
+run score mmbench bench.jsonl --references bench.tsv --items bench.items.jsonl --json >bench.json || fail "score mmbench"
+run report --out table --questions bench.tsv bench.json >/dev/null || fail "report of a table: exit $?"
+[ "$(grep -c 'data:image/jpeg' table/report.html)" -eq 2 ] && grep -q 'what &lt;now&gt;?' table/report.html && grep -q 'class="none">the picture of the table' table/report.html ||
+  fail "questions of a table"
 rm data/images/*.png
 report without >/dev/null && ! grep -q 'data:image/jpeg' without/report.html && grep -q 'class="none"' without/report.html || fail "a page without its pictures"
 # Refusals.

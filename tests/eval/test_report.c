@@ -25,19 +25,6 @@ Test(report, texts_are_escaped)
     text_is("\xEC\x9D\xB4\xEC\x9D\xB4", 6, 2, "\xEC\x9D\xB4\xE2\x80\xA6");
 }
 
-Test(report, base64)
-{
-    static const char *const pairs[][2] = {
-        {"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"\xFF\xFE\xFD\x80", "//79gA=="}}; /* RFC 4648 */
-    for (size_t i = 0; i < 5; i++) {
-        bif_text_buffer out = {0};
-        bif_html_base64(&out, pairs[i][0], strlen(pairs[i][0]));
-        bif_text_add(&out, "", 1);
-        cr_expect_str_eq(out.text, pairs[i][1]);
-        bif_text_free(&out);
-    }
-}
-
 static bif_verdict verdict(const char *json, const char *split, const char *model)
 {
     char folder[] = "/tmp/bifocal-report-XXXXXX";
