@@ -477,5 +477,6 @@ done:
 
 bif_status bif_scan_end(bif_scan *scan)
 {
-    return bif_scan_peek(scan) == '\0' && scan->at == scan->end ? BIF_OK : bif_scan_fail(scan, "something follows the end of the JSON text");
+    const bool end = bif_scan_peek(scan) == '\0' && scan->at == scan->end;
+    return end ? BIF_OK : bif_scan_fail(scan, "something follows the end of the JSON text");
 }

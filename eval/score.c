@@ -317,7 +317,7 @@ void bif_score_close(bif_score_set *set)
     if (set == NULL) {
         return;
     }
-    if (set->task->close != NULL && set->own != NULL) {
+    if (set->own != NULL && set->task->close != NULL) {
         set->task->close(set);
     }
     for (size_t i = 0; i < set->file_count; i++) {

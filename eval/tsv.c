@@ -191,7 +191,8 @@ static bool python_text(const char **at, const char *end, char *memory, bif_span
     return p < end;
 }
 
-static bool python_list(bif_score_set *set, bif_span field, bif_span *items, int64_t *count)
+/* memory: for all its texts, as long as the field; none is longer than its source. */
+static bool python_list(bif_span field, char *memory, bif_span *items, int64_t *count)
 {
     const char *p = field.text + 1, *end = field.text + field.size - 1;
     for (*count = 0;; ++*count) {
@@ -202,9 +203,10 @@ static bool python_list(bif_score_set *set, bif_span field, bif_span *items, int
             return true;
         }
         if (*p == '\'' || *p == '"') {
-            if (!python_text(&p, end, bif_score_take(set, (size_t)(end - p) + 1), &items[*count])) {
+            if (!python_text(&p, end, memory, &items[*count])) {
                 return false;
             }
+            memory += items[*count].size;
         } else { /* a number, as it stands */
             const char *from = p;
             while (p < end && *p != ',') {
@@ -230,7 +232,7 @@ void bif_tsv_list(bif_score_set *set, bif_span field, bif_span **out, int64_t *c
     const bif_span bare = bif_text_strip(field);
     if (bare.size >= 2 && bare.text[0] == '[' && bare.text[bare.size - 1] == ']') {
         *out = bif_score_take(set, (bare.size / 2 + 1) * sizeof **out);
-        if (python_list(set, bare, *out, count)) {
+        if (python_list(bare, bif_score_take(set, bare.size), *out, count)) {
             return;
         }
     }

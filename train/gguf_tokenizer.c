@@ -319,9 +319,10 @@ static bif_status put_specials(const source *s, bif_gguf *file, const bif_model_
     bif_status st = BIF_OK;
     bool add_bos = false;
     const int32_t bos = c->decoder.bos >= 0 ? c->decoder.bos : c->decoder.eos; /* llama.cpp has a default where there is none */
-    if (c->decoder.eos < 0 || c->decoder.eos >= c->decoder.vocab || bos >= c->decoder.vocab) {
+    const int64_t tokens = bif_tokenizer_vocab(s->tokenizer), below = tokens < c->decoder.vocab ? tokens : c->decoder.vocab;
+    if (c->decoder.eos < 0 || c->decoder.eos >= below || bos >= below) {
         return bif_fail(BIF_ERR_CONFIG, "%s: the model has no eos_token_id, or its bos or eos is not below %lld; llama.cpp would take "
-                        "another token for the end: write it into config.json", s->path, (long long)c->decoder.vocab);
+                        "another token for the end: write it into config.json", s->path, (long long)below);
     }
     BIF_TRY(wants_bos(s, c, &add_bos));
     bif_gguf_put_u32(file, "tokenizer.ggml.bos_token_id", bos);

@@ -33,6 +33,8 @@ jq '.bifocal_template = "vicuna_v1"' "$golden/layouts/hf_old/config.json" >llava
 gguf llava t3; has 'A chat between a curious user' t3/t3-F16.gguf
 has_not suppress_tokens t3/t3-F16.gguf # rows that training left out of the softmax are never to be drawn
 jq '.bifocal_classes = 20' "$golden/layouts/hf_old/config.json" >llava/config.json; gguf llava t4; has tokenizer.ggml.suppress_tokens t4/t4-F16.gguf
+jq '.bifocal_template = "vicuna_v1" | .text_config.eos_token_id = 20' "$golden/layouts/hf_old/config.json" >llava/config.json
+refused 78 'its bos or eos is not below 6' export --format gguf llava no # a row of the model, but no token
 cp "$golden/layouts/hf_old/config.json" llava/
 
 # Pre-tokenizers by their patterns.

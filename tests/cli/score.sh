@@ -47,6 +47,11 @@ expect 65 '1 of 2 questions have no prediction, first 1000001' score mmbench hal
 printf 'index\tquestion\tA\tB\tanswer\n1\t?\tcat\tdog\tA\tx\n' >bad.tsv
 expect 65 'bad.tsv:2: more than 5 fields' score mmbench half.tsv --references bad.tsv
 expect 65 'no folder or .txt file of a subtask of MME' score mme said.json --references .
+{ printf 'index\tanswer\n1\t"['; printf "'a', %.0s" $(seq 30000); printf "'b']\"\n"; } >answers.tsv
+echo '{"1": "b"}' >answers_said.json
+(grep -q __asan_init "$program" || ulimit -v 1000000; run score chartqa answers_said.json --references answers.tsv >printed 2>&1) || fail "a field of 30,001 answers: $(cat printed)"
+grep -q '^relaxed accuracy  *100.00' printed || fail "the last of 30,001 answers"
+
 # A question without prediction is wrong, also where the empty text is right; the columns of JSON and the pairs of a comparison are whole.
 long=$(printf '가%.0s' $(seq 40))
 cat >own.jsonl <<END
