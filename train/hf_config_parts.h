@@ -39,3 +39,8 @@ extern const bif_vit_config bif_hf_vit_b32, bif_hf_vit_l14_336, bif_hf_vit_sigli
 bif_status bif_hf_read_vit(const char *where, const json_t *o, const bif_vit_config *base, bif_vit_config *c);
 bif_status bif_hf_read_siglip(const char *where, const json_t *root, bif_model_config *out);
 bif_status bif_hf_read_clip(const char *where, const json_t *root, bif_model_config *out);
+
+/* ---- how the folder's pictures are prepared (hf_pictures.c) ---- */
+/* By preprocessor_config.json (or the image_processor of processor_config.json), where there is one: other levels than this tower's here are
+ * BIF_ERR_CONFIG, another resampling is a warning, and a CLIP whose pictures are not cropped gets image_fit "squash" if it has none. */
+bif_status bif_hf_check_pictures(const char *folder, bif_model_config *c);

@@ -353,6 +353,7 @@ static bif_status read_folder(const char *folder, const bif_beside *beside, int 
         BIF_TRY(read_tower(beside->tower, depth, &config.vit));
     }
     BIF_TRY(read_habits(path, root, &config));
+    BIF_TRY(config.kind == BIF_MODEL_DECODER ? BIF_OK : bif_hf_check_pictures(folder, &config));
     config.projector.in = config.vit.hidden;
     config.projector.out = config.decoder.hidden;
     bif_model_config checked = config;

@@ -349,3 +349,40 @@ Test(hf_config, projectors_that_transformers_does_not_know)
     c.logit_bias = true;
     survives_writing();
 }
+
+/* How the folder says pictures are prepared: levels that are not the tower's here would give silently wrong features. */
+Test(hf_config, levels_of_pictures_are_checked)
+{
+    static const char clip[] = "{\"model_type\":\"clip\"}", siglip[] = "{\"model_type\":\"siglip\"}", llava[] = "{\"model_type\":\"llava\"}";
+    static const char halves[] = "\"image_mean\":[0.5,0.5,0.5],\"image_std\":[0.5,0.5,0.5]";
+    static const char openai[] = "\"image_mean\":[0.48145466,0.4578275,0.40821073],\"image_std\":[0.26862954,0.26130258,0.27577711]";
+    static const struct {
+        const char *model, *file, *before, *levels, *after, *says; /* says: of the refusal, NULL = none */
+    } cases[] = {
+        {clip, "preprocessor_config.json", "{\"resample\":3,", openai, "}", NULL},
+        {clip, "preprocessor_config.json", "{", halves, "}", "preprocessor_config.json: image_mean is not 0.481455"},
+        {llava, "processor_config.json", "{\"image_processor\":{", halves, "}}", "processor_config.json: image_mean"},
+        {llava, "processor_config.json", "{\"patch_size\":14}", "", "", NULL},
+        {siglip, "preprocessor_config.json", "{", halves, "}", NULL},
+        {siglip, "preprocessor_config.json", "{", openai, "}", "image_mean is not 0.5, 0.5, 0.5"},
+        {siglip, "preprocessor_config.json", "{\"image_mean\":[0.5,0.5],", "\"do_normalize\":true", "}", "image_mean"},
+        {clip, "preprocessor_config.json", "{\"do_normalize\":false,", openai, "}", "normalized"},
+        {clip, "preprocessor_config.json", "{\"rescale_factor\":1,", openai, "}", "divided by 255"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *side = bif_path_join(folder, cases[i].file), *text = bif_format("%s%s%s", cases[i].before, cases[i].levels, cases[i].after);
+        cr_assert_eq(bif_file_write(side, text, strlen(text)), BIF_OK);
+        const bif_status st = read_text(cases[i].model);
+        cr_expect_eq(st, cases[i].says == NULL ? BIF_OK : BIF_ERR_CONFIG, "%s: %s", text, bif_error_message());
+        cr_expect(cases[i].says == NULL || strstr(bif_error_message(), cases[i].says) != NULL, "%s: %s", text, bif_error_message());
+        remove(side);
+        free(side);
+        free(text);
+    }
+    char *side = bif_path_join(folder, "preprocessor_config.json");
+    static const char squash[] = "{\"do_center_crop\":false,\"size\":{\"height\":224,\"width\":224}}";
+    cr_assert_eq(bif_file_write(side, squash, strlen(squash)), BIF_OK);
+    cr_expect(read_text(clip) == BIF_OK && strcmp(c.image_fit, "squash") == 0, "'%s'", c.image_fit);
+    cr_expect(read_text("{\"model_type\":\"clip\",\"bifocal_image_fit\":\"pad\"}") == BIF_OK && strcmp(c.image_fit, "pad") == 0, "our own key");
+    free(side);
+}
