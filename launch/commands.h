@@ -9,6 +9,7 @@ void bif_report(bif_status st);
 bif_status bif_cmd_train(int argc, char **argv);
 bif_status bif_cmd_eval(int argc, char **argv);
 bif_status bif_cmd_score(int argc, char **argv);
+bif_status bif_cmd_judge_requests(int argc, char **argv);
 bif_status bif_cmd_report(int argc, char **argv);
 bif_status bif_cmd_submit(int argc, char **argv);
 bif_status bif_cmd_zeroshot(int argc, char **argv);

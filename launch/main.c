@@ -18,6 +18,7 @@ static const verb verbs[] = {
     {NULL, "train", bif_cmd_train, "train a stage: lm, clip, pretrain or finetune"},
     {NULL, "eval", bif_cmd_eval, "answer a file of questions and score them"},
     {NULL, "score", bif_cmd_score, "score predictions by a benchmark's own rules"},
+    {NULL, "judge-requests", bif_cmd_judge_requests, "what a language model is to be asked about answers that it judges"},
     {NULL, "submit", bif_cmd_submit, "predictions in the form that a benchmark's server takes"},
     {NULL, "report", bif_cmd_report, "scores of tasks and checkpoints as tables and one page, beside published ones"},
     {NULL, "zeroshot", bif_cmd_zeroshot, "zero-shot classification with CLIP towers"},

@@ -20,8 +20,8 @@ static void objects_are(bif_span report, const json_t *wanted, const char *id)
     for (size_t i = 0; i < report.size; i++) {
         bif_text_add(&got, report.text + i, report.text[i] == '!' ? 0 : 1);
     }
-    cr_assert(bif_span_equal(bif_text_span(&out), bif_text_span(&got)), "%s: '%.*s', wanted '%.*s'", id, (int)report.size, report.text, (int)out.size,
-              out.text);
+    cr_assert(bif_span_equal(bif_text_span(&out), bif_text_span(&got)), "%s: '%.*s', wanted '%.*s'", id, (int)report.size, report.text,
+              (int)out.size, out.text);
     bif_text_free(&out);
     bif_text_free(&got);
 }
@@ -65,11 +65,30 @@ static void singular(const char *word, const char *wanted)
 /* As pattern.en 3.6 has them. */
 Test(task_chair, singular)
 {
-    static const char *const pairs[][2] = {{"dogs", "dog"}, {"bus", "bu"}, {"buses", "bus"}, {"glasses", "glass"}, {"glass", "glas"}, {"women", "woman"},
-                                           {"people", "person"}, {"knives", "knife"}, {"ponies", "pony"}, {"ties", "ty"}, {"skis", "ski"}, {"mice", "mouse"},
-                                           {"scissors", "scissors"}, {"mothers-in-law", "mother-in-law"}, {"dogs'", "dog's"}, {"analyses", "analysis"},
-                                           {"psychoanalyses", "psychoanalyasis"}, {"potatoes", "potato"}, {"leaves", "leaf"}, {"", ""}, {"es", "es"},
-                                           {"cookies", "cookies"}, {"roses", "rose"}, {"pita", "pitum"}};
+    static const char *const pairs[][2] = {{"dogs", "dog"},
+                                           {"bus", "bu"},
+                                           {"buses", "bus"},
+                                           {"glasses", "glass"},
+                                           {"glass", "glas"},
+                                           {"women", "woman"},
+                                           {"people", "person"},
+                                           {"knives", "knife"},
+                                           {"ponies", "pony"},
+                                           {"ties", "ty"},
+                                           {"skis", "ski"},
+                                           {"mice", "mouse"},
+                                           {"scissors", "scissors"},
+                                           {"mothers-in-law", "mother-in-law"},
+                                           {"dogs'", "dog's"},
+                                           {"analyses", "analysis"},
+                                           {"psychoanalyses", "psychoanalyasis"},
+                                           {"potatoes", "potato"},
+                                           {"leaves", "leaf"},
+                                           {"", ""},
+                                           {"es", "es"},
+                                           {"cookies", "cookies"},
+                                           {"roses", "rose"},
+                                           {"pita", "pitum"}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         singular(pairs[i][0], pairs[i][1]);
     }
@@ -94,7 +113,8 @@ Test(task_chair, tokens)
 
 static double chair(const char *folder, const char *references, const char *caption, const char *metric)
 {
-    char *r[] = {write_file(folder, "r.jsonl", references), write_file(folder, "s.txt", "chair, seat\ntoilet\nbowl\ndog, pup\nbird\nwine glass\nx y\n")};
+    char *r[] = {write_file(folder, "r.jsonl", references),
+                 write_file(folder, "s.txt", "chair, seat\ntoilet\nbowl\ndog, pup\nbird\nwine glass\nx y\n")};
     char *p = write_file(folder, "p.json", caption);
     bif_metric_list metrics = {0};
     bif_score_set *set = golden_open("chair", (const char *const *)r, 2);
@@ -120,7 +140,8 @@ Test(task_chair, rules)
     cr_assert_float_eq(chair(folder, r, "{\"1\":\"the seat of a bowl\"}", "CHAIR_i"), 100.0, 0.0);
     cr_assert_float_eq(chair(folder, r, "{\"1\":\"the toilet seat and a pup\"}", "recall"), 100.0, 0.0);
     cr_assert_float_eq(chair(folder, r, "{\"1\":\"a dog, a dog and a bird\"}", "CHAIR_i"), 100.0 / 3.0, 1e-12);
-    cr_assert_float_eq(chair(folder, r, "{\"1\":\"a dog, a dog and a bird\"}", "mentions"), 3.0, 0.0); /* the other picture has no caption */
+    cr_assert_float_eq(chair(folder, r, "{\"1\":\"a dog, a dog and a bird\"}", "mentions"), 3.0,
+                       0.0); /* the other picture has no caption */
     cr_assert_float_eq(chair(folder, r, "{\"1\":\"dogs\",\"2\":\"a baby bird, wine glasses and wine glass\"}", "CHAIR_s"), 50.0, 0.0);
     cr_assert_float_eq(chair(folder, r, "{\"2\":\"a baby bird, wine glasses and wine glass\"}", "CHAIR_i"), 200.0 / 3.0, 1e-12);
     bif_remove_tree(folder);
@@ -147,7 +168,8 @@ Test(task_chair, malformed)
     refused(folder, "{\"image_id\":1,\"category_id\":3}", "dog\n", "without a name");
     refused(folder, "{\"image_id\":1,\n\"objects\":[7]}", "dog\n", "r.json:2");
     refused(folder, "{\"annotations\":[],\"categories\":[{\"id\":1}]}", "dog\n", "has no name");
-    char *r = write_file(folder, "r.json", good), *s = write_file(folder, "s.txt", "dog"), *p = write_file(folder, "p.json", "{\"imgToEval\":{\"1\":\n{\"x\":1}}}");
+    char *r = write_file(folder, "r.json", good), *s = write_file(folder, "s.txt", "dog"),
+         *p = write_file(folder, "p.json", "{\"imgToEval\":{\"1\":\n{\"x\":1}}}");
     const char *const paths[] = {r, s};
     bif_score_set *set = golden_open("chair", paths, 2);
     bif_score_counts counts;

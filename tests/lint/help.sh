@@ -24,7 +24,7 @@ for verb in "${verbs[@]}"; do
   # shellcheck disable=SC2086
   "$program" $verb --help >/dev/null 2>&1 || complain "bifocal $verb --help fails"
   # shellcheck disable=SC2086
-  helped=$(options_of_help $verb | grep -vx -- --help) parsed=$(options_of_source "${verb// /_}" "${verb##* }")
+  helped=$(options_of_help $verb | grep -vx -- --help) parsed=$(options_of_source "$(tr " -" __ <<<"$verb")" "${verb##* }")
   [ -n "$parsed$helped" ] || [ "$verb" = "data verify" ] || complain "$verb: no options were found"
   [ "$helped" = "$parsed" ] || complain "bifocal $verb --help and its source differ: $(diff <(echo "$helped") <(echo "$parsed") | grep '^[<>]' | tr '\n' ' ')"
 done
