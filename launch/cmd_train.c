@@ -21,6 +21,8 @@ static const char help[] =
     "  --ranks N         of so many ranks (1)\n"
     "  --help-config     print every key of a recipe with type, range, default and meaning\n";
 
+#define RANKS_MAX 1000000
+
 typedef struct {
     const bif_config *config;
     bool plan;
@@ -52,7 +54,7 @@ bif_status bif_cmd_train(int argc, char **argv)
     bif_config config = {0};
     const char **sets = bif_calloc((size_t)argc, sizeof *sets);
     size_t count = 0;
-    bool check = false;
+    bool check = false, ranks = false;
     job work = {.config = &config, .ranks = 1};
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         switch (c) {
@@ -67,6 +69,8 @@ bif_status bif_cmd_train(int argc, char **argv)
             break;
         case 'r':
             BIF_TRY(bif_option_number("ranks", optarg, 1, &work.ranks));
+            BIF_TRY(work.ranks <= RANKS_MAX ? BIF_OK : bif_fail(BIF_ERR_USAGE, "--ranks: up to %d", RANKS_MAX));
+            ranks = true;
             break;
         case 'k': {
             char *text = bif_config_reference();
@@ -83,6 +87,9 @@ bif_status bif_cmd_train(int argc, char **argv)
     }
     if (optind + 1 != argc) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "train: name one recipe (CONFIG.yaml); see bifocal train --help"));
+    }
+    if ((ranks && !work.plan) || (check && work.plan)) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "train: %s", ranks && !work.plan ? "--ranks goes with --plan" : "either --check or --plan"));
     }
     BIF_TRY(bif_config_load(argv[optind], sets, count, &config));
     if (check) {

@@ -492,6 +492,15 @@ done:
     return st;
 }
 
+bif_status bif_longest(const bif_config *config, const bif_model_config *model, int64_t *out)
+{
+    const int64_t positions = model->kind == BIF_MODEL_CLIP ? model->text.positions : model->decoder.positions;
+    *out = config->data.max_tokens > 0 ? config->data.max_tokens : positions < 2048 ? positions : 2048;
+    return *out <= positions ? BIF_OK
+                             : bif_fail(BIF_ERR_CONFIG, "data.max_tokens is %lld, but the model has only %lld positions", (long long)*out,
+                                        (long long)positions);
+}
+
 const char *bif_image_fit(const bif_model_config *model, const char *otherwise)
 {
     return model->vit.family == BIF_TOWER_SIGLIP ? "squash" : otherwise;

@@ -43,6 +43,8 @@ bif_status bif_build_clip(const bif_config *config, const bif_model_paths *paths
 /* How samples of this model are laid out as tokens, and its pictures prepared. */
 bif_status bif_build_chat(const bif_model_config *model, const bif_tokenizer *tokenizer, const char *template_name, const char *system,
                           const char *image_place, int64_t max_tokens, bool truncate, bif_chat *out);
+/* Tokens of the longest sequence: data.max_tokens, or what the model has positions for, up to 2048. BIF_ERR_CONFIG: more than it has. */
+bif_status bif_longest(const bif_config *config, const bif_model_config *model, int64_t *out);
 /* How a picture becomes a square where nothing says it: SigLIP's towers were trained with squash. */
 const char *bif_image_fit(const bif_model_config *model, const char *otherwise);
 bif_status bif_build_preprocess(const bif_model_config *model, const char *image_fit, bif_preprocess *out);

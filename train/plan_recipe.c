@@ -5,20 +5,13 @@
 #include "train/build.h"
 #include "train/plan.h"
 
-/* The longest sequence, as the trainer sees it. */
-static int64_t longest(const bif_config *config, const bif_model_config *model)
-{
-    const int64_t positions = model->kind == BIF_MODEL_CLIP ? model->text.positions : model->decoder.positions;
-    return config->data.max_tokens > 0 ? config->data.max_tokens : positions < 2048 ? positions : 2048;
-}
-
 /* What the loader would allow in a micro-batch of samples of one picture. */
-static bif_batch_limits limits_of(const bif_config *config, const bif_model_config *model, int ranks)
+static bif_batch_limits limits_of(const bif_config *config, const bif_model_config *model, int ranks, int64_t longest)
 {
     const bool pairs = config->stage == BIF_STAGE_CLIP;
     const int64_t most = pairs ? config->batch.samples / ranks : config->batch.samples, micro = config->batch.micro_samples;
     bif_batch_limits l = {.sequences = micro > 0 && micro < most ? micro : most};
-    l.tokens = pairs ? l.sequences * longest(config, model) : config->batch.micro_tokens;
+    l.tokens = pairs ? l.sequences * longest : config->batch.micro_tokens;
     l.sequences = l.sequences < l.tokens ? l.sequences : l.tokens;
     if (config->stage != BIF_STAGE_LM) {
         l.image_size = model->vit.image;
@@ -44,12 +37,14 @@ bif_status bif_plan_recipe(const bif_config *config, int ranks, bif_comm *comm)
     bif_model_paths paths = {0};
     bif_tokenizer *tokenizer = NULL;
     bif_dtype dtype = BIF_DTYPE_F32;
+    int64_t longest = 0;
     if (config->stage == BIF_STAGE_CLIP && config->batch.samples % ranks != 0) {
         BIF_TRY(bif_fail(BIF_ERR_CONFIG, "batch.samples (%lld) cannot be split evenly over %d ranks", (long long)config->batch.samples, ranks));
     }
     BIF_TRY(bif_resolve_paths(config, comm, &paths));
     BIF_TRY(bif_tokenizer_load(config->data.tokenizer, &tokenizer));
     BIF_TRY(bif_build_config(config, &paths, tokenizer, &run.model));
+    BIF_TRY(bif_longest(config, &run.model, &longest));
     BIF_TRY(bif_choose_dtype(config->precision, &device, &dtype));
     if (config->stage == BIF_STAGE_CLIP) {
         bif_declare_trained_clip(config, &run.model, dtype, &run.clip);
@@ -59,7 +54,7 @@ bif_status bif_plan_recipe(const bif_config *config, int ranks, bif_comm *comm)
         run.params = &run.vlm.params;
     }
     bif_print_manifest(run.params);
-    const bif_batch_limits limits = limits_of(config, &run.model, ranks);
+    const bif_batch_limits limits = limits_of(config, &run.model, ranks, longest);
     double all = 0.0, trained = 0.0;
     for (int64_t i = 0; i < run.params->count; i++) {
         const double n = (double)bif_numel(&run.params->items[i].value);

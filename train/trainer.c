@@ -229,15 +229,8 @@ static bif_status open_model(trainer *t)
         BIF_TRY(bif_build_vlm(c, &t->paths, &run->model, t->world, run->device, &run->vlm));
         run->params = &run->vlm.params;
     }
-    int64_t max_tokens = c->data.max_tokens;
-    const int64_t positions = c->stage == BIF_STAGE_CLIP ? run->model.text.positions : run->model.decoder.positions;
-    if (max_tokens == 0) {
-        max_tokens = positions < 2048 ? positions : 2048;
-    }
-    if (max_tokens > positions) {
-        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "data.max_tokens is %lld, but the model has only %lld positions", (long long)max_tokens,
-                         (long long)positions));
-    }
+    int64_t max_tokens = 0;
+    BIF_TRY(bif_longest(c, &run->model, &max_tokens));
     BIF_TRY(bif_build_chat(&run->model, t->tokenizer, c->data.template_, c->data.system, c->data.image_place, max_tokens, c->data.truncate, &t->chat));
     if (run->model.kind != BIF_MODEL_DECODER) {
         BIF_TRY(bif_build_preprocess(&run->model, run->model.image_fit, &t->preprocess));

@@ -81,6 +81,11 @@ grep -q 'projector .* 20979712 ' plan.txt || fail "the projector of LLaVA-1.5 7B
 run train "$BIFOCAL_SOURCE/configs/llava-1.5/13b-pretrain.yaml" --plan >plan.txt 2>&1
 grep -q 'projector .* 31467520 ' plan.txt || fail "the projector of LLaVA-1.5 13B is not 31,467,520 parameters: $(cat plan.txt)"
 ranks 2 train "$BIFOCAL_SOURCE/configs/llava-1.5/13b-pretrain.yaml" --plan >plan.txt 2>&1 && fail "a plan on two ranks"
+seven=$BIFOCAL_SOURCE/configs/llava-1.5/7b-pretrain.yaml
+refused 78 'data.max_tokens is 8192, but the model has only 4096 positions' train "$seven" --plan --set data.max_tokens=8192
+refused 64 '--ranks: up to 1000000' train "$BIFOCAL_SOURCE/configs/clip/vit-l-14.yaml" --plan --ranks 4294967296
+refused 64 '--ranks goes with --plan' train "$seven" --ranks 8
+refused 64 'either --check or --plan' train "$seven" --check --plan
 run train "$BIFOCAL_SOURCE/configs/clip/vit-l-14.yaml" --plan --ranks 7 >plan.txt 2>&1
 [ $? -eq 78 ] || fail "pairs that do not divide: $(cat plan.txt)"
 finish
