@@ -60,7 +60,9 @@ bif_status bif_tokenizer_parse(const char *where, const char *json, size_t size,
 char *bif_tokenizer_in(const char *folder);
 /* What lies under the path's folder that belongs to the tokenizer: file names, ended by NULL. */
 extern const char *const bif_tokenizer_files[];
-/* As tokenizer.json, atomic; transformers opens it. BIF_ERR_USAGE for one from tokenizer.model: copy that file. */
+/* As tokenizer.json, atomic; transformers opens it. BIF_ERR_USAGE for a SentencePiece model that is not as Llama's (BPE with bytes to fall back
+ * to, read in the legacy way, nothing normalized, no user-defined pieces): bif_tokenizer_can_save is false of it. */
+bool bif_tokenizer_can_save(const bif_tokenizer *tokenizer);
 bif_status bif_tokenizer_save(const bif_tokenizer *tokenizer, const char *path);
 void bif_tokenizer_free(bif_tokenizer *tokenizer);
 

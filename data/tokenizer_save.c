@@ -7,16 +7,29 @@
 #include "base/utf8.h"
 #include "data/tokenizer_internal.h"
 
+static int by_id(const void *a, const void *b)
+{
+    const int32_t x = (*(const bif_added *const *)a)->id, y = (*(const bif_added *const *)b)->id;
+    return (x > y) - (x < y);
+}
+
+/* By id: tokenizers numbers those that are not in the vocabulary as they come. */
 static json_t *added_json(const bif_tokenizer *t)
 {
     json_t *list = json_array();
+    const bif_added **order = bif_calloc(t->added_count + 1, sizeof *order);
     for (size_t i = 0; i < t->added_count; i++) {
-        const bif_added *added = &t->added[i];
+        order[i] = &t->added[i];
+    }
+    qsort(order, t->added_count, sizeof *order, by_id);
+    for (size_t i = 0; i < t->added_count; i++) {
+        const bif_added *added = order[i];
         json_array_append_new(list,
                               json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", added->id, "content",
                                         added->content, "single_word", added->single_word, "lstrip", added->lstrip, "rstrip",
                                         added->rstrip, "normalized", added->normalized, "special", added->special));
     }
+    free(order);
     return list;
 }
 
@@ -58,10 +71,36 @@ static json_t *section_json(const bif_tokenizer *t, size_t i)
                            "use_regex", 1);
 }
 
+/* What a tokenizer.json does instead of SentencePiece and LlamaTokenizer in its legacy way: a prefix space before every text between special
+ * tokens. */
+static void set_spm_sections(json_t *root)
+{
+    static const char normalizer[] = "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"},"
+                                     " {\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xe2\x96\x81\"}]}";
+    static const char decoder[] = "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"\xe2\x96\x81\"},"
+                                  " \"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"},"
+                                  " {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}]}";
+    json_object_set_new(root, "normalizer", json_loads(normalizer, 0, NULL));
+    json_object_set_new(root, "pre_tokenizer", json_null());
+    json_object_set_new(root, "decoder", json_loads(decoder, 0, NULL));
+    json_object_set_new(json_object_get(root, "model"), "fuse_unk", json_true());
+}
+
+bool bif_tokenizer_can_save(const bif_tokenizer *t)
+{
+    const bif_spm *s = t->spm;
+    bool good = s == NULL || (!s->unigram && s->legacy && !s->canonical && s->dummy_prefix && !s->remove_spaces && s->escape &&
+                              s->units == 0 && s->user.count == 0 && !s->any_unused && t->byte_fallback);
+    for (size_t i = 0; s != NULL && i < t->merges && good; i++) { /* a character that only stands inside pieces has no name there */
+        good = t->merge[i].left < t->vocab && t->merge[i].right < t->vocab;
+    }
+    return good;
+}
+
 bif_status bif_tokenizer_save(const bif_tokenizer *t, const char *path)
 {
-    if (t->spm != NULL) {
-        return bif_fail(BIF_ERR_USAGE, "%s: a tokenizer.model is not written as tokenizer.json; copy it", path);
+    if (!bif_tokenizer_can_save(t)) {
+        return bif_fail(BIF_ERR_USAGE, "%s: this SentencePiece model is not written as tokenizer.json; copy it", path);
     }
     json_t *root = json_pack("{s:s, s:n, s:n, s:o}", "version", "1.0", "truncation", "padding", "added_tokens", added_json(t));
     for (size_t i = 0; i < sizeof t->section / sizeof t->section[0]; i++) {
@@ -69,6 +108,9 @@ bif_status bif_tokenizer_save(const bif_tokenizer *t, const char *path)
         json_object_set_new(root, BIF_SECTIONS[order[i]], section_json(t, order[i]));
     }
     json_object_set_new(root, "model", model_json(t));
+    if (t->spm != NULL) {
+        set_spm_sections(root);
+    }
     bif_status st = bif_json_save_file(path, root);
     json_decref(root);
     return st;

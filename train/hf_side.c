@@ -283,10 +283,14 @@ static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, 
         add_post_processor(c, root);
         BIF_TRY(bif_json_save_file(to, root));
     }
-    if (c->kind == BIF_MODEL_LLAVA && strcmp(name, "vocab.json") == 0) { /* for a LLaVA transformers 5 makes no tokenizer of vocab.json */
+    /* For a LLaVA transformers 5 makes no tokenizer of vocab.json, and of tokenizer.model one that forgets the prefix space. */
+    if (c->kind == BIF_MODEL_LLAVA && (strcmp(name, "vocab.json") == 0 || (strcmp(name, "tokenizer.model") == 0 && bif_tokenizer_can_save(t)))) {
         free(to);
         to = bif_path_join(folder, "tokenizer.json");
         BIF_TRY(bif_tokenizer_save(t, to));
+        BIF_TRY(bif_json_load_file(to, TOKENIZER_CAP, &root));
+        add_post_processor(c, root);
+        BIF_TRY(bif_json_save_file(to, root));
     }
     if (count > 0) {
         BIF_TRY(bif_tokenizer_add_to_folder(folder, missing, count));

@@ -132,19 +132,38 @@ Test(tokens, behaviors_of_split)
     free(text);
 }
 
-/* What was read from JSON is written so that it reads back the same; a SentencePiece model is not written. */
+/* Added tokens by id: tokenizers numbers those that are not in the vocabulary as they come. */
+static void check_added_order(const char *path)
+{
+    json_t *root = NULL, *added = NULL;
+    size_t i = 0;
+    json_int_t last = -1;
+    cr_assert_eq(bif_json_load_file(path, 1 << 24, &root), BIF_OK, "%s", bif_error_message());
+    json_array_foreach(json_object_get(root, "added_tokens"), i, added)
+    {
+        const json_int_t id = json_integer_value(json_object_get(added, "id"));
+        cr_expect_gt(id, last, "%s: added token %zu", path, i);
+        last = id;
+    }
+    json_decref(root);
+}
+
+/* What was read from JSON, or from a tokenizer.model read as Vicuna's, is written so that it reads back the same, line by line; other SentencePiece
+ * models are not written. */
 Test(tokens, written_and_read_again)
 {
     char *copy = bif_format("/tmp/bif-tokens-%d.json", (int)getpid());
     for (size_t i = 0; i < sizeof authorities / sizeof authorities[0]; i++) {
         bif_tokenizer *t = load(authorities[i].name, ""), *again = NULL;
         char *model = golden(authorities[i].name, strcmp(authorities[i].name, "siglip") == 0 ? "spiece.model" : "tokenizer.model");
-        if (bif_exists(model)) {
+        if (bif_exists(model) && strcmp(authorities[i].name, "llama_legacy") != 0) {
+            cr_expect_not(bif_tokenizer_can_save(t), "%s", authorities[i].name);
             cr_expect_eq(bif_tokenizer_save(t, copy), BIF_ERR_USAGE);
         } else {
             cr_assert_eq(bif_tokenizer_save(t, copy), BIF_OK, "%s", bif_error_message());
             cr_assert_eq(bif_tokenizer_load(copy, &again), BIF_OK, "%s", bif_error_message());
             check_lines(again, authorities[i].name, authorities[i].special);
+            check_added_order(copy);
         }
         free(model);
         bif_tokenizer_free(t);

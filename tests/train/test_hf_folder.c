@@ -258,7 +258,7 @@ Test(hf_folder, other_tokenizers_travel_too)
         }
         cr_assert_eq(bif_hf_save(folder, &vlm.config, &vlm.params, source), BIF_OK, "%s", bif_error_message());
         cr_expect(in_folder(cases[i].file) && in_folder(cases[i].also));
-        cr_expect_eq(in_folder("tokenizer.json"), i == 1, "for a LLaVA transformers 5 makes no tokenizer of vocab.json alone");
+        cr_expect(in_folder("tokenizer.json"), "for a LLaVA transformers 5 makes no tokenizer, or a wrong one, of the others alone");
         cr_expect_str_eq(text_of("tokenizer_config.json", "tokenizer_class"), cases[i].class_name);
         cr_assert_eq(bif_remove_tree(source), BIF_OK);
         free(from);
