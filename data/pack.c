@@ -25,7 +25,7 @@ typedef struct {
 typedef struct {
     const bif_pack_options *options;
     bif_pack_result *result;
-    char *source, *staging, *errors_path;
+    char *source, *staging, *errors_path, *first_reason; /* first_reason: of the bad records, NULL = there are none */
     int root; /* descriptor of the image root, -1 = none */
     bif_shard_writer *shard;
     bif_writer *errors;
@@ -301,6 +301,9 @@ static bif_status report_bad(pack *p, const bif_record *record, const char *id)
                             safe_string(id), "reason", safe_string(bif_error_message()));
     char *text = json_dumps(row, JSON_COMPACT);
     p->result->bad++;
+    if (p->first_reason == NULL) {
+        p->first_reason = bif_strdup(bif_error_message());
+    }
     if (p->options->strict) {
         st = bif_fail_context(BIF_ERR_DATA, "%s: record %lld (line %lld) is bad and the pack is strict", p->options->input,
                               (long long)record->number, (long long)record->line);
@@ -373,7 +376,7 @@ static bif_status old_shards(const bif_pack_options *options, int64_t from, bool
             continue;
         }
         if (!remove_them) {
-            st = bif_fail(BIF_ERR_USAGE, "'%s/%s' is there already; choose another folder or prefix, or overwrite", options->out,
+            st = bif_fail(BIF_ERR_USAGE, "'%s/%s' is there already; choose another folder or prefix, or --overwrite", options->out,
                           entry->d_name);
         } else if (unlinkat(dirfd(folder), entry->d_name, 0) != 0) {
             st = bif_fail_errno(errno, "cannot remove '%s/%s'", options->out, entry->d_name);
@@ -427,8 +430,9 @@ static bif_status publish(pack *p)
         goto done;
     }
     if (share > o->max_bad_share) {
-        st = bif_fail(BIF_ERR_DATA, "%lld of %lld records of '%s' are bad (%.2f %%, at most %.2f %% are allowed); see '%s'",
-                      (long long)p->result->bad, (long long)p->result->records, o->input, 100 * share, 100 * o->max_bad_share, see);
+        st = bif_fail(BIF_ERR_DATA, "%lld of %lld records of '%s' are bad (%.2f %%, at most %.2f %% are allowed); see '%s'; the first: %s",
+                      (long long)p->result->bad, (long long)p->result->records, o->input, 100 * share, 100 * o->max_bad_share, see,
+                      p->first_reason);
         goto done;
     }
     if (p->result->samples == 0) {
@@ -505,6 +509,7 @@ done:
     }
     free(p->staging);
     free(p->errors_path);
+    free(p->first_reason);
     free(p->source);
     free(p);
     return st;

@@ -14,6 +14,7 @@
 #include "data/shard.h"
 #include "data/stats.h"
 #include "launch/commands.h"
+#include "launch/open_shards.h"
 
 static const char pack_help[] =
     "usage: bifocal data pack --input FILE --out FOLDER --prefix NAME [--image-root FOLDER] [options]\n\n"
@@ -125,12 +126,17 @@ done:
 }
 
 static const char verify_help[] =
-    "usage: bifocal data verify SHARD.h5...\n\n"
+    "usage: bifocal data verify SHARD...\n\n"
     "Reads shards back: structure, offsets, the checksum and id of every image, the digest of the whole, and every text as JSON.\n"
-    "Prints one line a shard; the exit code is 65 when one is bad.\n";
+    "A SHARD is a file (*.h5) or a folder of them. Prints one line a file; the exit code is 65 when one is bad.\n";
+
+typedef struct {
+    int64_t shards, bad;
+    bif_status worst;
+} verified;
 
 /* In a child: the HDF5 library itself may crash on a hostile file, and the other shards are to be read all the same. */
-static bif_status verify_one(const char *path)
+static bif_status verify_in_child(const char *path)
 {
     int status = 0;
     fflush(NULL);
@@ -155,11 +161,23 @@ static bif_status verify_one(const char *path)
     return BIF_ERR_DATA;
 }
 
+static bif_status verify_one(void *context, const char *path)
+{
+    verified *v = context;
+    const bif_status one = verify_in_child(path);
+    v->shards++;
+    if (one != BIF_OK) {
+        v->bad++;
+        v->worst = v->worst == BIF_OK || v->worst == BIF_ERR_DATA ? one : v->worst;
+    }
+    return BIF_OK;
+}
+
 bif_status bif_cmd_data_verify(int argc, char **argv)
 {
     static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {0}};
-    bif_status st = BIF_OK, worst = BIF_OK;
-    int64_t bad_shards = 0;
+    bif_status st = BIF_OK;
+    verified v = {0};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 'h') {
             fputs(verify_help, stdout);
@@ -171,29 +189,40 @@ bif_status bif_cmd_data_verify(int argc, char **argv)
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data verify: name at least one shard; see bifocal data verify --help"));
     }
     for (int i = optind; i < argc; i++) {
-        bif_status one = verify_one(argv[i]);
-        if (one != BIF_OK) {
-            bad_shards++;
-            worst = worst == BIF_OK || worst == BIF_ERR_DATA ? one : worst;
-        }
+        BIF_TRY(bif_shard_each(argv[i], verify_one, &v));
     }
-    if (bad_shards > 0) {
-        st = bif_fail(worst, "%lld of %d shards are not good", (long long)bad_shards, argc - optind);
+    if (v.bad > 0) {
+        st = bif_fail(v.worst, "%lld of %lld shards are not good", (long long)v.bad, (long long)v.shards);
     }
 done:
     return st;
 }
 
 static const char stats_help[] =
-    "usage: bifocal data stats [--json] SHARD.h5...\n\n"
-    "Counts what is in shards, taken together: samples, images, turns, bytes, formats, sizes, sources.\n\n"
+    "usage: bifocal data stats [--json] SHARD...\n\n"
+    "Counts what is in shards, taken together: samples, images, turns, bytes, formats, sizes, sources. A SHARD is a file (*.h5)\n"
+    "or a folder of them.\n\n"
     "  --json   as JSON\n";
+
+typedef struct {
+    char **path;
+    size_t count;
+} path_list;
+
+static bif_status add_path(void *context, const char *path)
+{
+    path_list *list = context;
+    list->path = bif_realloc(list->path, list->count + 1, sizeof *list->path);
+    list->path[list->count++] = bif_strdup(path);
+    return BIF_OK;
+}
 
 bif_status bif_cmd_data_stats(int argc, char **argv)
 {
     static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
     bif_status st = BIF_OK;
     bif_data_stats stats = {0};
+    path_list list = {0};
     bool as_json = false;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 'h') {
@@ -208,7 +237,10 @@ bif_status bif_cmd_data_stats(int argc, char **argv)
     if (optind == argc) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data stats: name at least one shard; see bifocal data stats --help"));
     }
-    BIF_TRY(bif_data_stats_read((const char *const *)argv + optind, (size_t)(argc - optind), &stats));
+    for (int i = optind; i < argc; i++) {
+        BIF_TRY(bif_shard_each(argv[i], add_path, &list));
+    }
+    BIF_TRY(bif_data_stats_read((const char *const *)list.path, list.count, &stats));
     if (as_json) {
         json_t *value = bif_data_stats_json(&stats);
         json_dumpf(value, stdout, JSON_INDENT(2));
@@ -220,6 +252,10 @@ bif_status bif_cmd_data_stats(int argc, char **argv)
         free(text);
     }
 done:
+    for (size_t i = 0; i < list.count; i++) {
+        free(list.path[i]);
+    }
+    free(list.path);
     bif_data_stats_free(&stats);
     return st;
 }

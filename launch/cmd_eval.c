@@ -191,18 +191,25 @@ static bif_status run_eval(void *context, bif_comm *comm)
         json_t *types = json_object();
         const double accuracy = r.scored > 0 ? (double)r.correct / (double)r.scored : 0.0;
         static const char *const heads[] = {"type", "type (blank pictures)", "type (other pictures)"}, *const pictures[] = {"as given", "blank", "shuffled"};
-        printf("%-24s %8s %8s %9s\n", heads[a->ablate], "scored", "correct", "accuracy");
+        if (r.scored > 0) {
+            printf("%-24s %8s %8s %9s\n", heads[a->ablate], "scored", "correct", "accuracy");
+        } else {
+            printf("the questions have no answers: nothing is scored here; bifocal score and bifocal submit take the predictions\n");
+        }
         for (int64_t t = 0; t < r.types; t++) {
             const double share = (double)r.type[t].correct / (double)r.type[t].scored;
             printf("%-24s %8lld %8lld %8.2f%%\n", r.type[t].name, (long long)r.type[t].scored, (long long)r.type[t].correct, 100.0 * share);
             json_object_set_new(types, r.type[t].name, json_real(share));
         }
-        printf("%-24s %8lld %8lld %8.2f%%\n", "all", (long long)r.scored, (long long)r.correct, 100.0 * accuracy);
+        if (r.scored > 0) {
+            printf("%-24s %8lld %8lld %8.2f%%\n", "all", (long long)r.scored, (long long)r.correct, 100.0 * accuracy);
+        }
         printf("%lld questions in %.1f s, %.0f a second; prompt %s, pictures %s; predictions in %s\n", (long long)r.questions, r.seconds,
                (double)(r.questions - r.kept) / r.seconds, bif_template_name(session.chat.kind), pictures[a->ablate], a->out);
-        st = bif_save_summary(a->summary, json_pack("{s:s,s:I,s:I,s:I,s:f,s:o,s:b,s:s,s:s,s:O,s:I,s:f}", "checkpoint", session.folder, "questions",
+        st = bif_save_summary(a->summary, json_pack("{s:s,s:I,s:I,s:I,s:o,s:o,s:b,s:s,s:s,s:O,s:I,s:f}", "checkpoint", session.folder, "questions",
                                                 (json_int_t)r.questions, "scored", (json_int_t)r.scored, "correct", (json_int_t)r.correct,
-                                                "accuracy", accuracy, "accuracy_per_type", types, "blank", a->ablate == BIF_ABLATE_BLANK, "ablate",
+                                                "accuracy", r.scored > 0 ? json_real(accuracy) : json_null(), "accuracy_per_type", types,
+                                                "blank", a->ablate == BIF_ABLATE_BLANK, "ablate",
                                                 bif_ablate_name(a->ablate), "template", bif_template_name(session.chat.kind), "identity", r.identity,
                                                 "answered_before", (json_int_t)r.kept, "seconds", r.seconds));
     }

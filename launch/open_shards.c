@@ -8,8 +8,9 @@
 
 #include "base/file.h"
 
-static bif_status add_file(bif_shard_list *list, const char *path)
+static bif_status add_file(void *context, const char *path)
 {
+    bif_shard_list *list = context;
     bif_shard *shard = NULL;
     bif_status st = bif_shard_open(path, &shard);
     if (st == BIF_OK) {
@@ -31,11 +32,11 @@ static int by_name(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name); /* the order of the loader */
 }
 
-bif_status bif_shard_list_add(bif_shard_list *list, const char *path)
+bif_status bif_shard_each(const char *path, bif_status (*use)(void *context, const char *path), void *context)
 {
     struct stat info;
     if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
-        return add_file(list, path);
+        return use(context, path);
     }
     struct dirent **entries = NULL;
     const int count = scandir(path, &entries, is_shard, by_name);
@@ -44,12 +45,17 @@ bif_status bif_shard_list_add(bif_shard_list *list, const char *path)
                                  : BIF_OK;
     for (int i = 0; i < count; i++) {
         char *name = bif_path_join(path, entries[i]->d_name);
-        st = st == BIF_OK ? add_file(list, name) : st;
+        st = st == BIF_OK ? use(context, name) : st;
         free(name);
         free(entries[i]);
     }
     free(entries);
     return st;
+}
+
+bif_status bif_shard_list_add(bif_shard_list *list, const char *path)
+{
+    return bif_shard_each(path, add_file, list);
 }
 
 void bif_shard_list_close(bif_shard_list *list)

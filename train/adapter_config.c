@@ -101,6 +101,11 @@ bif_status bif_adapter_base(const char *folder, const char *given, char **out)
                       "or in a recipe by model.base", folder, base);
         goto done;
     }
+    if (given != NULL && !bif_hf_is_folder(given)) {
+        st = bif_fail(BIF_ERR_CONFIG, "%s, the base of the adapter %s, holds no config.json; name a Hugging Face folder (of a run one of its step_* "
+                      "folders)", given, folder);
+        goto done;
+    }
     *out = bif_strdup(base);
 done:
     bif_adapter_free(&adapter);

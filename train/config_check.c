@@ -244,7 +244,9 @@ void bif_config_finish(bif_config *config, const bool *given, const char *where,
         complain(&c, "precision is bf16, but the CPU device computes in fp32; set precision: auto (or fp32), or device: cuda");
     }
     if (config->batch.micro_tokens < config->data.max_tokens) {
-        complain(&c, "batch.micro_tokens is smaller than data.max_tokens, so the longest sequence fits no micro-batch");
+        bif_errors_add(errors, bif_format("%s: batch.micro_tokens is smaller than data.max_tokens (%lld and %lld), so the longest sequence fits no "
+                                          "micro-batch; set either so that it does", where, (long long)config->batch.micro_tokens,
+                                          (long long)config->data.max_tokens));
     }
     if (config->stage == BIF_STAGE_CLIP && config->batch.samples < 2) {
         complain(&c, "batch.samples must be at least 2 in stage clip: a pair is told from the other pairs of its batch");

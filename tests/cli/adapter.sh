@@ -38,6 +38,8 @@ run checkpoint diff --json "$layouts/hf_old" old >diff.json 2>/dev/null
 [ "$(jq '.changed | length' diff.json)" = 12 ] || { jq '[.changed[].name]' diff.json; fail "what an adapter changes"; }
 
 refused 78 "is no folder here; name the base's folder by --base" export --format hf "$golden/peft/lora" no
+mkdir -p a-run/step_00000001
+refused 78 "of a run one of its step_* folders" export --format hf --base a-run "$golden/peft/lora" no
 refused 78 "is no adapter" export --format hf --base "$golden/peft/base" "$golden/peft/base" no
 refused 65 "which the base does not have & with its vision tower (--tower)" export --format hf --base "$layouts/native" "$golden/peft/llava" no
 refused 65 "adapts model.layers.1.mlp.down_proj.weight, which the base does not have" export --format hf --base "$layouts/native" "$golden/peft/lora" no

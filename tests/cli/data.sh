@@ -27,6 +27,8 @@ expect 64 'from 0 to 1' data pack --max-bad-share 2
 expect 64 'not a format' data pack --format xml
 expect 64 'wrong option' data pack --no-such-option
 expect 0 'out/c-00001.h5: good' data verify out/*.h5
+expect 0 'out/c-00001.h5: good' data verify out
+expect 0 '"distinct_images": 1' data stats --json out
 expect 0 'dots' data stats out/c-*.h5
 expect 0 '"distinct_images": 1' data stats --json out/*.h5
 cp out/c-00000.h5 bad.h5

@@ -49,6 +49,11 @@ cmp cold.jsonl whole.jsonl || fail "temperature 0 is not greedy"
 for wrong in "--temperature -1" "--top-p 1.5" "--beams 2 --temperature 1" "--beams 400"; do
   refused 64 "" eval out/finetune --questions mixed.jsonl --image-root data/images --out wrong.jsonl $wrong
 done
+jq -c 'del(.answer)' mixed.jsonl | head -n 3 >unanswered.jsonl
+run eval out/finetune --questions unanswered.jsonl --image-root data/images --out none.jsonl --summary none.json --threads 1 >none.txt 2>/dev/null ||
+  fail "questions without answers"
+{ ! grep -q 'nothing is scored' none.txt || grep -q '%' none.txt; } && fail "a score of no answers: $(cat none.txt)"
+jq -e '.scored == 0 and .accuracy == null' none.json >/dev/null || fail "a score of no answers: $(cat none.json)"
 # Without pictures nothing but the question counts.
 score blank -- --batch 9 --blank
 [ "$(jq -r 'select(.question == "what color is the square?").prediction' blank.jsonl | sort -u | wc -l)" -eq 1 ] || fail "blank pictures differ"

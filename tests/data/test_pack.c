@@ -258,7 +258,7 @@ Test(pack, too_many_bad_records)
 {
     put("in.jsonl", "{\"caption\":\"a\"}\nbad\n{\"caption\":\"b\"}\n");
     bif_pack_options o = options("in.jsonl");
-    failed(&o, BIF_ERR_DATA, "1 of 3 records of 'in.jsonl' are bad (33.33 %, at most 5.00 % are allowed); see 'out/p-errors.jsonl'");
+    failed(&o, BIF_ERR_DATA, "1 of 3 records of 'in.jsonl' are bad (33.33 %, at most 5.00 % are allowed); see 'out/p-errors.jsonl'; the first: ");
     cr_expect(bif_exists("out/p-errors.jsonl"));
     o.strict = true;
     failed(&o, BIF_ERR_DATA, "record 2 (line 2) is bad and the pack is strict");
