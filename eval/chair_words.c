@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 /* ---- synonyms ---- */
 
 bif_status bif_synonyms_read(bif_synonyms *y, const char *where, bif_span text)
@@ -19,6 +21,9 @@ bif_status bif_synonyms_read(bif_synonyms *y, const char *where, bif_span text)
         if (rest.size == 0 || y->count == BIF_CHAIR_OBJECTS) {
             return bif_fail(BIF_ERR_DATA, "%s:%lld: %s", where, (long long)line,
                             rest.size == 0 ? "an empty line" : "more than 128 objects");
+        }
+        if (bif_utf8_check(rest.text, rest.size) < rest.size) {
+            return bif_fail(BIF_ERR_DATA, "%s:%lld: not UTF-8", where, (long long)line);
         }
         for (bool first = true; rest.text != NULL; first = false) {
             bif_span word = rest;

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "base/utf8.h"
 #include "eval/yes_no.h"
 
 enum { PERCEPTION = 10, SUBTASKS = 14 };
@@ -124,6 +125,9 @@ static bif_status add(bif_score_set *set, bif_text_buffer *name, const char *pat
     bif_text_clear(name);
     put_name(name, kind, picture, question);
     const bif_span full = bif_score_keep(set, bif_text_span(name));
+    if (bif_utf8_check(full.text, full.size) < full.size) {
+        return bif_fail(BIF_ERR_DATA, "%s:%lld: the name of the picture, or the question, is not UTF-8", path, (long long)line);
+    }
     bif_score_item *item = bif_score_add(set, full);
     item->other_id = full;
     item->cluster = until(full, '\n');
@@ -145,6 +149,9 @@ static bif_status read_results(bif_score_set *set, bif_score_reader *reader, con
         number++;
         if (bif_text_strip(line).size == 0) {
             continue;
+        }
+        if (bif_utf8_check(line.text, line.size) < line.size) {
+            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s:%lld: not UTF-8", path, (long long)number));
         }
         const bool whole = cut(&line, &picture) && cut(&line, &question), more = whole && cut(&line, &answer);
         if (!whole || (reader != NULL && !more)) {

@@ -79,6 +79,16 @@ echo '{"1": "yes"}' >gqa_balanced.json
 expect 0 'McNemar' score gqa gqa_all.json --references gqa.json --against gqa_balanced.json
 grep -q '^consistency .*nan  \[nan, nan\]$' printed || fail "a metric that one side has not: $(cat printed)"
 expect 0 'distribution (lower is better)' score gqa gqa_balanced.json --references gqa.json --against gqa_all.json
+mkdir -p mme/existence said
+printf 'Is there a dog?\tYes\nIs there a cat?\tNo\n' >mme/existence/a.txt
+printf 'a.jpg\tIs there a dog?\tYes\tyes\na.jpg\tIs there a cat?\tNo\tno \377\n' >said/existence.txt
+expect 65 'existence.txt:2: not UTF-8' score mme said --references mme --items items.jsonl
+printf 'a.jpg\tIs there a dog?\tYes\tyes\na.jpg\tIs there a cat?\tNo\tno\n' >said/existence.txt
+expect 0 'accuracy+/existence                             100.00  1' score mme said --references mme --items items.jsonl
+printf 'Is there a d\377g?\tYes\n' >mme/existence/a.txt
+expect 65 'a.txt:1: the name of the picture, or the question, is not UTF-8' score mme said --references mme
+printf 'dog, puppy\nc\377t\n' >synonyms.txt
+expect 65 'synonyms.txt:2: not UTF-8' score chair said.json --references synonyms.txt
 run score --help >help
 for task in gqa pope mme scienceqa mmbench seed chartqa docvqa ocrbench refcoco korean; do
   grep -q "^  $task " help || fail "--help does not name $task"
