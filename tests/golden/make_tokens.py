@@ -12,6 +12,7 @@ The last twentieth of the corpus is not UTF-8; only sentencepiece takes such lin
 import argparse
 import gzip
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -203,9 +204,13 @@ def sp_train(lines, folder, **options):
     folder.mkdir(parents=True, exist_ok=True)
     text = folder / "train.txt"
     text.write_text("\n".join(lines) + "\n")
-    sentencepiece.SentencePieceTrainer.train(input=str(text), model_prefix=str(folder / "tokenizer"), minloglevel=2,
-                                             character_coverage=0.98,
-                                             max_sentence_length=100000, num_threads=1, hard_vocab_limit=False, **options)
+    back = os.getcwd()
+    os.chdir(folder)  # the model keeps the names it was trained with
+    try:
+        sentencepiece.SentencePieceTrainer.train(input="train.txt", model_prefix="tokenizer", minloglevel=2, character_coverage=0.98,
+                                                 max_sentence_length=100000, num_threads=1, hard_vocab_limit=False, **options)
+    finally:
+        os.chdir(back)
     text.unlink()
     (folder / "tokenizer.vocab").unlink()
 
