@@ -150,7 +150,8 @@ typedef struct {
 bif_status bif_score_open(const bif_score_task *task, const char *const *references, size_t count, bif_score_set **out);
 void bif_score_close(bif_score_set *set); /* NULL is allowed */
 /* Reads predictions: JSONL, or a JSON array, of objects with question_id (questionId, id, index, image_id, image) and prediction (text, answer,
- * caption), perhaps a prompt; or one object of id: prediction; or a table (.tsv) with such columns; or what the task's `predict` reads.
+ * caption), perhaps a prompt; or one object of id: prediction; or a table (.tsv) with such columns (but its `answer` is the right one, no
+ * prediction); or what the task's `predict` reads.
  * What the policy does not allow is BIF_ERR_DATA naming how many and the first with file and line.
  * With BIF_MISSING_SKIP items without a prediction leave the set. Replaces predictions read before. */
 bif_status bif_score_predictions(bif_score_set *set, const char *path, const bif_score_policy *policy, bif_score_counts *counts);

@@ -107,7 +107,7 @@ done:
     return st;
 }
 
-/* A table with a column of ids and one of predictions, as VLMEvalKit writes. */
+/* A table with a column of ids and one of predictions, as VLMEvalKit writes; its `answer` is the right one, which would score 100. */
 static bif_status read_table(reader *r)
 {
     bif_status st = BIF_OK;
@@ -118,7 +118,7 @@ static bif_status read_table(reader *r)
         id = bif_tsv_column(&table, id_names[i]);
     }
     for (int i = 0; i < TEXTS && text < 0; i++) {
-        text = bif_tsv_column(&table, text_names[i]);
+        text = strcmp(text_names[i], "answer") == 0 ? -1 : bif_tsv_column(&table, text_names[i]);
     }
     if (id < 0 || text < 0) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s:1: no column %s", r->path, id < 0 ? "index (or question_id)" : "prediction"));
