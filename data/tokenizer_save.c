@@ -71,14 +71,16 @@ static json_t *section_json(const bif_tokenizer *t, size_t i)
                            "use_regex", 1);
 }
 
-/* What a tokenizer.json does instead of SentencePiece and LlamaTokenizer in its legacy way: a prefix space before every text between special
- * tokens. */
+/* What a tokenizer.json does instead of SentencePiece and LlamaTokenizer in its legacy way: a prefix space before every text between
+ * special tokens. */
 static void set_spm_sections(json_t *root)
 {
-    static const char normalizer[] = "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"},"
+    static const char normalizer[] = "{\"type\": \"Sequence\", \"normalizers\": ["
+                                     "{\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"},"
                                      " {\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xe2\x96\x81\"}]}";
-    static const char decoder[] = "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"\xe2\x96\x81\"},"
-                                  " \"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"},"
+    static const char decoder[] = "{\"type\": \"Sequence\", \"decoders\": ["
+                                  "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\xe2\x96\x81\"}, \"content\": \" \"}, "
+                                  "{\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"},"
                                   " {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}]}";
     json_object_set_new(root, "normalizer", json_loads(normalizer, 0, NULL));
     json_object_set_new(root, "pre_tokenizer", json_null());

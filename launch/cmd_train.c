@@ -16,8 +16,8 @@ static const char help[] =
     "Runs one stage of training from a recipe, or continues it from the newest valid checkpoint in its output folder.\n\n"
     "  --set KEY=VALUE   set a key of the recipe (repeatable; the last one wins), for example --set optimizer.lr=1e-3\n"
     "  --check           read and check the recipe, print it resolved, and stop\n"
-    "  --plan            print what trains and how much memory a rank takes, from the recipe and, of the folders it names, config.json and\n"
-    "                    the tokenizer, and stop: no GPU, weights or data are needed (of a stage 2: the folder of its stage 1)\n"
+    "  --plan            print what trains and how much memory a rank takes, from the recipe and, of the folders it names,\n"
+    "                    config.json and the tokenizer, and stop: no GPU, weights or data are needed (a stage 2 reads its stage 1)\n"
     "  --ranks N         of so many ranks (1)\n"
     "  --help-config     print every key of a recipe with type, range, default and meaning\n";
 

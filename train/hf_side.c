@@ -283,8 +283,15 @@ static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, 
         add_post_processor(c, root);
         BIF_TRY(bif_json_save_file(to, root));
     }
+    const bool spm = strcmp(name, "tokenizer.model") == 0;
+    if (spm && count > 0) { /* for those who open tokenizer.model itself, as LLaVA's program does, what was added stands in files beside it */
+        BIF_TRY(bif_tokenizer_add_to_folder(folder, missing, count));
+        bif_tokenizer_free(t);
+        t = NULL;
+        BIF_TRY(bif_tokenizer_load(to, &t));
+    }
     /* For a LLaVA transformers 5 makes no tokenizer of vocab.json, and of tokenizer.model one that forgets the prefix space. */
-    if (c->kind == BIF_MODEL_LLAVA && (strcmp(name, "vocab.json") == 0 || (strcmp(name, "tokenizer.model") == 0 && bif_tokenizer_can_save(t)))) {
+    if (c->kind == BIF_MODEL_LLAVA && (strcmp(name, "vocab.json") == 0 || (spm && bif_tokenizer_can_save(t)))) {
         free(to);
         to = bif_path_join(folder, "tokenizer.json");
         BIF_TRY(bif_tokenizer_save(t, to));
@@ -292,7 +299,7 @@ static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, 
         add_post_processor(c, root);
         BIF_TRY(bif_json_save_file(to, root));
     }
-    if (count > 0) {
+    if (!spm && count > 0) {
         BIF_TRY(bif_tokenizer_add_to_folder(folder, missing, count));
     }
     BIF_TRY(own_template ? put_chat_template(folder, c, t) : BIF_OK);

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "data/tokenizer.h"
 #include "kernels/convert.h"
 #include "train/hf_folder.h"
 #include "train/networks.h"
@@ -256,8 +257,13 @@ Test(hf_folder, other_tokenizers_travel_too)
             free(to);
             free(data);
         }
+        bif_tokenizer *t = NULL;
+        cr_assert_eq(bif_tokenizer_load(source, &t), BIF_OK, "%s", bif_error_message());
+        vlm.config.image_token = i == 0 ? (int32_t)bif_tokenizer_vocab(t) : vlm.config.image_token; /* which the file lacks: it is added */
+        bif_tokenizer_free(t);
         cr_assert_eq(bif_hf_save(folder, &vlm.config, &vlm.params, source), BIF_OK, "%s", bif_error_message());
         cr_expect(in_folder(cases[i].file) && in_folder(cases[i].also));
+        cr_expect(i != 0 || in_folder("added_tokens.json"), "LLaVA's program opens tokenizer.model itself, and what was added beside it");
         cr_expect(in_folder("tokenizer.json"), "for a LLaVA transformers 5 makes no tokenizer, or a wrong one, of the others alone");
         cr_expect_str_eq(text_of("tokenizer_config.json", "tokenizer_class"), cases[i].class_name);
         cr_assert_eq(bif_remove_tree(source), BIF_OK);
