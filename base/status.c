@@ -73,7 +73,11 @@ void *bif_malloc(size_t size)
 
 void *bif_calloc(size_t count, size_t size)
 {
-    return or_die(calloc(count ? count : 1, size ? size : 1), count * size);
+    size_t bytes = 0;
+    if (__builtin_mul_overflow(count, size, &bytes)) {
+        bytes = SIZE_MAX;
+    }
+    return or_die(calloc(count ? count : 1, size ? size : 1), bytes);
 }
 
 void *bif_realloc(void *old, size_t count, size_t size)

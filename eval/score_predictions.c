@@ -66,11 +66,11 @@ static bif_status read_row(reader *r, bif_scan *s, bool *row)
         const bool image = r->set->task->by_image && bif_span_is(name, "image_id");
         const int i = image ? -1 : rank_of(id_names, IDS, name), t = rank_of(text_names, TEXTS, name);
         const char c = bif_scan_peek(s);
-        if (i < best_id && (c == '"' || c == '-' || (c >= '0' && c <= '9'))) {
+        if (i < IDS && i <= best_id && (c == '"' || c == '-' || (c >= '0' && c <= '9'))) {
             best_id = i;
             BIF_TRY(bif_scan_word(s, &id));
-        } else if (t < best_text && (c == '"' || c == '-' || (c >= '0' && c <= '9'))) { /* a number is an answer too */
-            best_text = t;
+        } else if (t < TEXTS && t <= best_text && (c == '"' || c == '-' || (c >= '0' && c <= '9'))) {
+            best_text = t; /* a number is an answer too; of a key that comes twice the last counts, as in Python */
             BIF_TRY(bif_scan_word(s, &text));
         } else if (bif_span_is(name, "prompt") && c == '"') {
             BIF_TRY(bif_scan_string(s, &prompt));

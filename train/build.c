@@ -314,8 +314,11 @@ bif_status bif_build_config(const bif_config *config, const bif_model_paths *pat
     BIF_TRY(bif_vocabulary_fit(out, tokenizer, config->data.tokenizer));
     const int64_t vocab = out->kind == BIF_MODEL_CLIP ? out->text.vocab : out->decoder.vocab;
     snprintf(out->template_name, sizeof out->template_name, "%s", config->data.template_);
-    const bool automatic = strcmp(config->data.image_fit, "auto") == 0;
-    snprintf(out->image_fit, sizeof out->image_fit, "%s", automatic ? bif_image_fit(out, "crop") : config->data.image_fit);
+    if (strcmp(config->data.image_fit, "auto") != 0) {
+        snprintf(out->image_fit, sizeof out->image_fit, "%s", config->data.image_fit);
+    } else if (out->image_fit[0] == '\0') { /* else as model.init was trained */
+        snprintf(out->image_fit, sizeof out->image_fit, "%s", bif_image_fit(out, "crop"));
+    }
     snprintf(out->image_place, sizeof out->image_place, "%s", config->data.image_place);
     out->has_system = config->data.system != NULL;
     if (out->has_system) {

@@ -95,7 +95,7 @@ const bif_key bif_keys[] = {
     MUST("data.tokenizer", BIF_KEY_STRING, data.tokenizer, 0, 0, NULL, true, "tokenizer.json, tokenizer.model, vocab.json with merges.txt, or their folder"),
     TEXT("data.template", data.template_, TEMPLATES, "", true, "how turns become text; default vicuna_v1 in stage finetune, else plain"),
     TEXT("data.system", data.system, NULL, NULL, true, "system text of the template; null = the template's own"),
-    TEXT("data.image_fit", data.image_fit, "auto|crop|pad|squash", "auto", true, "how a picture becomes a square; auto = crop, with a SigLIP tower squash"),
+    TEXT("data.image_fit", data.image_fit, "auto|crop|pad|squash", "auto", true, "how a picture becomes a square; auto = as model.init was trained, else crop, with a SigLIP tower squash"),
     TEXT("data.image_place", data.image_place, "front|keep|llava_next", "front", true,
          "where <image> of a question goes: the front of its turn (LLaVA-1.5), where it stands, or as LLaVA-NeXT: front only if alone"),
     I64("data.max_tokens", data.max_tokens, 0, 1073741824, "", true,

@@ -26,6 +26,9 @@ compare <image> and <image> now
 /save talk.json
 T
 # Under another template a model of its own: of what another was trained on it says nothing sensible, and does not end.
+# Pictures that nothing is said about are fitted as those of the first stage.
+run train finetune.yaml --set output=out/fit --set data.image_fit=auto --set train.steps=1 >fit.log 2>&1 || { cat fit.log; fail "stage 2 with image_fit auto"; }
+[ "$(jq -r .bifocal_image_fit out/fit/step_00000001/config.json)" = pad ] || fail "image_fit auto is not what model.init was trained with"
 run train finetune.yaml --set output=out/llama_2 --set data.template=llama_2 --set train.steps=120 --set optimizer.lr=5e-3 --set train.checkpoint_every=0 >llama_2.log 2>&1 ||
   { cat llama_2.log; fail "llama_2 failed"; }
 { head -n 5 talk.txt && echo '/save talk.json'; } >short.txt # this one has nothing to say on four pictures
