@@ -373,6 +373,12 @@ bif_status bif_remove_tree(const char *path)
     return remove_at(AT_FDCWD, path, path);
 }
 
+bool bif_is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
 bool bif_exists(const char *path)
 {
     struct stat info;

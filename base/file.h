@@ -35,6 +35,7 @@ bif_status bif_fsync_dir(const char *path);
 bif_status bif_rename(const char *from, const char *to); /* rename + fsync of the parent of `to` */
 bif_status bif_remove_tree(const char *path);            /* rm -r; a missing path is fine; never follows links */
 bool bif_exists(const char *path);
+bool bif_is_folder(const char *path);
 char *bif_path_join(const char *dir, const char *name); /* malloc'ed; an absolute `name` is returned as it is */
 char *bif_path_parent(const char *path);                /* malloc'ed; "." for a bare name */
 const char *bif_path_base(const char *path);            /* points into path */

@@ -7,10 +7,11 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/rng.h"
 
 typedef struct {
-    const bif_picture *picture;
+    const bif_seen *picture;
     int64_t question, copy_of; /* copy_of: 1 + an earlier one of the batch that is the same; 0 = none is */
     uint8_t *pixels;
     char *error;
@@ -20,20 +21,23 @@ typedef struct {
 struct bif_asker {
     bif_session *session;
     const bif_questions *questions;
-    const bif_ask_options *options;
+    const bif_ask_options *settings;
     int root_fd;
     int64_t bytes, most; /* of a picture; pictures of a question */
     int32_t *lengths;
     int64_t *order;
     char digest[33];
-    int64_t *first;             /* [questions + 1] into shown */
-    const bif_picture **shown;  /* what is really looked at */
+    int64_t *first; /* [questions + 1] into shown */
+    const bif_seen **shown; /* what is really looked at */
     bif_generator *generator;
     bif_encoded *prompts; /* [batch] */
     bif_request *requests;
     bif_ids *answers;
+    bif_ids **options; /* [batch][most_options], when ranking */
+    double *scores; /* [batch, most_options] */
+    int64_t most_options, longest_option;
     uint8_t *pixels; /* [batch, most, S, S, 3] */
-    job *jobs;       /* [batch * most] */
+    job *jobs; /* [batch * most] */
 };
 
 const char *bif_ablate_name(bif_ablate ablate)
@@ -51,7 +55,7 @@ static bif_status at_question(bif_status st, const bif_question *q)
 
 static int compare_pictures(const void *a, const void *b)
 {
-    const bif_picture *x = *(const bif_picture *const *)a, *y = *(const bif_picture *const *)b;
+    const bif_seen *x = *(const bif_seen *const *)a, *y = *(const bif_seen *const *)b;
     if (x->base64.size != y->base64.size) {
         return x->base64.size < y->base64.size ? -1 : 1;
     }
@@ -61,7 +65,7 @@ static int compare_pictures(const void *a, const void *b)
 /* shown = another picture: the distinct ones, in a keyed order, each followed by the next. */
 static void shuffle(bif_asker *a, int64_t count)
 {
-    const bif_picture **distinct = bif_calloc((size_t)count, sizeof *distinct);
+    const bif_seen **distinct = bif_calloc((size_t)count, sizeof *distinct);
     int64_t n = 0;
     memcpy(distinct, a->shown, (size_t)count * sizeof *distinct);
     qsort(distinct, (size_t)count, sizeof *distinct, compare_pictures);
@@ -76,7 +80,7 @@ static void shuffle(bif_asker *a, int64_t count)
         order[place[i]] = i;
     }
     for (int64_t i = 0; i < count; i++) {
-        const bif_picture **found = bsearch(&a->shown[i], distinct, (size_t)n, sizeof *distinct, compare_pictures);
+        const bif_seen **found = bsearch(&a->shown[i], distinct, (size_t)n, sizeof *distinct, compare_pictures);
         a->shown[i] = distinct[order[(place[found - distinct] + 1) % n]];
     }
     free(place);
@@ -99,7 +103,7 @@ static void place_pictures(bif_asker *a)
             a->shown[a->first[i] + k] = &set->items[i].pictures[k];
         }
     }
-    if (a->options->ablate == BIF_ABLATE_SHUFFLE && count > 0) {
+    if (a->settings->ablate == BIF_ABLATE_SHUFFLE && count > 0) {
         shuffle(a, count);
     }
 }
@@ -125,7 +129,7 @@ static int by_pictures_and_place(const void *x, const void *y, void *context)
 
 typedef struct {
     int32_t length; /* of the longest prompt */
-    int64_t first;  /* the first question */
+    int64_t first; /* the first question */
     int64_t at, count; /* in the order by pictures */
 } group;
 
@@ -166,6 +170,65 @@ static void order_questions(bif_asker *a)
 
 /* ---- opening ---- */
 
+static const char *prompt_of(const bif_asker *a, const bif_question *q)
+{
+    return a->settings->way == BIF_ASK_DECODE ? q->prompt : q->bare;
+}
+
+/* The tokens of an option behind the question, its stop token included: what would be supervised if it were the answer of a sample. */
+static bif_status encode_option(const bif_asker *a, const bif_question *q, int64_t option, bif_ids *out)
+{
+    bif_status st = BIF_OK;
+    bif_encoded whole = {0};
+    char *question = bif_strdup(q->bare), *sample = NULL;
+    for (int64_t i = 0; i < q->images && strstr(q->bare, "<image>") == NULL; i++) {
+        char *more = bif_format("<image>\n%s", question);
+        free(question);
+        question = more;
+    }
+    json_t *value = json_pack("{s:[{s:s,s:s},{s:s,s:s}]}", "conversations", "from", "human", "value", question, "from", "gpt", "value",
+                              q->options[option]);
+    sample = value != NULL ? json_dumps(value, JSON_COMPACT) : NULL;
+    json_decref(value);
+    out->count = 0;
+    if (sample == NULL) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "an option is not UTF-8"));
+    }
+    BIF_TRY(bif_chat_encode(&a->session->chat, "option", sample, strlen(sample), q->images, &whole));
+    for (size_t t = 0; t < whole.ids.count; t++) {
+        if (whole.labels.ids[t] != BIF_LABEL_NONE) {
+            bif_ids_push(out, whole.ids.ids[t]);
+        }
+    }
+done:
+    bif_encoded_free(&whole);
+    free(question);
+    free(sample);
+    return st;
+}
+
+/* When ranking: how many options there are, and the longest. */
+static bif_status measure_options(bif_asker *a)
+{
+    bif_status st = BIF_OK;
+    bif_ids ids = {0};
+    for (int64_t i = 0; i < a->questions->count; i++) {
+        const bif_question *q = &a->questions->items[i];
+        st = q->option_count > 0 ? BIF_OK : bif_fail(BIF_ERR_DATA, "has no options to rank");
+        for (int64_t k = 0; st == BIF_OK && k < q->option_count; k++) {
+            st = encode_option(a, q, k, &ids);
+            a->longest_option = (int64_t)ids.count > a->longest_option ? (int64_t)ids.count : a->longest_option;
+        }
+        a->most_options = q->option_count > a->most_options ? q->option_count : a->most_options;
+        if (st != BIF_OK) {
+            BIF_TRY(at_question(st, q));
+        }
+    }
+done:
+    bif_ids_free(&ids);
+    return st;
+}
+
 /* Every prompt once, for its length and the digest. */
 static bif_status measure_prompts(bif_asker *a, int64_t *longest)
 {
@@ -178,10 +241,12 @@ static bif_status measure_prompts(bif_asker *a, int64_t *longest)
         const bif_question *q = &set->items[i];
         bif_encoded prompt = {0};
         if (q->images > 0 && a->session->model.kind != BIF_MODEL_LLAVA) {
-            BIF_TRY(at_question(bif_fail(BIF_ERR_USAGE, "has a picture, but %s is a decoder alone and cannot look at it; name a LLaVA checkpoint",
-                                         a->session->folder), q));
+            BIF_TRY(at_question(bif_fail(BIF_ERR_USAGE,
+                                         "has a picture, but %s is a decoder alone and cannot look at it; name a LLaVA checkpoint",
+                                         a->session->folder),
+                                q));
         }
-        st = bif_chat_prompt(&a->session->chat, q->prompt, q->images, &prompt);
+        st = bif_chat_prompt(&a->session->chat, prompt_of(a, q), q->images, &prompt);
         a->lengths[i] = (int32_t)prompt.ids.count;
         *longest = (int64_t)prompt.ids.count > *longest ? (int64_t)prompt.ids.count : *longest;
         bif_digest_update(digest, &a->lengths[i], sizeof a->lengths[i]);
@@ -203,7 +268,7 @@ bif_status bif_asker_new(bif_session *session, const bif_questions *questions, c
     int64_t longest = 1, bytes = 0;
     bif_asker *a = bif_calloc(1, sizeof *a);
     *out = a;
-    *a = (bif_asker){.session = session, .questions = questions, .options = options, .root_fd = -1, .bytes = 3 * side * side};
+    *a = (bif_asker){.session = session, .questions = questions, .settings = options, .root_fd = -1, .bytes = 3 * side * side};
     a->prompts = bif_calloc((size_t)batch, sizeof *a->prompts);
     a->requests = bif_calloc((size_t)batch, sizeof *a->requests);
     a->answers = bif_calloc((size_t)batch, sizeof *a->answers);
@@ -221,7 +286,20 @@ bif_status bif_asker_new(bif_session *session, const bif_questions *questions, c
             BIF_TRY(bif_fail_errno(errno, "image root %s", options->image_root));
         }
     }
-    const bif_generator_limits limits = {.batch = batch, .max_prompt = longest, .max_images = a->most, .decoding = options->decoding};
+    if (options->way != BIF_ASK_DECODE) {
+        BIF_TRY(measure_options(a));
+        a->options = bif_calloc((size_t)batch, sizeof *a->options);
+        for (int64_t i = 0; i < batch; i++) {
+            a->options[i] = bif_calloc((size_t)a->most_options, sizeof **a->options);
+        }
+        a->scores = bif_calloc((size_t)(batch * a->most_options), sizeof *a->scores);
+    }
+    const bif_generator_limits limits = {.batch = batch,
+                                         .max_prompt = longest,
+                                         .max_images = a->most,
+                                         .decoding = options->way == BIF_ASK_DECODE ? options->decoding : (bif_decoding){.max_new = 1},
+                                         .max_options = a->most_options,
+                                         .max_option = a->longest_option};
     BIF_TRY(bif_generator_new(session, &limits, &a->generator));
     bif_generator_between(a->generator, options->between, options->context);
 done:
@@ -233,11 +311,19 @@ void bif_asker_free(bif_asker *a)
     if (a == NULL) {
         return;
     }
-    for (int64_t i = 0; i < a->options->batch; i++) {
+    for (int64_t i = 0; i < a->settings->batch; i++) {
         bif_encoded_free(&a->prompts[i]);
         bif_ids_free(&a->answers[i]);
     }
+    for (int64_t i = 0; a->options != NULL && i < a->settings->batch; i++) {
+        for (int64_t k = 0; k < a->most_options; k++) {
+            bif_ids_free(&a->options[i][k]);
+        }
+        free(a->options[i]);
+    }
     bif_generator_free(a->generator);
+    free(a->options);
+    free(a->scores);
     free(a->prompts);
     free(a->requests);
     free(a->answers);
@@ -267,12 +353,12 @@ const char *bif_asker_digest(const bif_asker *asker)
 
 static void load(bif_asker *a, job *j)
 {
-    if (a->options->ablate == BIF_ABLATE_BLANK) {
+    if (a->settings->ablate == BIF_ABLATE_BLANK) {
         bif_preprocess_blank(&a->session->preprocess, 1, j->pixels);
     } else if (j->picture->base64.size > 0) {
         j->status = bif_session_image_base64(a->session, j->picture->name, j->picture->base64, j->pixels);
     } else {
-        j->status = bif_session_image(a->session, a->root_fd, a->options->image_root, j->picture->name, j->pixels);
+        j->status = bif_session_image(a->session, a->root_fd, a->settings->image_root, j->picture->name, j->pixels);
     }
     if (j->status != BIF_OK) { /* messages are a thread's own */
         j->error = bif_strdup(bif_error_message());
@@ -284,7 +370,7 @@ static void load(bif_asker *a, job *j)
 static bif_status load_all(bif_asker *a, int64_t count)
 {
     bif_status st = BIF_OK;
-#pragma omp parallel for schedule(dynamic) num_threads(a->options->threads)
+#pragma omp parallel for schedule(dynamic) num_threads(a->settings->threads)
     for (int64_t i = 0; i < count; i++) {
         if (a->jobs[i].copy_of == 0) {
             load(a, &a->jobs[i]);
@@ -302,9 +388,9 @@ static bif_status load_all(bif_asker *a, int64_t count)
     return st;
 }
 
-static bool same_picture(const bif_asker *a, const bif_picture *x, const bif_picture *y)
+static bool same_picture(const bif_asker *a, const bif_seen *x, const bif_seen *y)
 {
-    return a->options->ablate == BIF_ABLATE_BLANK || compare_pictures(&x, &y) == 0;
+    return a->settings->ablate == BIF_ABLATE_BLANK || compare_pictures(&x, &y) == 0;
 }
 
 /* 1 + an earlier question of the batch about the same pictures in the same order, 0 = none. */
@@ -323,7 +409,7 @@ static int64_t same_as(const bif_asker *a, const int64_t *which, int64_t i)
     return 0;
 }
 
-static void add_job(bif_asker *a, int64_t *jobs, int64_t question, const bif_picture *picture, uint8_t *pixels)
+static void add_job(bif_asker *a, int64_t *jobs, int64_t question, const bif_seen *picture, uint8_t *pixels)
 {
     job *j = &a->jobs[*jobs];
     *j = (job){.picture = picture, .question = question, .pixels = pixels};
@@ -331,6 +417,27 @@ static void add_job(bif_asker *a, int64_t *jobs, int64_t question, const bif_pic
         j->copy_of = a->jobs[k].copy_of == 0 && same_picture(a, picture, a->jobs[k].picture) ? k + 1 : 0;
     }
     ++*jobs;
+}
+
+/* The likeliest option, the first of equals. */
+static bif_status choose_options(bif_asker *a, const int64_t *which, int64_t count, char **predictions)
+{
+    const bif_status st = bif_rank(a->generator, a->requests, count, a->scores);
+    for (int64_t i = 0; st == BIF_OK && i < count; i++) {
+        const bif_question *q = &a->questions->items[which[i]];
+        int64_t best = 0;
+        double most = 0.0;
+        for (int64_t k = 0; k < q->option_count; k++) {
+            const double tokens = a->settings->way == BIF_ASK_RANK_MEAN ? (double)a->options[i][k].count : 1.0,
+                         score = a->scores[i * a->most_options + k] / tokens;
+            if (k == 0 || score > most) {
+                most = score;
+                best = k;
+            }
+        }
+        predictions[i] = bif_strdup(q->letters[best]);
+    }
+    return st;
 }
 
 bif_status bif_ask(bif_asker *a, const int64_t *which, int64_t count, char **predictions)
@@ -342,14 +449,26 @@ bif_status bif_ask(bif_asker *a, const int64_t *which, int64_t count, char **pre
         uint8_t *pixels = a->pixels + i * a->most * a->bytes;
         const int64_t same = same_as(a, which, i);
         bif_encoded_free(&a->prompts[i]);
-        BIF_TRY(bif_chat_prompt(&a->session->chat, q->prompt, q->images, &a->prompts[i]));
-        a->requests[i] = (bif_request){.prompt = &a->prompts[i], .pixels = same > 0 ? a->requests[same - 1].pixels : pixels, .images = q->images,
-                                       .same = same, .number = (uint64_t)which[i]};
+        BIF_TRY(bif_chat_prompt(&a->session->chat, prompt_of(a, q), q->images, &a->prompts[i]));
+        a->requests[i] = (bif_request){.prompt = &a->prompts[i],
+                                       .pixels = same > 0 ? a->requests[same - 1].pixels : pixels,
+                                       .images = q->images,
+                                       .same = same,
+                                       .number = (uint64_t)which[i]};
+        for (int64_t k = 0; a->options != NULL && k < q->option_count; k++) {
+            BIF_TRY(encode_option(a, q, k, &a->options[i][k]));
+            a->requests[i].options = a->options[i];
+            a->requests[i].option_count = q->option_count;
+        }
         for (int64_t k = 0; k < q->images && same == 0; k++) {
             add_job(a, &jobs, which[i], a->shown[a->first[which[i]] + k], pixels + k * a->bytes);
         }
     }
     BIF_TRY(load_all(a, jobs));
+    if (a->options != NULL) {
+        st = choose_options(a, which, count, predictions);
+        goto done;
+    }
     BIF_TRY(bif_generate(a->generator, a->requests, count, a->answers));
     for (int64_t i = 0; i < count; i++) {
         BIF_TRY(bif_answer_text(a->session, &a->answers[i], &predictions[i]));

@@ -83,8 +83,8 @@ int64_t bif_sample_from(const float *logits, int64_t count, const bif_decoding *
     for (int64_t i = 0; i < count; i++) {
         sum += isnan(logits[i]) ? 0.0 : exp(((double)logits[i] - most) / heat);
     }
-    /* Tokens below this make up less than 1 - share together, however many they are: the likeliest that reach the share are not among them, and need
-     * not be sorted with them. */
+    /* Tokens below this make up less than 1 - share together, however many they are: the likeliest that reach the share are not among them,
+     * and need not be sorted with them. */
     const double least = d->top_k > 0 ? 0.0 : (1.0 - share) / (double)count;
     for (int64_t i = 0; i < count; i++) {
         const double p = isnan(logits[i]) ? 0.0 : exp(((double)logits[i] - most) / heat) / sum;

@@ -12,8 +12,8 @@ char *bif_decoding_text(const bif_decoding *d)
         return bif_format("%lld beams, length penalty %g, %lld new tokens", (long long)d->beams, d->length_penalty, tokens);
     }
     if (d->temperature > 0.0) {
-        return bif_format("sampled at temperature %g, top_p %g, top_k %lld, seed %llu, %lld new tokens", d->temperature, d->top_p, (long long)d->top_k,
-                          (unsigned long long)d->seed, tokens);
+        return bif_format("sampled at temperature %g, top_p %g, top_k %lld, seed %llu, %lld new tokens", d->temperature, d->top_p,
+                          (long long)d->top_k, (unsigned long long)d->seed, tokens);
     }
     return bif_format("greedy, %lld new tokens", tokens);
 }
@@ -21,14 +21,17 @@ char *bif_decoding_text(const bif_decoding *d)
 static bif_status check(const bif_decoding *d, int64_t classes)
 {
     if (!(d->temperature >= 0.0) || !(d->top_p >= 0.0 && d->top_p <= 1.0) || d->top_k < 0 || d->beams < 0) {
-        return bif_fail(BIF_ERR_USAGE, "temperature %g, top_p %g, top_k %lld, %lld beams: a temperature of at least 0, a top_p in (0, 1], and whole "
-                        "numbers of at least 0 are wanted", d->temperature, d->top_p, (long long)d->top_k, (long long)d->beams);
+        return bif_fail(BIF_ERR_USAGE,
+                        "temperature %g, top_p %g, top_k %lld, %lld beams: a temperature of at least 0, a top_p in (0, 1], and whole "
+                        "numbers of at least 0 are wanted",
+                        d->temperature, d->top_p, (long long)d->top_k, (long long)d->beams);
     }
     if (d->beams > 1 && d->temperature > 0.0) {
         return bif_fail(BIF_ERR_USAGE, "beams do not sample: leave the temperature at 0, or beams at 1");
     }
-    return 2 * d->beams <= classes ? BIF_OK
-                                   : bif_fail(BIF_ERR_USAGE, "%lld beams of a model that tells %lld tokens apart", (long long)d->beams, (long long)classes);
+    return 2 * d->beams <= classes
+               ? BIF_OK
+               : bif_fail(BIF_ERR_USAGE, "%lld beams of a model that tells %lld tokens apart", (long long)d->beams, (long long)classes);
 }
 
 /* Most rows of a step: the tails of all prompts, all options' tokens, or a token of each slot. */
@@ -166,11 +169,12 @@ static bif_status pack(bif_generator *g, const bif_request *requests, int64_t co
             begin[i] = begin[earlier];
             continue;
         }
-        const struct bif_encoded_view view = {.ids = p->ids.ids, .labels = p->labels.ids, .count = head, .image_start = p->image_start, .images = p->images};
+        const struct bif_encoded_view view = {
+            .ids = p->ids.ids, .labels = p->labels.ids, .count = head, .image_start = p->image_start, .images = p->images};
         begin[i] = (int32_t)g->packed->sequences;
         if ((int64_t)p->ids.count > g->limits.max_prompt || !bif_batch_add(g->packed, &g->pack, &view, requests[i].pixels, (uint64_t)i)) {
-            return bif_fail(BIF_ERR_DATA, "a prompt of %zu tokens and %lld pictures does not fit; at most %lld tokens are planned for", p->ids.count,
-                            (long long)p->images, (long long)g->limits.max_prompt);
+            return bif_fail(BIF_ERR_DATA, "a prompt of %zu tokens and %lld pictures does not fit; at most %lld tokens are planned for",
+                            p->ids.count, (long long)p->images, (long long)g->limits.max_prompt);
         }
     }
     return BIF_OK;
@@ -292,8 +296,8 @@ static void pick(bif_generator *g, const bif_request *requests, const bif_tensor
         uint32_t word[4];
         bif_philox(g->limits.decoding.seed, BIF_RNG_SAMPLING, requests[g->slots[i]].number, (uint32_t)made, word);
         const double uniform = ((double)word[0] * 0x1p32 + (double)word[1]) * 0x1p-64;
-        g->ids[i] = (int32_t)bif_sample(g->logits + i * g->classes, g->classes, &g->limits.decoding, uniform < 1.0 ? uniform : 0x1.fffffffffffffp-1,
-                                        g->candidates);
+        g->ids[i] = (int32_t)bif_sample(g->logits + i * g->classes, g->classes, &g->limits.decoding,
+                                        uniform < 1.0 ? uniform : 0x1.fffffffffffffp-1, g->candidates);
     }
 }
 

@@ -11,7 +11,7 @@ typedef struct {
     double *score, *ended; /* [beams]: sums of log-probabilities; those of finished ones by length */
     int32_t *ids, *end_ids;
     int64_t *end_length;
-    int32_t *parent;       /* [beams] of the step just chosen: number of a beam */
+    int32_t *parent; /* [beams] of the step just chosen: number of a beam */
     bool done;
 } search;
 
@@ -58,8 +58,8 @@ static void finish(search *s, const bif_decoding *d, double score, const int32_t
     memcpy(s->end_ids + at * d->max_new, ids, (size_t)length * sizeof *ids);
 }
 
-/* The made-th token of each beam, from scores [running * classes]. Twice as many candidates as beams are looked at, for a beam ends with at most one
- * of them; only the first half may end. */
+/* The made-th token of each beam, from scores [running * classes]. Twice as many candidates as beams are looked at, for a beam ends with at
+ * most one of them; only the first half may end. */
 static void choose(search *s, const bif_decoding *d, const double *scores, int64_t classes, int32_t stop, int64_t made)
 {
     const double divisor = pow((double)made, d->length_penalty);
@@ -176,8 +176,8 @@ void bif_generate_beams(bif_generator *g, const bif_request *requests, int64_t c
 /* ---- likelihood ---- */
 
 /* Takes from scores[place[r]] the losses of rows source[r] of a hidden state against targets, some at a time. */
-static void add_likelihood(bif_generator *g, const bif_tensor *hidden, const int32_t *source, const int32_t *target, const int64_t *place, int64_t rows,
-                           double *scores)
+static void add_likelihood(bif_generator *g, const bif_tensor *hidden, const int32_t *source, const int32_t *target, const int64_t *place,
+                           int64_t rows, double *scores)
 {
     bif_device *device = g->session->device;
     const int64_t chunk = g->limits.batch * g->fan;

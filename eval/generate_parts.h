@@ -6,16 +6,16 @@ struct bif_generator {
     bif_session *session;
     bif_generator_limits limits;
     bif_batch_limits pack; /* of the prompts' beginnings */
-    int64_t fan;           /* slots of a request: slot k * batch + i is the k-th of request i */
-    int64_t cap, classes;  /* rows of a slot; tokens the head tells apart */
+    int64_t fan; /* slots of a request: slot k * batch + i is the k-th of request i */
+    int64_t cap, classes; /* rows of a slot; tokens the head tells apart */
     bif_batch *packed;
     bif_arena arena;
     bif_kv_cache cache;
-    bif_tensor last;       /* [batch, C]: the final hidden state of each prompt */
-    void *scratch;         /* device memory for beams that change places */
-    int32_t *slots, *ids;  /* host, [rows of a step] */
-    int32_t *length;       /* host, [batch] tokens of each prompt */
-    float *logits;         /* host, [batch * fan, classes]; NULL where the device chooses */
+    bif_tensor last; /* [batch, C]: the final hidden state of each prompt */
+    void *scratch; /* device memory for beams that change places */
+    int32_t *slots, *ids; /* host, [rows of a step] */
+    int32_t *length; /* host, [batch] tokens of each prompt */
+    float *logits; /* host, [batch * fan, classes]; NULL where the device chooses */
     bif_candidate *candidates;
     void (*between)(void *context);
     void *context;

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "eval/jsonl.h"
+#include "eval/score.h"
 
 struct bif_question_block {
     struct bif_question_block *next;
@@ -50,11 +51,8 @@ const char *bif_questions_text(bif_questions *set, const char *format, ...)
     return text;
 }
 
-const char *bif_questions_id(bif_questions *set, bif_span id, bool text)
+const char *bif_questions_id(bif_questions *set, bif_span id)
 {
-    if (!text) {
-        return bif_questions_copy(set, id.text, id.size);
-    }
     json_t *value = json_stringn(id.text, id.size);
     char *json = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
     const char *copy = bif_questions_copy(set, json, strlen(json));
@@ -81,8 +79,8 @@ bif_question *bif_questions_add(bif_questions *set, const char *file, int64_t li
 
 void bif_question_picture(bif_questions *set, bif_question *question, const char *name, const bif_span *base64)
 {
-    bif_picture *picture = bif_questions_take(set, sizeof *picture);
-    *picture = (bif_picture){.name = name, .base64 = base64 != NULL ? *base64 : (bif_span){0}};
+    bif_seen *picture = bif_questions_take(set, sizeof *picture);
+    *picture = (bif_seen){.name = name, .base64 = base64 != NULL ? *base64 : (bif_span){0}};
     question->pictures = picture;
     question->images = 1;
 }
@@ -97,6 +95,7 @@ void bif_questions_free(bif_questions *set)
     for (int64_t i = 0; i < set->file_count; i++) {
         bif_scan_close(set->files[i]);
     }
+    bif_score_close(set->tables);
     free(set->files);
     free(set->items);
     *set = (bif_questions){0};
@@ -105,6 +104,27 @@ void bif_questions_free(bif_questions *set)
 static const char *kept(bif_questions *set, const char *text)
 {
     return text != NULL ? bif_questions_copy(set, text, strlen(text)) : NULL;
+}
+
+/* "options": [texts]: the text is the answer. */
+static bif_status read_options(bif_questions *set, const bif_jsonl_line *line, bif_question *q)
+{
+    const json_t *options = json_object_get(line->object, "options");
+    const size_t count = json_array_size(options); /* 0 of anything else */
+    if (count == 0 && options != NULL && !json_is_null(options)) {
+        return bif_fail(BIF_ERR_DATA, "%s: options must be a list of texts", line->where);
+    }
+    const char **texts = bif_questions_take(set, count * sizeof *texts);
+    for (size_t i = 0; i < count; i++) {
+        texts[i] = kept(set, json_string_value(json_array_get(options, i)));
+        if (texts[i] == NULL || texts[i][0] == '\0') {
+            return bif_fail(BIF_ERR_DATA, "%s: options must be a list of texts", line->where);
+        }
+    }
+    q->letters = q->options = texts;
+    q->option_count = (int64_t)count;
+    q->bare = q->prompt;
+    return BIF_OK;
 }
 
 static bif_status read_line(bif_questions *set, const char *path, const bif_jsonl_line *line)
@@ -127,10 +147,10 @@ static bif_status read_line(bif_questions *set, const char *path, const bif_json
     q->answer = kept(set, answer);
     q->type = kept(set, type);
     q->id = json_is_integer(id) ? bif_questions_text(set, "%lld", (long long)json_integer_value(id))
-                                : bif_questions_id(set, (bif_span){json_string_value(id), json_string_length(id)}, true);
+                                : bif_questions_id(set, (bif_span){json_string_value(id), json_string_length(id)});
     q->list = json_is_array(image);
     q->images = q->list ? (int64_t)json_array_size(image) : image != NULL;
-    bif_picture *pictures = bif_questions_take(set, (size_t)q->images * sizeof *pictures);
+    bif_seen *pictures = bif_questions_take(set, (size_t)q->images * sizeof *pictures);
     for (int64_t i = 0; i < q->images; i++) {
         pictures[i].name = kept(set, json_string_value(q->list ? json_array_get(image, (size_t)i) : image));
         if (pictures[i].name == NULL) {
@@ -138,6 +158,7 @@ static bif_status read_line(bif_questions *set, const char *path, const bif_json
         }
     }
     q->pictures = pictures;
+    BIF_TRY(read_options(set, line, q));
 done:
     return st;
 }
@@ -179,8 +200,9 @@ bif_status bif_questions_check(bif_questions *set)
     }
     if (second >= 0) {
         const bif_question *q = &set->items[second], *before = &set->items[first];
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s:%lld: question_id %s stands in line %lld of %s already; ids must differ, for answers are scored by them", q->file,
-                         (long long)q->line, q->id, (long long)before->line, before->file));
+        BIF_TRY(bif_fail(BIF_ERR_DATA,
+                         "%s:%lld: question_id %s stands in line %lld of %s already; ids must differ, for answers are scored by them",
+                         q->file, (long long)q->line, q->id, (long long)before->line, before->file));
     }
 done:
     free(order);

@@ -16,7 +16,7 @@
 
 struct bif_record {
     char *output, *path; /* path: of this rank's answers */
-    int lock_fd, fd;     /* lock_fd: rank 0's */
+    int lock_fd, fd; /* lock_fd: rank 0's */
     int rank;
     int64_t answers; /* of this rank; rank 0's with those of earlier starts */
     struct timespec synced;
@@ -68,7 +68,7 @@ static char *differences(const json_t *mine, const json_t *theirs)
     char *text = bif_strdup("");
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)mine, key, value) {
+    json_object_foreach ((json_t *)mine, key, value) {
         const char *other = json_string_value(json_object_get(theirs, key));
         if (other == NULL || strcmp(other, json_string_value(value)) != 0) {
             char *more = bif_format("%s%s%s (there %s, now %s)", text, text[0] != '\0' ? ", " : "", key, other != NULL ? other : "none",
@@ -153,8 +153,10 @@ static bif_status read_part(void *context, const char *path)
     what = differences(r->identity, line);
     if (what[0] != '\0') {
         r->foreign = true;
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s holds answers of another run, which differs in: %s; finish that run, name another --out, or throw its "
-                         "answers away with --restart", path, what));
+        BIF_TRY(bif_fail(BIF_ERR_USAGE,
+                         "%s holds answers of another run, which differs in: %s; finish that run, name another --out, or throw its "
+                         "answers away with --restart",
+                         path, what));
     }
     while (at < end) {
         json_decref(line);
@@ -202,8 +204,8 @@ done:
     return st;
 }
 
-bif_status bif_record_open(bif_comm *comm, const char *output, const json_t *identity, bool restart, int64_t count, char **predictions, bool *answered,
-                           bif_record **out)
+bif_status bif_record_open(bif_comm *comm, const char *output, const json_t *identity, bool restart, int64_t count, char **predictions,
+                           bool *answered, bif_record **out)
 {
     bif_status st = BIF_OK;
     int64_t start = 0;
@@ -229,7 +231,8 @@ bif_status bif_record_open(bif_comm *comm, const char *output, const json_t *ide
     header = bif_comm_broadcast_text(comm, line != NULL ? line : "", 0);
     record->path = bif_format("%s.part-%lld-%d", output, (long long)start, record->rank);
     record->fd = open(record->path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
-    st = record->fd < 0 ? bif_fail_errno(errno, "%s: cannot be created", record->path) : write_whole(record->fd, record->path, header, strlen(header));
+    st = record->fd < 0 ? bif_fail_errno(errno, "%s: cannot be created", record->path)
+                        : write_whole(record->fd, record->path, header, strlen(header));
     clock_gettime(CLOCK_MONOTONIC, &record->synced);
     BIF_TRY(bif_comm_agree(comm, st));
 done:

@@ -10,14 +10,15 @@
 #include "train/comm.h"
 
 typedef struct bif_record bif_record;
-/* Collective. identity: an object of texts, what an answer depends on, needed on rank 0 (borrowed). Fills predictions[count] of rank 0 (NULL =
- * none; malloc'ed) with the answers of earlier starts, and answered[count] of every rank. BIF_ERR_USAGE: the answers that are there are of another
- * identity (restart throws them away instead), or another run holds the lock. */
-bif_status bif_record_open(bif_comm *comm, const char *output, const json_t *identity, bool restart, int64_t count, char **predictions, bool *answered,
-                           bif_record **out);
-/* Not collective: this rank's answers are handed to the system, and are safe from a crash of the machine within some seconds. BIF_ERR_IO. */
+/* Collective. identity: an object of texts, what an answer depends on, needed on rank 0 (borrowed). Fills predictions[count] of rank 0
+ * (NULL = none; malloc'ed) with the answers of earlier starts, and answered[count] of every rank. BIF_ERR_USAGE: the answers that are there
+ * are of another identity (restart throws them away instead), or another run holds the lock. */
+bif_status bif_record_open(bif_comm *comm, const char *output, const json_t *identity, bool restart, int64_t count, char **predictions,
+                           bool *answered, bif_record **out);
+/* Not collective: this rank's answers are handed to the system, and are safe from a crash of the machine within some seconds. BIF_ERR_IO.
+ */
 bif_status bif_record_add(bif_record *record, const int64_t *questions, char *const *predictions, int64_t count);
 int64_t bif_record_answers(const bif_record *record); /* kept by this rank; on rank 0 with those of earlier starts */
-/* remove: rank 0 also removes the files, because the result is written or because they hold no answer of any rank. Not collective, but rank 0 must
- * be the last with `remove`; NULL is allowed. */
+/* remove: rank 0 also removes the files, because the result is written or because they hold no answer of any rank. Not collective, but rank
+ * 0 must be the last with `remove`; NULL is allowed. */
 void bif_record_close(bif_record *record, bool remove);

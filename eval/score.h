@@ -126,6 +126,8 @@ void bif_score_note(bif_score_set *set, const char *format, ...) __attribute__((
 bif_status bif_score_read_questions(bif_score_set *set, const char *const *paths, size_t count);
 /* For `predict`: one prediction. path, line: for messages. */
 void bif_score_answer(bif_score_reader *reader, const char *path, int64_t line, bif_span id, bif_span prediction);
+/* Of the name of a file of ChartQA's: "human", "augmented", or the name itself (ids are SPLIT/PLACE). */
+const char *bif_chartqa_split(const char *path);
 /* Numbers groups and clusters and indexes the ids; again after items left. BIF_ERR_DATA: an id twice. */
 bif_status bif_score_prepare(bif_score_set *set);
 /* Item by id, or NULL; ids are compared as texts, so 7 and "7" are one. After bif_score_prepare. */

@@ -22,15 +22,18 @@ static bool name_chartqa(bif_span id, bif_span prompt, bif_text_buffer *out)
     return true;
 }
 
+const char *bif_chartqa_split(const char *path)
+{
+    const char *base = bif_path_base(path);
+    return strstr(base, "human") != NULL ? "human" : strstr(base, "augmented") != NULL ? "augmented" : base;
+}
+
 static bif_status read_rows(bif_score_set *set, const char *path)
 {
     bif_status st = BIF_OK;
     bif_scan *s = NULL;
     bif_text_buffer other = {0};
-    const char *base = bif_path_base(path);
-    const bif_span split = strstr(base, "human") != NULL       ? (bif_span){"human", 5}
-                           : strstr(base, "augmented") != NULL ? (bif_span){"augmented", 9}
-                                                               : bif_score_text(set, "%s", base);
+    const bif_span split = bif_score_text(set, "%s", bif_chartqa_split(path));
     BIF_TRY(bif_score_file(set, path, &s));
     BIF_TRY(bif_scan_enter(s, '['));
     bool more = false;

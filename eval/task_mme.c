@@ -9,14 +9,13 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/utf8.h"
 #include "eval/yes_no.h"
 
 enum { PERCEPTION = 10, SUBTASKS = 14 };
-static const char *const subtasks[SUBTASKS] = {"existence",
+const char *const bif_mme_subtasks[SUBTASKS + 1] = {"existence",
                                                "count",
                                                "position",
                                                "color",
@@ -32,12 +31,6 @@ static const char *const subtasks[SUBTASKS] = {"existence",
                                                "code_reasoning"};
 
 enum { FIRST = 0, BOTH = 1 }; /* item->value: it is the first of its picture, and (there) both are right */
-
-static bool is_folder(const char *path)
-{
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-}
 
 static bif_span until(bif_span text, char mark)
 {
@@ -67,8 +60,7 @@ static bool next_line(bif_span *rest, bif_span *line)
     return true;
 }
 
-/* What is the same in the benchmark's line and in a prompt made from it: without the demands for a short answer and white space around. */
-static bif_span core_of(bif_span question)
+bif_span bif_mme_core(bif_span question)
 {
     static const char *const demands[] = {"Answer the question using a single word or phrase.", "Please answer yes or no."};
     question = bif_text_strip(question);
@@ -85,10 +77,9 @@ static bif_span core_of(bif_span question)
     return question;
 }
 
-/* SUBTASK/STEM newline QUESTION */
-static void put_name(bif_text_buffer *out, bif_span subtask, bif_span picture, bif_span question)
+void bif_mme_name(bif_text_buffer *out, bif_span subtask, bif_span picture, bif_span question)
 {
-    const bif_span stem = until(picture, '.'), core = core_of(question);
+    const bif_span stem = until(picture, '.'), core = bif_mme_core(question);
     bif_text_add(out, subtask.text, subtask.size);
     bif_text_add(out, "/", 1);
     bif_text_add(out, stem.text, stem.size);
@@ -106,7 +97,7 @@ static bool name_mme(bif_span id, bif_span prompt, bif_text_buffer *out)
     while (id.text[from - 1] != '/') {
         from--;
     }
-    put_name(out, subtask, (bif_span){id.text + from, id.size - from}, prompt);
+    bif_mme_name(out, subtask, (bif_span){id.text + from, id.size - from}, prompt);
     return true;
 }
 
@@ -123,7 +114,7 @@ static bif_status add(bif_score_set *set, bif_text_buffer *name, const char *pat
     bif_span *answers = bif_score_take(set, sizeof *answers);
     *answers = bif_score_keep(set, bif_text_span(name));
     bif_text_clear(name);
-    put_name(name, kind, picture, question);
+    bif_mme_name(name, kind, picture, question);
     const bif_span full = bif_score_keep(set, bif_text_span(name));
     if (bif_utf8_check(full.text, full.size) < full.size) {
         return bif_fail(BIF_ERR_DATA, "%s:%lld: the name of the picture, or the question, is not UTF-8", path, (long long)line);
@@ -162,7 +153,7 @@ static bif_status read_results(bif_score_set *set, bif_score_reader *reader, con
             BIF_TRY(add(set, &name, path, number, subtask, picture, question, answer));
         } else {
             bif_text_clear(&name);
-            put_name(&name, (bif_span){subtask, strlen(subtask)}, picture, question);
+            bif_mme_name(&name, (bif_span){subtask, strlen(subtask)}, picture, question);
             bif_score_answer(reader, path, number, bif_text_span(&name), line);
         }
     }
@@ -224,11 +215,11 @@ static bif_status read_mme(bif_score_set *set, const char *const *paths, size_t 
     int found = 0;
     for (size_t i = 0; i < count; i++) {
         for (int k = 0; k < SUBTASKS; k++) {
-            char *folder = bif_path_join(paths[i], subtasks[k]), *inner = bif_path_join(folder, "questions_answers_YN");
+            char *folder = bif_path_join(paths[i], bif_mme_subtasks[k]), *inner = bif_path_join(folder, "questions_answers_YN");
             char *results = bif_format("%s.txt", folder);
-            const bool release = is_folder(folder), one_file = !release && bif_exists(results);
-            st = release    ? read_release(set, is_folder(inner) ? inner : folder, subtasks[k])
-                 : one_file ? read_results(set, NULL, results, subtasks[k])
+            const bool release = bif_is_folder(folder), one_file = !release && bif_exists(results);
+            st = release    ? read_release(set, bif_is_folder(inner) ? inner : folder, bif_mme_subtasks[k])
+                 : one_file ? read_results(set, NULL, results, bif_mme_subtasks[k])
                             : BIF_OK;
             found += release || one_file;
             free(folder);
@@ -251,11 +242,11 @@ static bif_status predict_mme(bif_score_set *set, bif_score_reader *reader, cons
 {
     bif_status st = BIF_OK;
     int found = 0;
-    *own = is_folder(path);
+    *own = bif_is_folder(path);
     for (int k = 0; k < SUBTASKS && *own; k++) {
-        char *name = bif_format("%s.txt", subtasks[k]), *results = bif_path_join(path, name);
+        char *name = bif_format("%s.txt", bif_mme_subtasks[k]), *results = bif_path_join(path, name);
         const bool there = bif_exists(results);
-        st = there ? read_results(set, reader, results, subtasks[k]) : BIF_OK;
+        st = there ? read_results(set, reader, results, bif_mme_subtasks[k]) : BIF_OK;
         found += there;
         free(name);
         free(results);
@@ -310,7 +301,7 @@ static void summarise_mme(const bif_score_set *set, const int32_t *weight, bif_m
     bool there[SUBTASKS] = {0};
     int index[SUBTASKS] = {0};
     for (int32_t g = 0; g < set->groups[0]; g++) {
-        while (!bif_span_is(set->group[0][g], subtasks[index[g]])) {
+        while (!bif_span_is(set->group[0][g], bif_mme_subtasks[index[g]])) {
             index[g]++;
         }
         there[index[g]] = true;
@@ -333,9 +324,9 @@ static void summarise_mme(const bif_score_set *set, const int32_t *weight, bif_m
     bif_metric_add(out, all[1] > 0 ? sum[1] : NAN, all[1], "cognition");
     for (int k = 0; k < SUBTASKS; k++) {
         if (there[k]) {
-            bif_metric_add(out, right[k] + both[k], questions[k], "score/%s", subtasks[k]);
-            bif_metric_add(out, right[k], questions[k], "accuracy/%s", subtasks[k]);
-            bif_metric_add(out, both[k], pictures[k], "accuracy+/%s", subtasks[k]);
+            bif_metric_add(out, right[k] + both[k], questions[k], "score/%s", bif_mme_subtasks[k]);
+            bif_metric_add(out, right[k], questions[k], "accuracy/%s", bif_mme_subtasks[k]);
+            bif_metric_add(out, both[k], pictures[k], "accuracy+/%s", bif_mme_subtasks[k]);
         }
     }
 }

@@ -61,8 +61,7 @@ done:
     return st;
 }
 
-/* coco_pope_random.json: random. */
-static bif_span split_of(bif_score_set *set, const char *path)
+bif_span bif_pope_split(const char *path)
 {
     static const char *const known[] = {"random", "popular", "adversarial"};
     const char *base = bif_path_base(path);
@@ -72,7 +71,7 @@ static bif_span split_of(bif_score_set *set, const char *path)
         }
     }
     const char *end = strrchr(base, '.');
-    return bif_score_text(set, "%.*s", (int)(end != NULL && end > base ? end - base : (long)strlen(base)), base);
+    return (bif_span){base, end != NULL && end > base ? (size_t)(end - base) : strlen(base)};
 }
 
 static bif_status take(bif_score_set *set, through *all, const row *r, const char *path, bif_span split, bool several)
@@ -192,7 +191,7 @@ static bif_status read_pope(bif_score_set *set, const char *const *paths, size_t
     row r;
     for (size_t i = 0; i < count; i++) {
         bif_scan *s = NULL;
-        const bif_span split = split_of(set, paths[i]);
+        const bif_span split = bif_pope_split(paths[i]);
         BIF_TRY(bif_score_file(set, paths[i], &s));
         if (bif_scan_peek(s) == '[') {
             BIF_TRY(bif_scan_enter(s, '['));

@@ -29,7 +29,8 @@ static bif_status check_types(const char *path, const bif_questions *set)
                             BIF_VQA_TYPE_NAME - 1);
         }
         if (types == BIF_VQA_TYPES) {
-            return bif_fail(BIF_ERR_DATA, "%s:%lld: more than %d types of questions in %s", q->file, (long long)q->line, BIF_VQA_TYPES, path);
+            return bif_fail(BIF_ERR_DATA, "%s:%lld: more than %d types of questions in %s", q->file, (long long)q->line, BIF_VQA_TYPES,
+                            path);
         }
         seen[types++] = q->type;
     }
@@ -63,9 +64,9 @@ typedef struct {
     bif_counter *counter;
     bif_record *record;
     const bif_vqa_options *options;
-    int64_t *order;        /* [left] questions still to be asked, as bif_asker_order has them */
-    int64_t *cut, units;   /* [units + 1] */
-    int64_t count, left;   /* of all questions */
+    int64_t *order; /* [left] questions still to be asked, as bif_asker_order has them */
+    int64_t *cut, units; /* [units + 1] */
+    int64_t count, left; /* of all questions */
     struct timespec began, told;
 } sharing;
 
@@ -115,7 +116,8 @@ static void tell(sharing *s, int64_t handed)
     }
 }
 
-/* Units are taken until none is left. A failure takes all that are left, so that the other ranks come to the end as well; it is agreed on there. */
+/* Units are taken until none is left. A failure takes all that are left, so that the other ranks come to the end as well; it is agreed on
+ * there. */
 static bif_status ask_all(sharing *s, bif_asker *asker, char **predictions)
 {
     bif_status st = BIF_OK;
@@ -166,7 +168,7 @@ static bif_status collect(bif_comm *comm, char **predictions, int64_t count)
         json_t *part = NULL, *pair;
         size_t k;
         if (r > 0 && st == BIF_OK && (st = bif_json_parse("predictions of another rank", parts[r], sizes[r], &part)) == BIF_OK) {
-            json_array_foreach(part, k, pair) {
+            json_array_foreach (part, k, pair) {
                 predictions[json_integer_value(json_array_get(pair, 0))] = bif_strdup(json_string_value(json_array_get(pair, 1)));
             }
         }
@@ -218,8 +220,8 @@ static bif_status write_predictions(const bif_vqa_options *options, const bif_qu
     BIF_TRY(bif_writer_open(options->output, &writer));
     for (int64_t i = 0; i < set->count; i++) {
         const bif_question *q = &set->items[i];
-        json_t *row = json_pack("{s:o,s:o?,s:s,s:s,s:s?}", "question_id", json_loads(q->id, JSON_DECODE_ANY, NULL), "image", image_of(q), "question",
-                                q->prompt, "prediction", predictions[i], "answer", q->answer);
+        json_t *row = json_pack("{s:o,s:o?,s:s,s:s,s:s?}", "question_id", json_loads(q->id, JSON_DECODE_ANY, NULL), "image", image_of(q),
+                                "question", q->prompt, "prediction", predictions[i], "answer", q->answer);
         char *text = json_dumps(row, JSON_COMPACT);
         json_decref(row);
         st = bif_writer_write(writer, text, strlen(text));
@@ -241,15 +243,17 @@ static json_t *identity_of(const bif_session *session, const bif_vqa_options *op
     const bif_preprocess *p = &session->preprocess;
     char *pictures = session->model.kind != BIF_MODEL_LLAVA
                          ? bif_strdup("none")
-                         : bif_format("%lld, fit %d, mean %.9g %.9g %.9g, std %.9g %.9g %.9g", (long long)p->size, (int)p->fit, p->mean[0], p->mean[1],
-                                      p->mean[2], p->std[0], p->std[1], p->std[2]);
-    char *decoding = bif_decoding_text(&options->decoding);
+                         : bif_format("%lld, fit %d, mean %.9g %.9g %.9g, std %.9g %.9g %.9g", (long long)p->size, (int)p->fit, p->mean[0],
+                                      p->mean[1], p->mean[2], p->std[0], p->std[1], p->std[2]);
+    char *decoding = options->way == BIF_ASK_DECODE
+                         ? bif_decoding_text(&options->decoding)
+                         : bif_format("options ranked by %s of log-probabilities", options->way == BIF_ASK_RANK_SUM ? "sum" : "mean");
     char *looked = bif_format("%s, image=%s", options->image_root, bif_ablate_name(options->ablate));
     bif_questions_digest(set, questions);
     bif_params_digest(&session->vlm.params, false, weights); /* nothing trains */
-    json_t *identity = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "questions", questions, "prompts", bif_asker_digest(asker), "checkpoint", weights,
-                                 "pictures", looked, "preprocessing", pictures, "decoding", decoding,
-                                 "device", session->device->kind == BIF_DEVICE_CPU ? "cpu" : "cuda");
+    json_t *identity = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "questions", questions, "prompts", bif_asker_digest(asker), "checkpoint",
+                                 weights, "pictures", looked, "preprocessing", pictures, "decoding", decoding, "device",
+                                 session->device->kind == BIF_DEVICE_CPU ? "cpu" : "cuda");
     free(decoding);
     free(looked);
     free(pictures);
@@ -275,21 +279,25 @@ bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *
     bool *answered = NULL, written = false;
     bif_asker *asker = NULL;
     sharing share = {.comm = comm, .options = options};
-    const bif_ask_options ask = {.image_root = options->image_root, .batch = options->batch, .decoding = options->decoding, .threads = options->threads,
-                                 .ablate = options->ablate, .between = poll_counter, .context = &share};
+    const bif_ask_options ask = {.image_root = options->image_root,
+                                 .batch = options->batch,
+                                 .decoding = options->decoding,
+                                 .way = options->way,
+                                 .threads = options->threads,
+                                 .ablate = options->ablate,
+                                 .between = poll_counter,
+                                 .context = &share};
     *result = (bif_vqa_result){0};
-    st = bif_questions_jsonl(&set, options->questions);
-    if (st == BIF_OK && set.count == 0) {
-        st = bif_fail(BIF_ERR_DATA, "%s: holds no questions; one JSON object a line is expected", options->questions);
-    }
-    st = st == BIF_OK ? check_types(options->questions, &set) : st;
+    st = bif_prompt_read(&options->prompt, options->questions, options->question_files, &set);
+    st = st == BIF_OK ? check_types(options->questions[0], &set) : st;
     st = st == BIF_OK ? bif_asker_new(session, &set, &ask, &asker) : st;
     BIF_TRY(bif_comm_agree(comm, st));
-    BIF_TRY(bif_comm_agree(comm, same_list(comm, &set, options->questions)));
+    BIF_TRY(bif_comm_agree(comm, same_list(comm, &set, options->questions[0])));
     predictions = bif_calloc((size_t)set.count, sizeof *predictions);
     answered = bif_calloc((size_t)set.count, sizeof *answered);
     result->identity = rank == 0 ? identity_of(session, options, &set, asker) : NULL;
     BIF_TRY(bif_record_open(comm, options->output, result->identity, options->restart, set.count, predictions, answered, &share.record));
+    snprintf(result->prompts, sizeof result->prompts, "%s", bif_asker_digest(asker));
     share.count = result->questions = set.count;
     cut_units(&share, answered, bif_asker_order(asker));
     result->kept = set.count - share.left;

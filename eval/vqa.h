@@ -1,18 +1,24 @@
-/* Answering a list of questions on all ranks: shared as ranks get done, in batches of about equal prompts, kept on disk as they are found. */
+/* Answering a list of questions on all ranks: shared as ranks get done, in batches of about equal prompts, kept on disk as they are found.
+ */
 #pragma once
 #include "base/json.h"
 #include "eval/ask.h"
+#include "eval/prompt.h"
 #include "train/comm.h"
 
 typedef struct {
-    const char *questions, *image_root;
+    const char *const *questions; /* files */
+    size_t question_files;
+    bif_prompt_used prompt; /* of bif_prompt_choose */
+    const char *image_root;
     const char *output; /* predictions JSONL: question_id, image, question, prediction, answer; in the order of the questions */
     int64_t batch;
     bif_decoding decoding;
-    int threads;        /* that read pictures */
+    bif_ask_way way;
+    int threads; /* that read pictures */
     bif_ablate ablate;
-    int64_t limit;      /* first so many questions, 0 = all */
-    bool restart;       /* throw away the answers of a run that did not end */
+    int64_t limit; /* first so many questions, 0 = all */
+    bool restart; /* throw away the answers of a run that did not end */
 } bif_vqa_options;
 
 #define BIF_VQA_TYPES 64
@@ -20,13 +26,17 @@ typedef struct {
 typedef struct {
     int64_t questions, scored, correct;
     int64_t kept; /* answers of earlier starts */
+    char prompts[33]; /* digest over the ids of all prompts */
     int64_t types;
-    struct { char name[BIF_VQA_TYPE_NAME]; int64_t scored, correct; } type[BIF_VQA_TYPES]; /* in order of appearance */
+    struct {
+        char name[BIF_VQA_TYPE_NAME];
+        int64_t scored, correct;
+    } type[BIF_VQA_TYPES]; /* in order of appearance */
     double seconds;
     json_t *identity; /* rank 0: what the answers depend on, an object of texts; the caller's */
 } bif_vqa_result;
 
-/* Collective: the output is the same for any number of ranks, any batch size, and however often the run was ended and started again (eval/record.h).
- * A malformed line is BIF_ERR_DATA with file:line before anything is generated. Exact match after trimming white space and one trailing period, case
- * folded (ASCII). */
+/* Collective: the output is the same for any number of ranks, any batch size, and however often the run was ended and started again
+ * (eval/record.h). A malformed line is BIF_ERR_DATA with file:line before anything is generated. Exact match after trimming white space and
+ * one trailing period, case folded (ASCII). */
 bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *options, bif_vqa_result *result);

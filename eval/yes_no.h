@@ -22,3 +22,11 @@ bif_yes_no bif_yes_no_exact(bif_yes_no_parser *parser, bif_span text);
 bif_yes_no bif_yes_no_prefix(bif_yes_no_parser *parser, bif_span text, bool lmms);
 /* VLMEvalKit: one of the words yes and no among those of the text without punctuation, and not both. */
 bif_yes_no bif_yes_no_words(bif_yes_no_parser *parser, bif_span text);
+
+/* ---- names of questions, which the scoring tasks and the prompts (eval/prompt_yes_no.c) share ---- */
+bif_span bif_pope_split(const char *path); /* coco_pope_random.json: random; into path, or constant */
+extern const char *const bif_mme_subtasks[]; /* ended by NULL */
+/* What is the same in MME's line and in a prompt made from it: without the demands for a short answer and white space around. */
+bif_span bif_mme_core(bif_span question);
+/* SUBTASK/STEM newline CORE: an item's id. picture: a file name, of which the stem counts. */
+void bif_mme_name(bif_text_buffer *out, bif_span subtask, bif_span picture, bif_span question);

@@ -1,5 +1,6 @@
 /* bifocal eval, generate, probe: the verbs that use a language model or a LLaVA. */
 #include <getopt.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,13 @@
 typedef struct {
     const char *verb, *checkpoint;
     bif_session_options session;
-    const char *questions, *image_root, *out, *summary, *prompt, *samples;
+    const char *image_root, *out, *summary, *prompt, *samples;
+    const char **questions, **references; /* [argc] */
+    size_t question_files, reference_files;
+    bif_prompt_options task;
+    bif_prompt_used used;
+    bif_box_space boxes;
+    bif_ask_way way;
     const char *picture[16];
     int64_t pictures;
     bif_decoding decoding;
@@ -29,13 +36,22 @@ typedef struct {
 enum { OPT_QUESTIONS = 256, OPT_ROOT, OPT_OUT, OPT_SUMMARY, OPT_PROMPT, OPT_IMAGE, OPT_BATCH, OPT_MAX_NEW, OPT_LIMIT,
        OPT_BLANK, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_PLACE, OPT_GRAD, OPT_JSON,
        OPT_BASE, OPT_TOWER, OPT_ABLATE, OPT_RESTART,
-       OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_SEED, OPT_BEAMS, OPT_LENGTH_PENALTY };
+       OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_SEED, OPT_BEAMS, OPT_LENGTH_PENALTY,
+       OPT_TASK, OPT_VARIANT, OPT_SUFFIX, OPT_REFERENCES, OPT_BOXES, OPT_RANK };
 
 static const struct {
     struct option option;
     const char *verbs, *value, *text;
 } table[] = {
-    {{"questions", required_argument, NULL, OPT_QUESTIONS}, "eval", "FILE", "JSONL: question_id, image (or a list), question (or text), answer, type (or category)"},
+    {{"questions", required_argument, NULL, OPT_QUESTIONS}, "eval", "FILE",
+     "JSONL of question_id, image (or a list), question (or text), answer, type (or category), options; or a task's own (repeatable)"},
+    {{"task", required_argument, NULL, OPT_TASK}, "eval", "NAME", "a benchmark: its files of questions, its prompts (list below)"},
+    {{"variant", required_argument, NULL, OPT_VARIANT}, "eval", "NAME", "which of the task's prompts (its first)"},
+    {{"suffix", required_argument, NULL, OPT_SUFFIX}, "eval", "TEXT", "behind every question of a task instead of the variant's"},
+    {{"references", required_argument, NULL, OPT_REFERENCES}, "eval", "FILE", "also score, as bifocal score does (repeatable)"},
+    {{"box-space", required_argument, NULL, OPT_BOXES}, "eval", "NAME", "of task refcoco's answers: see bifocal score --help"},
+    {{"rank", required_argument, NULL, OPT_RANK}, "eval", "HOW",
+     "sum or mean: the likeliest of the options instead of decoding (options are not in the prompt)"},
     {{"image", required_argument, NULL, OPT_IMAGE}, "generate", "FILE", "a picture (repeatable)"},
     {{"prompt", required_argument, NULL, OPT_PROMPT}, "generate", "TEXT", "the question"},
     {{"image-root", required_argument, NULL, OPT_ROOT}, "eval probe", "DIR", "folder that the pictures' names are relative to"},
@@ -48,11 +64,13 @@ static const struct {
     {{"restart", no_argument, NULL, OPT_RESTART}, "eval", NULL, "throw away the answers (OUT.part-*) of a run that did not end"},
     {{"limit", required_argument, NULL, OPT_LIMIT}, "eval", "N", "only the first N questions"},
     {{"batch", required_argument, NULL, OPT_BATCH}, "eval", "N", "questions at a time (64); does not change a result"},
-    {{"max-new-tokens", required_argument, NULL, OPT_MAX_NEW}, "eval generate", "N", "longest answer (16; generate: 128)"},
-    {{"temperature", required_argument, NULL, OPT_TEMPERATURE}, "eval generate", "X", "sample at this temperature (0: the likeliest token)"},
+    {{"max-new-tokens", required_argument, NULL, OPT_MAX_NEW}, "eval generate", "N", "longest answer (16, or the task's; generate: 128)"},
+    {{"temperature", required_argument, NULL, OPT_TEMPERATURE}, "eval generate", "X",
+     "sample at this temperature (0: the likeliest token)"},
     {{"top-p", required_argument, NULL, OPT_TOP_P}, "eval generate", "X", "sample from the likeliest tokens that make up this share (1)"},
     {{"top-k", required_argument, NULL, OPT_TOP_K}, "eval generate", "N", "sample from the N likeliest tokens (0: all)"},
-    {{"seed", required_argument, NULL, OPT_SEED}, "eval generate", "N", "of sampling (0); a token is drawn by seed, question and place alone"},
+    {{"seed", required_argument, NULL, OPT_SEED}, "eval generate", "N",
+     "of sampling (0); a token is drawn by seed, question and place alone"},
     {{"beams", required_argument, NULL, OPT_BEAMS}, "eval generate", "N", "beam search (1: none), ended as transformers ends it"},
     {{"length-penalty", required_argument, NULL, OPT_LENGTH_PENALTY}, "eval generate", "X", "of beams: log-probabilities by length^X (1)"},
     {{"template", required_argument, NULL, OPT_TEMPLATE}, "eval generate probe", "NAME",
@@ -61,12 +79,15 @@ static const struct {
     {{"image-fit", required_argument, NULL, OPT_FIT}, "eval generate probe", "NAME", "crop, pad or squash (default: as trained)"},
     {{"image-place", required_argument, NULL, OPT_PLACE}, "eval generate probe", "NAME",
      "front, keep or llava_next: where <image> of a question goes (default: as trained)"},
-    {{"tokenizer", required_argument, NULL, OPT_TOKENIZER}, "eval generate probe", "PATH", "tokenizer file or folder (default: the checkpoint's)"},
+    {{"tokenizer", required_argument, NULL, OPT_TOKENIZER}, "eval generate probe", "PATH",
+     "tokenizer file or folder (default: the checkpoint's)"},
     {{"device", required_argument, NULL, OPT_DEVICE}, "eval generate probe", "NAME", "cpu, cuda, cuda:N or auto (cpu)"},
     {{"precision", required_argument, NULL, OPT_PRECISION}, "eval generate probe", "NAME",
      "auto, fp32 or bf16 (auto: bf16 on CUDA, fp32 on the CPU)"},
-    {{"threads", required_argument, NULL, OPT_THREADS}, "eval generate probe", "N", "CPU threads of a rank (0 = the cores divided by the ranks of the node)"},
-    {{"base", required_argument, NULL, OPT_BASE}, "eval generate probe", "DIR", "the base of a LoRA adapter (default: as adapter_config.json says)"},
+    {{"threads", required_argument, NULL, OPT_THREADS}, "eval generate probe", "N",
+     "CPU threads of a rank (0 = the cores divided by the ranks of the node)"},
+    {{"base", required_argument, NULL, OPT_BASE}, "eval generate probe", "DIR",
+     "the base of a LoRA adapter (default: as adapter_config.json says)"},
     {{"tower", required_argument, NULL, OPT_TOWER}, "eval generate probe", "DIR", "the vision tower, where the checkpoint only names it"},
     {{"json", no_argument, NULL, OPT_JSON}, "generate", NULL, "print a JSON object instead of the answer alone"},
     {{"help", no_argument, NULL, 'h'}, "eval generate probe", NULL, "this text"},
@@ -107,7 +128,16 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         int64_t n = 0;
         switch (c) {
-        case OPT_QUESTIONS: a->questions = optarg; break;
+        case OPT_QUESTIONS: a->questions[a->question_files++] = optarg; break;
+        case OPT_REFERENCES: a->references[a->reference_files++] = optarg; break;
+        case OPT_TASK: a->task.task = optarg; break;
+        case OPT_VARIANT: a->task.variant = optarg; break;
+        case OPT_SUFFIX: a->task.suffix = optarg; break;
+        case OPT_BOXES: BIF_TRY(bif_box_space_by_name(optarg, &a->boxes)); break;
+        case OPT_RANK:
+            a->way = strcmp(optarg, "sum") == 0 ? BIF_ASK_RANK_SUM : strcmp(optarg, "mean") == 0 ? BIF_ASK_RANK_MEAN : BIF_ASK_DECODE;
+            BIF_TRY(a->way != BIF_ASK_DECODE ? BIF_OK : bif_fail(BIF_ERR_USAGE, "--rank: '%s' is neither sum nor mean", optarg));
+            break;
         case OPT_PROMPT: a->prompt = optarg; break;
         case OPT_ROOT: a->image_root = optarg; break;
         case OPT_OUT: a->out = optarg; break;
@@ -116,8 +146,12 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
         case OPT_BLANK: a->ablate = BIF_ABLATE_BLANK; break;
         case OPT_RESTART: a->restart = true; break;
         case OPT_ABLATE:
-            a->ablate = strcmp(optarg, "image=blank") == 0 ? BIF_ABLATE_BLANK : strcmp(optarg, "image=shuffle") == 0 ? BIF_ABLATE_SHUFFLE : BIF_ABLATE_NONE;
-            BIF_TRY(a->ablate != BIF_ABLATE_NONE ? BIF_OK : bif_fail(BIF_ERR_USAGE, "--ablate: '%s' is neither image=blank nor image=shuffle", optarg));
+            a->ablate = strcmp(optarg, "image=blank") == 0     ? BIF_ABLATE_BLANK
+                        : strcmp(optarg, "image=shuffle") == 0 ? BIF_ABLATE_SHUFFLE
+                                                               : BIF_ABLATE_NONE;
+            BIF_TRY(a->ablate != BIF_ABLATE_NONE
+                        ? BIF_OK
+                        : bif_fail(BIF_ERR_USAGE, "--ablate: '%s' is neither image=blank nor image=shuffle", optarg));
             break;
         case OPT_JSON: a->json = true; break;
         case OPT_TEMPLATE: a->session.template_name = optarg; break;
@@ -155,8 +189,7 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
             help(argv[0], usage);
             *done = true;
             goto done;
-        default:
-            BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s: wrong option; see bifocal %s --help", argv[0], argv[0]));
+        default: BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s: wrong option; see bifocal %s --help", argv[0], argv[0]));
         }
     }
     if (optind >= argc) {
@@ -175,6 +208,95 @@ done:
 
 /* ---- eval ---- */
 
+/* Exact matches of the answers that stand in the file of questions. */
+static json_t *print_matches(const arguments *a, const bif_vqa_result *r)
+{
+    static const char *const heads[] = {"type", "type (blank pictures)", "type (other pictures)"};
+    json_t *types = json_object();
+    const double accuracy = r->scored > 0 ? (double)r->correct / (double)r->scored : 0.0;
+    if (r->scored > 0) {
+        printf("%-24s %8s %8s %9s\n", heads[a->ablate], "scored", "correct", "accuracy");
+    } else {
+        puts("the questions have no answers: nothing is scored here; bifocal score and bifocal submit take the predictions");
+    }
+    for (int64_t t = 0; t < r->types; t++) {
+        const double share = (double)r->type[t].correct / (double)r->type[t].scored;
+        printf("%-24s %8lld %8lld %8.2f%%\n", r->type[t].name, (long long)r->type[t].scored, (long long)r->type[t].correct, 100.0 * share);
+        json_object_set_new(types, r->type[t].name, json_real(share));
+    }
+    if (r->scored > 0) {
+        printf("%-24s %8lld %8lld %8.2f%%\n", "all", (long long)r->scored, (long long)r->correct, 100.0 * accuracy);
+    }
+    return json_pack("{s:I,s:I,s:o,s:o}", "scored", (json_int_t)r->scored, "correct", (json_int_t)r->correct, "accuracy",
+                     r->scored > 0 ? json_real(accuracy) : json_null(),
+                     "accuracy_per_type", types);
+}
+
+/* The benchmark's scores, by its default norm. Questions that were not asked (--limit, a variant that leaves some out) are left out and
+ * counted. */
+static bif_status score(const arguments *a, json_t **out)
+{
+    bif_status st = BIF_OK;
+    const bif_score_task *task = bif_score_task_by_name(a->used.task != NULL ? a->used.task->name : "exact");
+    const bif_score_policy policy = {.missing = BIF_MISSING_SKIP, .allow_unknown = false};
+    bif_score_set *set = NULL;
+    bif_score_counts counts;
+    bif_metric_list metrics = {0};
+    BIF_TRY(bif_score_open(task, a->references, a->reference_files, &set));
+    set->boxes = a->boxes;
+    BIF_TRY(bif_score_predictions(set, a->out, &policy, &counts));
+    BIF_TRY(bif_score_run(set, task->usual));
+    bif_score_summary(set, NULL, &metrics);
+    json_t *rows = json_array();
+    printf("%s: %s%s%s; %s\n", task->name, task->title, task->norms != 0 ? ", norm " : "",
+           task->norms != 0 ? bif_norm_name(task->usual) : "", task->rule);
+    for (size_t m = 0; m < metrics.count; m++) {
+        const bif_metric *metric = &metrics.items[m];
+        printf("%-44s %9.2f  %lld\n", metric->name, metric->value, (long long)metric->count);
+        json_array_append_new(rows, json_pack("{s:s,s:o,s:I}", "name", metric->name, "value",
+                                              isfinite(metric->value) ? json_real(metric->value) : json_null(), "questions",
+                                              (json_int_t)metric->count));
+    }
+    for (size_t n = 0; n < set->note_count; n++) {
+        printf("note: %s\n", set->notes[n]);
+    }
+    printf("%lld questions scored, %lld not asked, %lld answers not parsed\n", (long long)set->count, (long long)counts.missing,
+           (long long)bif_score_unparsed(set));
+    *out = json_pack("{s:s,s:s,s:o,s:I,s:I}", "scored_as", task->name, "norm", task->norms != 0 ? bif_norm_name(task->usual) : "official",
+                     "metrics", rows, "not_asked", (json_int_t)counts.missing, "unparsed", (json_int_t)bif_score_unparsed(set));
+done:
+    free(metrics.items);
+    bif_score_close(set);
+    return st;
+}
+
+static bif_status report(const arguments *a, const bif_session *session, const bif_vqa_result *r)
+{
+    static const char *const pictures[] = {"as given", "blank", "shuffled"};
+    bif_status st = BIF_OK;
+    json_t *matches = r->scored > 0 || a->reference_files == 0 ? print_matches(a, r) : NULL, *scores = NULL;
+    const char *variant = a->used.variant != NULL ? a->used.variant : "as the file has them",
+               *task = a->used.task != NULL ? a->used.task->name : "jsonl";
+    if (a->reference_files > 0) {
+        BIF_TRY(score(a, &scores));
+    }
+    printf("%lld questions in %.1f s, %.0f a second; template %s, prompts %s (%.8s), pictures %s, %s; predictions in %s\n",
+           (long long)r->questions, r->seconds, (double)(r->questions - r->kept) / r->seconds, bif_template_name(session->chat.kind),
+           variant, r->prompts, pictures[a->ablate], json_string_value(json_object_get(r->identity, "decoding")), a->out);
+    json_t *summary =
+        json_pack("{s:s,s:I,s:s,s:s,s:s?,s:s,s:b,s:s,s:s,s:O,s:I,s:f}", "checkpoint", session->folder, "questions",
+                  (json_int_t)r->questions, "task", task, "variant", variant, "suffix", a->used.suffix, "prompts", r->prompts, "blank",
+                  a->ablate == BIF_ABLATE_BLANK, "ablate", bif_ablate_name(a->ablate), "template", bif_template_name(session->chat.kind),
+                  "identity", r->identity, "answered_before", (json_int_t)r->kept, "seconds", r->seconds);
+    json_object_update(summary, matches);
+    json_object_update(summary, scores);
+    st = bif_save_summary(a->summary, summary);
+done:
+    json_decref(matches);
+    json_decref(scores);
+    return st;
+}
+
 static bif_status run_eval(void *context, bif_comm *comm)
 {
     const arguments *a = context;
@@ -183,40 +305,57 @@ static bif_status run_eval(void *context, bif_comm *comm)
     bif_vqa_result r = {0};
     BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_LLAVA | 1u << BIF_MODEL_DECODER, &a->session, comm, &session));
     BIF_TRY(bif_vqa(&session, comm,
-                    &(bif_vqa_options){.questions = a->questions, .image_root = a->image_root, .output = a->out, .batch = a->batch,
-                                       .decoding = a->decoding, .threads = bif_comm_threads(comm, a->session.threads), .ablate = a->ablate,
-                                       .limit = a->limit, .restart = a->restart},
+                    &(bif_vqa_options){.questions = a->questions,
+                                       .question_files = a->question_files,
+                                       .prompt = a->used,
+                                       .image_root = a->image_root,
+                                       .output = a->out,
+                                       .batch = a->batch,
+                                       .decoding = a->decoding,
+                                       .way = a->way,
+                                       .threads = bif_comm_threads(comm, a->session.threads),
+                                       .ablate = a->ablate,
+                                       .limit = a->limit,
+                                       .restart = a->restart},
                     &r));
-    if (bif_comm_rank(comm) == 0) {
-        json_t *types = json_object();
-        const double accuracy = r.scored > 0 ? (double)r.correct / (double)r.scored : 0.0;
-        static const char *const heads[] = {"type", "type (blank pictures)", "type (other pictures)"}, *const pictures[] = {"as given", "blank", "shuffled"};
-        if (r.scored > 0) {
-            printf("%-24s %8s %8s %9s\n", heads[a->ablate], "scored", "correct", "accuracy");
-        } else {
-            printf("the questions have no answers: nothing is scored here; bifocal score and bifocal submit take the predictions\n");
-        }
-        for (int64_t t = 0; t < r.types; t++) {
-            const double share = (double)r.type[t].correct / (double)r.type[t].scored;
-            printf("%-24s %8lld %8lld %8.2f%%\n", r.type[t].name, (long long)r.type[t].scored, (long long)r.type[t].correct, 100.0 * share);
-            json_object_set_new(types, r.type[t].name, json_real(share));
-        }
-        if (r.scored > 0) {
-            printf("%-24s %8lld %8lld %8.2f%%\n", "all", (long long)r.scored, (long long)r.correct, 100.0 * accuracy);
-        }
-        printf("%lld questions in %.1f s, %.0f a second; prompt %s, pictures %s; predictions in %s\n", (long long)r.questions, r.seconds,
-               (double)(r.questions - r.kept) / r.seconds, bif_template_name(session.chat.kind), pictures[a->ablate], a->out);
-        st = bif_save_summary(a->summary, json_pack("{s:s,s:I,s:I,s:I,s:o,s:o,s:b,s:s,s:s,s:O,s:I,s:f}", "checkpoint", session.folder, "questions",
-                                                (json_int_t)r.questions, "scored", (json_int_t)r.scored, "correct", (json_int_t)r.correct,
-                                                "accuracy", r.scored > 0 ? json_real(accuracy) : json_null(), "accuracy_per_type", types,
-                                                "blank", a->ablate == BIF_ABLATE_BLANK, "ablate",
-                                                bif_ablate_name(a->ablate), "template", bif_template_name(session.chat.kind), "identity", r.identity,
-                                                "answered_before", (json_int_t)r.kept, "seconds", r.seconds));
-    }
-    st = bif_comm_agree(comm, st);
+    st = bif_comm_agree(comm, bif_comm_rank(comm) == 0 ? report(a, &session, &r) : BIF_OK);
 done:
     json_decref(r.identity);
     bif_session_close(&session);
+    return st;
+}
+
+static void list_tasks(void)
+{
+    puts("\ntasks (their variants, the first is the default; scored by the task of bifocal score of the same name):");
+    for (int i = 0; bif_prompt_tasks[i] != NULL; i++) {
+        const bif_prompt_task *t = bif_prompt_tasks[i];
+        printf("  %-10s questions: %s\n  %-10s pictures: %s; at most %lld new tokens\n", t->name, t->questions, "", t->images,
+               (long long)t->max_new);
+        for (int v = 0; v < BIF_PROMPT_VARIANTS && t->variant[v].name != NULL; v++) {
+            printf("  %-10s %s: %s\n", "", t->variant[v].name, t->variant[v].text);
+        }
+    }
+}
+
+static bif_status check_eval(arguments *a)
+{
+    bif_status st = BIF_OK;
+    BIF_TRY(bif_option_need("eval", "questions", a->question_files > 0 ? a->questions[0] : NULL));
+    BIF_TRY(bif_option_need("eval", "out", a->out));
+    BIF_TRY(bif_option_writable("out", a->out));
+    BIF_TRY(bif_option_writable("summary", a->summary));
+    BIF_TRY(bif_prompt_choose(&a->task, &a->used));
+    const bool boxes = a->used.task != NULL && bif_score_task_by_name(a->used.task->name)->boxes;
+    if (boxes != (a->boxes.unit != BIF_BOX_NONE) && (!boxes || a->reference_files > 0)) {
+        BIF_TRY(
+            bif_fail(BIF_ERR_USAGE,
+                     boxes ? "task %s with --references wants --box-space; see bifocal score --help" : "--box-space goes with task refcoco",
+                     boxes ? a->used.task->name : ""));
+    }
+    a->decoding.max_new = a->decoding.max_new > 0 ? a->decoding.max_new : a->used.task != NULL ? a->used.task->max_new : 16;
+    a->image_root = a->image_root != NULL ? a->image_root : a->used.task != NULL && bif_is_folder(a->questions[0]) ? a->questions[0] : ".";
+done:
     return st;
 }
 
@@ -224,22 +363,28 @@ bif_status bif_cmd_eval(int argc, char **argv)
 {
     bif_status st = BIF_OK;
     bool done = false;
-    arguments a = {.batch = 64, .decoding = {.max_new = 16, .top_p = 1.0, .length_penalty = 1.0}};
+    arguments a = {.batch = 64, .decoding = {.top_p = 1.0, .length_penalty = 1.0}};
+    a.questions = bif_calloc((size_t)argc, sizeof *a.questions);
+    a.references = bif_calloc((size_t)argc, sizeof *a.references);
     BIF_TRY(parse(argc, argv,
-                  "usage: bifocal eval CHECKPOINT --questions FILE --image-root DIR --out PREDICTIONS.jsonl [...]\n\n"
-                  "Answers every question in batches (greedily unless told otherwise), shared over the ranks of mpirun, and scores exact matches (case, white\n"
-                  "space around and one trailing period aside). CHECKPOINT: a Hugging Face folder, or a run's folder (newest checkpoint).\n"
-                  "Answers are kept beside PREDICTIONS.jsonl as they are found: the same command goes on after a kill, on any number of ranks.\n",
+                  "usage: bifocal eval CHECKPOINT [--task NAME] --questions FILE --image-root DIR --out PREDICTIONS.jsonl [...]\n\n"
+                  "Answers every question in batches (greedily unless told otherwise), shared over the ranks of mpirun, and scores exact "
+                  "matches (case, white\n"
+                  "space around and one trailing period aside), or with --references by a benchmark's rules. CHECKPOINT: a Hugging Face "
+                  "folder, or a run's\n"
+                  "folder (newest checkpoint). Answers are kept beside PREDICTIONS.jsonl as they are found: the same command goes on after "
+                  "a kill, on any\n"
+                  "number of ranks.\n",
                   &a, &done));
-    if (!done) {
-        BIF_TRY(bif_option_need("eval", "questions", a.questions));
-        BIF_TRY(bif_option_need("eval", "out", a.out));
-        BIF_TRY(bif_option_writable("out", a.out));
-        BIF_TRY(bif_option_writable("summary", a.summary));
-        a.image_root = a.image_root != NULL ? a.image_root : ".";
+    if (done) {
+        list_tasks();
+    } else {
+        BIF_TRY(check_eval(&a));
         BIF_TRY(bif_with_comm(run_eval, &a));
     }
 done:
+    free(a.questions);
+    free(a.references);
     return st;
 }
 
@@ -265,12 +410,14 @@ static bif_status run_generate(void *context, bif_comm *comm)
         BIF_TRY(bif_session_image_file(&session, a->picture[i], pixels + i * bytes));
     }
     BIF_TRY(bif_chat_prompt(&session.chat, a->prompt, a->pictures, &prompt));
-    const bif_generator_limits limits = {.batch = 1, .max_prompt = (int64_t)prompt.ids.count, .max_images = a->pictures, .decoding = a->decoding};
+    const bif_generator_limits limits = {
+        .batch = 1, .max_prompt = (int64_t)prompt.ids.count, .max_images = a->pictures, .decoding = a->decoding};
     BIF_TRY(bif_generator_new(&session, &limits, &generator));
     BIF_TRY(bif_generate(generator, &(bif_request){.prompt = &prompt, .pixels = pixels, .images = a->pictures}, 1, &answer));
     BIF_TRY(bif_answer_text(&session, &answer, &text));
     if (bif_comm_rank(comm) == 0) {
-        json_t *value = a->json ? json_pack("{s:s,s:s,s:I}", "prompt", a->prompt, "answer", text, "tokens", (json_int_t)answer.count) : NULL;
+        json_t *value =
+            a->json ? json_pack("{s:s,s:s,s:I}", "prompt", a->prompt, "answer", text, "tokens", (json_int_t)answer.count) : NULL;
         char *line = value != NULL ? json_dumps(value, JSON_COMPACT) : NULL;
         puts(line != NULL ? line : text);
         free(line);
@@ -291,10 +438,11 @@ bif_status bif_cmd_generate(int argc, char **argv)
     bif_status st = BIF_OK;
     bool done = false;
     arguments a = {.decoding = {.max_new = 128, .top_p = 1.0, .length_penalty = 1.0}};
-    BIF_TRY(parse(argc, argv,
-                  "usage: bifocal generate CHECKPOINT [--image FILE]... --prompt TEXT [...]\n\n"
-                  "Answers one prompt, greedily unless told otherwise. Pictures come before the prompt unless it places them with <image>.\n",
-                  &a, &done));
+    BIF_TRY(
+        parse(argc, argv,
+              "usage: bifocal generate CHECKPOINT [--image FILE]... --prompt TEXT [...]\n\n"
+              "Answers one prompt, greedily unless told otherwise. Pictures come before the prompt unless it places them with <image>.\n",
+              &a, &done));
     if (!done) {
         BIF_TRY(bif_option_need("generate", "prompt", a.prompt));
         BIF_TRY(bif_with_comm(run_generate, &a));
@@ -325,13 +473,14 @@ bif_status bif_cmd_probe(int argc, char **argv)
     bif_status st = BIF_OK;
     bool done = false;
     arguments a = {0};
-    BIF_TRY(parse(argc, argv,
-                  "usage: bifocal probe CHECKPOINT SAMPLES.jsonl --image-root DIR --out X.safetensors [--grad]\n\n"
-                  "Runs LLaVA-style samples laid end to end and writes input_ids [T] (an image position holds the image token's id), labels [T]\n"
-                  "(unshifted, -100 = unsupervised), cu_seqlens, pixel_values, logits [T, V] and loss (mean over supervised tokens).\n"
-                  "Of a CLIP pair: n records {\"image\", \"caption\" or \"text\"} as one batch; input_ids [n, L] (filled with EOS), lengths,\n"
-                  "pixel_values, image_embeds and text_embeds [n, E], logits_per_image [n, n] and the contrastive loss.\n",
-                  &a, &done));
+    BIF_TRY(parse(
+        argc, argv,
+        "usage: bifocal probe CHECKPOINT SAMPLES.jsonl --image-root DIR --out X.safetensors [--grad]\n\n"
+        "Runs LLaVA-style samples laid end to end and writes input_ids [T] (an image position holds the image token's id), labels [T]\n"
+        "(unshifted, -100 = unsupervised), cu_seqlens, pixel_values, logits [T, V] and loss (mean over supervised tokens).\n"
+        "Of a CLIP pair: n records {\"image\", \"caption\" or \"text\"} as one batch; input_ids [n, L] (filled with EOS), lengths,\n"
+        "pixel_values, image_embeds and text_embeds [n, E], logits_per_image [n, n] and the contrastive loss.\n",
+        &a, &done));
     if (!done) {
         BIF_TRY(a.samples != NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "probe: name a JSONL of samples; see bifocal probe --help"));
         BIF_TRY(bif_option_need("probe", "out", a.out));

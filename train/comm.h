@@ -62,9 +62,9 @@ char *bif_comm_broadcast_text(bif_comm *comm, const char *text, int root);
 /* Variable-length bytes of every rank to rank 0: out[r], size[r] malloc'ed there (arrays of world), untouched elsewhere. */
 void bif_comm_gather_bytes(bif_comm *comm, const void *bytes, size_t size, char ***out, size_t **sizes);
 
-/* Work shared as it is finished: a number on rank 0 that any rank may fetch and add to, starting at 0. New and free are collective, and come on every
- * rank whatever the data; the fetches between them are not, and nothing else depends on who gets which number. Where the network cannot add by
- * itself a fetch waits until rank 0 is inside MPI: whoever computes there calls poll now and then. */
+/* Work shared as it is finished: a number on rank 0 that any rank may fetch and add to, starting at 0. New and free are collective, and come
+ * on every rank whatever the data; the fetches between them are not, and nothing else depends on who gets which number. Where the network
+ * cannot add by itself a fetch waits until rank 0 is inside MPI: whoever computes there calls poll now and then. */
 typedef struct bif_counter bif_counter;
 bif_counter *bif_counter_new(bif_comm *comm);
 int64_t bif_counter_add(bif_counter *counter, int64_t add); /* returns the number before */

@@ -368,8 +368,8 @@ bif_counter *bif_counter_new(bif_comm *comm)
     counter->comm = comm;
     counter->value = &counter->alone;
     if (comm->world > 1) {
-        MPI_Win_allocate(comm->rank == 0 ? (MPI_Aint)sizeof *counter->value : 0, sizeof *counter->value, MPI_INFO_NULL, MPI_COMM_WORLD, &counter->value,
-                         &counter->window);
+        MPI_Win_allocate(comm->rank == 0 ? (MPI_Aint)sizeof *counter->value : 0, sizeof *counter->value, MPI_INFO_NULL, MPI_COMM_WORLD,
+                         &counter->value, &counter->window);
         MPI_Win_lock_all(0, counter->window);
         if (comm->rank == 0) {
             *counter->value = 0;

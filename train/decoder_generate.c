@@ -31,8 +31,8 @@ void bif_kv_cache_free(bif_kv_cache *cache)
 }
 
 /* Where row `row` of a slot begins in one layer of keys or values, and its bytes. */
-static char *cache_row(const bif_decoder *decoder, const bif_kv_cache *cache, const bif_tensor *all, int64_t layer, int64_t slot, int64_t row,
-                       size_t *bytes)
+static char *cache_row(const bif_decoder *decoder, const bif_kv_cache *cache, const bif_tensor *all, int64_t layer, int64_t slot,
+                       int64_t row, size_t *bytes)
 {
     *bytes = (size_t)all->dim[1] * bif_dtype_size(bif_decoder_dtype(decoder));
     return (char *)all->data + (size_t)((layer * cache->sequences + slot) * cache->cap + row) * *bytes;
@@ -51,8 +51,8 @@ void bif_kv_cache_copy(const bif_decoder *decoder, bif_device *device, bif_kv_ca
     cache->len[to] = (int32_t)rows;
 }
 
-void bif_kv_cache_reorder(const bif_decoder *decoder, bif_device *device, bif_kv_cache *cache, const int32_t *slots, const int32_t *from, int64_t count,
-                          int64_t first, int64_t rows, void *scratch)
+void bif_kv_cache_reorder(const bif_decoder *decoder, bif_device *device, bif_kv_cache *cache, const int32_t *slots, const int32_t *from,
+                          int64_t count, int64_t first, int64_t rows, void *scratch)
 {
     for (int64_t layer = 0; rows > 0 && layer < decoder->config.layers; layer++) {
         for (int part = 0; part < 2; part++) {
