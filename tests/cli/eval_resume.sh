@@ -81,4 +81,13 @@ eval_few --limit 100 --restart || { cat few.log; fail "--restart: exit $?"; }
 [ "$(jq .answered_before few.json)" -eq 0 ] || fail "--restart took old answers"
 cmp few.out.jsonl <(head -n 100 whole.jsonl) || fail "predictions after --restart"
 absent 'few.out.jsonl.*'
+# One run an output.
+run eval out/finetune --questions many.jsonl --image-root data/images --max-new-tokens 24 --threads 1 --batch 1 --out busy.jsonl >busy.log 2>&1 &
+job=$!
+for wait in $(seq 500); do [ -s busy.jsonl.part-1-0 ] && break; sleep 0.01; done
+refused 64 'busy.jsonl: another run is writing there' eval out/finetune --questions many.jsonl --image-root data/images --out busy.jsonl
+kill -0 $job 2>/dev/null || fail "the first run was done before the second asked: the test is too short"
+wait $job || { cat busy.log; fail "the run that was there first: exit $?"; }
+cmp busy.jsonl whole.jsonl || fail "the run that was there first has other predictions"
+absent 'busy.jsonl.*'
 finish
