@@ -275,6 +275,10 @@ void bif_rope(bif_device *device, const bif_rope_args *args)
     MEASURE(rows, t, w);
     RULE(args->heads >= 0 && args->head_dim > 0 && args->head_dim % 2 == 0 && args->heads * args->head_dim <= w,
          "the heads do not fit the row, or the head size is odd");
+    RULE(args->scaling.kind == BIF_ROPE_PLAIN || args->scaling.factor >= 1.0f, "the factor of a scaled rotation is at least 1");
+    RULE(args->scaling.kind != BIF_ROPE_LLAMA3 ||
+             (args->scaling.low > 0.0f && args->scaling.low < args->scaling.high && args->scaling.original > 0),
+         "llama3 wants 0 < low < high and the positions a model began with");
     NEED(rows, dtype, t, w);
     NEED(pos, I32, t);
     APART(rows, pos);

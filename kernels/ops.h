@@ -121,15 +121,30 @@ typedef struct {
 } bif_swiglu_backward_args;
 void bif_swiglu_backward(bif_device *device, const bif_swiglu_backward_args *args);
 
+/* Rotation slowed for sequences longer than a model began with. LINEAR: every frequency divided by the factor. LLAMA3: by 1 where a turn
+ * takes fewer positions than original / high, by the factor where it takes more than original / low, in between by a number between. */
+typedef enum { BIF_ROPE_PLAIN = 0, BIF_ROPE_LINEAR = 1, BIF_ROPE_LLAMA3 = 2 } bif_rope_kind;
+typedef struct {
+    bif_rope_kind kind;
+    float factor;     /* LINEAR, LLAMA3; at least 1 */
+    float low, high;  /* LLAMA3; 0 < low < high */
+    int64_t original; /* LLAMA3: positions the model began with */
+} bif_rope_scaling;
+/* By what the frequency theta^(-2i/D) of pair i is divided: 1 to the factor. */
+double bif_rope_divisor(const bif_rope_scaling *scaling, float theta, int64_t i, int64_t head_dim);
+
 /* Rotary embedding, half-split (Hugging Face Llama): in place on the first `heads` heads of each packed row, pairs (i, i + D/2),
- * angle = pos * theta^(-2i/D). rows [T,W], pos i32 [T]. inverse = true rotates by minus the angle (the backward). */
+ * angle = pos * theta^(-2i/D) / divisor. rows [T,W], pos i32 [T]. inverse = true rotates by minus the angle (the backward). */
 typedef struct {
     bif_tensor *rows;
     const bif_tensor *pos;
     int64_t heads, head_dim;
     float theta;
+    bif_rope_scaling scaling;
     bool inverse;
 } bif_rope_args;
+/* Radians a position of pair i: in double, rounded to f32 once. */
+float bif_rope_frequency(const bif_rope_args *args, int64_t i);
 void bif_rope(bif_device *device, const bif_rope_args *args);
 
 /* Variable-length attention on packed rows. qkv [T, (H + 2G) D] = H query heads | G key heads | G value heads; query head h reads

@@ -23,7 +23,7 @@ void BIF_CPU(rope)(bif_device *device, const bif_rope_args *args)
     /* [half] frequencies, then [entries][cos half | sin half] */
     float *frequency = bif_cpu_scratch(device, 0, (size_t)(half + entries * d) * sizeof(float)), *table = frequency + half;
     for (int64_t i = 0; i < half; i++) {
-        frequency[i] = (float)pow((double)args->theta, -2.0 * (double)i / (double)d);
+        frequency[i] = bif_rope_frequency(args, i);
     }
     int threads = bif_threads_for(device, t * args->heads * d);
 #pragma omp parallel num_threads(threads)

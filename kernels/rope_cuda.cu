@@ -7,7 +7,7 @@ static constexpr int THREADS = 256, MOST_PAIRS = 256;
 
 /* ---- rope ---- */
 
-/* theta^(-2i/D) in double, rounded to f32 once: computed on the host as the CPU device does, and handed over by value (1 KiB). */
+/* Of bif_rope_frequency: computed on the host as for the CPU device, and handed over by value (1 KiB). */
 typedef struct {
     float at[MOST_PAIRS];
 } frequencies;
@@ -67,7 +67,7 @@ extern "C" void bif_cuda_rope(bif_device *device, const bif_rope_args *args)
         const int pairs = (int)(half - from < MOST_PAIRS ? half - from : MOST_PAIRS), together = MOST_PAIRS / pairs;
         frequencies frequency = {};
         for (int i = 0; i < pairs; i++) {
-            frequency.at[i] = (float)pow((double)args->theta, -2.0 * (double)(from + i) / (double)d);
+            frequency.at[i] = bif_rope_frequency(args, from + i);
         }
         const unsigned blocks = bif_grid(device, bif_blocks_of(t, together), 1, 256);
         const size_t shared = (size_t)(2 * together * pairs) * sizeof(float);

@@ -206,7 +206,8 @@ static void rotate(const bif_decoder *decoder, bif_device *device, bif_decoder_a
                                       .pos = pos,
                                       .heads = config->heads + config->kv_heads,
                                       .head_dim = config->head_dim,
-                                      .theta = config->rope_theta});
+                                      .theta = config->rope_theta,
+                                      .scaling = config->rope});
 }
 
 static void norm1(const bif_decoder *decoder, bif_device *device, bif_decoder_acts *a, int64_t i, const bif_tensor *x)
@@ -333,6 +334,7 @@ static void rotate_back(const bif_decoder *decoder, bif_device *device, bif_deco
                                       .heads = config->heads + config->kv_heads,
                                       .head_dim = config->head_dim,
                                       .theta = config->rope_theta,
+                                      .scaling = config->rope,
                                       .inverse = true});
     if (config->qk_norm) {
         const bif_tensor pre = of_layer(a, &a->qkv_pre, i, a->tokens);

@@ -176,8 +176,12 @@ static void project(const bif_decoder *decoder, bif_device *device, const bif_lo
     }
     if (part < 2) {
         bif_rope(device,
-                 &(bif_rope_args){
-                     .rows = y, .pos = pos, .heads = heads, .head_dim = config->head_dim, .theta = config->rope_theta});
+                 &(bif_rope_args){.rows = y,
+                                  .pos = pos,
+                                  .heads = heads,
+                                  .head_dim = config->head_dim,
+                                  .theta = config->rope_theta,
+                                  .scaling = config->rope});
     }
 }
 

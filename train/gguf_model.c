@@ -18,6 +18,8 @@ typedef struct {
     const char *source;
     const bif_gguf_options *options;
     const char *name;
+    const char *arch;   /* of the decoder, as llama.cpp calls it */
+    bool by_neighbours; /* so it rotates q and k */
     char *tokenizer, *temporary;
     bif_safetensors *set;
     bif_model_config config;
@@ -36,6 +38,8 @@ typedef struct {
     const bif_st_entry *entry;
     int64_t columns, head; /* q and k: columns of a row, rows of a head */
     int64_t in;            /* of a linear projector */
+    bif_rope_scaling rope; /* of the divisors of the frequencies; with theta and head */
+    float theta;
 } origin;
 
 /* With the last number the file's pages are given back: memory does not fill with a model on its way. */
@@ -101,6 +105,14 @@ static void read_difference(const void *context, int64_t first, int64_t count, f
     }
 }
 
+static void read_divisors(const void *context, int64_t first, int64_t count, float *out)
+{
+    const origin *o = context;
+    for (int64_t i = first; i < first + count; i++) {
+        *out++ = (float)bif_rope_divisor(&o->rope, o->theta, i, o->head);
+    }
+}
+
 static void put_tensor(bif_gguf *file, const char *name, int rank, const int64_t *dim, bif_gguf_type type, bif_gguf_read read, origin o)
 {
     origin *context = bif_malloc(sizeof *context);
@@ -155,15 +167,19 @@ static const name_pair projector_names[] = {{"linear_1.", "mm.0."}, {"linear_2."
 /* ---- the decoder ---- */
 
 /* Architectures differ in what they allow and in how q and k are rotated: llama by neighbours, Qwen's by halves as here. */
-static bif_status architecture(const job *j, const char **name, bool *by_neighbours)
+static bif_status architecture(job *j)
 {
     const bif_decoder_config *c = &j->config.decoder;
     if (c->qk_norm && c->qkv_bias) {
         return bif_fail(BIF_ERR_CONFIG, "%s: llama.cpp has no decoder with norms and biases of q and k", j->source);
     }
     const bool qwen2 = c->qkv_bias && !c->o_bias && c->heads * c->head_dim == c->hidden;
-    *name = c->qk_norm ? "qwen3" : qwen2 ? "qwen2" : "llama";
-    *by_neighbours = !c->qk_norm && !qwen2;
+    j->arch = c->qk_norm ? "qwen3" : qwen2 ? "qwen2" : "llama";
+    j->by_neighbours = !c->qk_norm && !qwen2;
+    if (c->rope.kind == BIF_ROPE_LLAMA3 && strcmp(j->arch, "llama") != 0) {
+        return bif_fail(BIF_ERR_CONFIG, "%s: its rotation is scaled as Llama 3's (llama3), which llama.cpp has for llama and not for %s",
+                        j->source, j->arch);
+    }
     return BIF_OK;
 }
 
@@ -190,8 +206,9 @@ static void put_real(bif_gguf *file, const char *arch, const char *key, float va
     free(full);
 }
 
-static void put_decoder_keys(const job *j, bif_gguf *file, const char *arch)
+static void put_decoder_keys(const job *j, bif_gguf *file)
 {
+    const char *arch = j->arch;
     const bif_decoder_config *c = &j->config.decoder;
     put_general(j, file, arch, "model");
     put_number(file, arch, "block_count", c->layers);
@@ -205,10 +222,16 @@ static void put_decoder_keys(const job *j, bif_gguf *file, const char *arch)
     put_real(file, arch, "attention.layer_norm_rms_epsilon", c->eps);
     put_number(file, arch, "rope.dimension_count", c->head_dim);
     put_real(file, arch, "rope.freq_base", c->rope_theta);
+    if (c->rope.kind == BIF_ROPE_LINEAR) {
+        char *type = bif_format("%s.rope.scaling.type", arch);
+        bif_gguf_put_text(file, type, "linear");
+        free(type);
+        put_real(file, arch, "rope.scaling.factor", c->rope.factor);
+    }
     put_number(file, arch, "vocab_size", c->vocab);
 }
 
-static void put_decoder_row(const job *j, bif_gguf *file, int64_t i, const char *tail, bool by_neighbours)
+static void put_decoder_row(const job *j, bif_gguf *file, int64_t i, const char *tail)
 {
     const bif_param *row = &j->rows.items[i];
     const bif_gguf_type type = row->value.rank > 1 ? j->options->type : BIF_GGUF_F32;
@@ -219,7 +242,7 @@ static void put_decoder_row(const job *j, bif_gguf *file, int64_t i, const char 
     }
     const bool known = rename_tail(block >= 0 ? decoder_block : decoder_names, tail, before, name, sizeof name);
     BIF_BUG_IF(!known, "no name for %s", row->name);
-    const bool turned = by_neighbours && (strncmp(tail, "self_attn.q_proj.", 17) == 0 || strncmp(tail, "self_attn.k_proj.", 17) == 0);
+    const bool turned = j->by_neighbours && (strncmp(tail, "self_attn.q_proj.", 17) == 0 || strncmp(tail, "self_attn.k_proj.", 17) == 0);
     const origin o = {.set = j->set, .entry = j->entry_of[i], .columns = row->value.rank > 1 ? row->value.dim[1] : 1,
                       .head = j->config.decoder.head_dim};
     put_tensor(file, name, row->value.rank, row->value.dim, type, turned ? read_rotated : read_plain, o);
@@ -228,16 +251,19 @@ static void put_decoder_row(const job *j, bif_gguf *file, int64_t i, const char 
 static bif_status write_decoder(const job *j, const char *path)
 {
     bif_status st = BIF_OK;
-    const char *arch = NULL, *tail = NULL;
-    bool by_neighbours = false;
+    const char *tail = NULL;
+    const bif_decoder_config *c = &j->config.decoder;
     bif_gguf *file = bif_gguf_new();
-    BIF_TRY(architecture(j, &arch, &by_neighbours));
-    put_decoder_keys(j, file, arch);
+    put_decoder_keys(j, file);
     BIF_TRY(bif_gguf_put_tokenizer(file, j->tokenizer, &j->config, j->options->pre));
+    if (c->rope.kind == BIF_ROPE_LLAMA3) {
+        put_tensor(file, "rope_freqs.weight", 1, (const int64_t[]){c->head_dim / 2}, BIF_GGUF_F32, read_divisors,
+                   (origin){.head = c->head_dim, .rope = c->rope, .theta = c->rope_theta});
+    }
     for (int64_t i = 0; i < j->rows.count; i++) {
         const bif_part part = bif_part_of(j->rows.items[i].name, &tail);
         if (part == BIF_PART_DECODER) {
-            put_decoder_row(j, file, i, tail, by_neighbours);
+            put_decoder_row(j, file, i, tail);
         } else if (part == BIF_PART_HEAD) {
             put_tensor(file, "output.weight", 2, j->rows.items[i].value.dim, j->options->type, read_plain,
                        (origin){.set = j->set, .entry = j->entry_of[i]});
@@ -362,6 +388,7 @@ static bif_status open_job(job *j)
                       j->config.text.hidden == 0 ? "a vision tower alone" : "a CLIP pair");
         goto done;
     }
+    BIF_TRY(architecture(j));
     const char *given = j->options->tokenizer;
     j->tokenizer = given == NULL ? bif_hf_tokenizer(j->source, &j->options->beside) : bif_tokenizer_in(given);
     if (j->tokenizer == NULL && given != NULL) {

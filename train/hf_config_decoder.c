@@ -1,8 +1,10 @@
 #include "train/hf_config_parts.h"
 
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 
@@ -75,45 +77,78 @@ bif_status bif_hf_token(const char *where, const json_t *o, const char *key, int
     return BIF_OK;
 }
 
-static bif_status check_rope(const char *where, const json_t *rope, const char *key)
+/* Of the object `rope`, which config.json calls `key`: its kind and that kind's numbers. */
+static bif_status read_scaling(const char *where, const json_t *rope, const char *key, const json_t *o, bif_decoder_config *c)
 {
-    if (rope == NULL || json_is_null(rope)) {
-        return BIF_OK;
-    }
-    if (!json_is_object(rope)) {
-        return bif_fail(BIF_ERR_CONFIG, "%s: '%s' must be an object", where, key);
-    }
-    const char *type = "default";
-    const char *name = NULL;
+    bif_status st = BIF_OK;
+    const char *type = "default", *name = NULL;
     json_t *value = NULL;
+    double factor = 1.0, low = 0.0, high = 0.0;
+    char *inside = bif_format("%s: %s", where, key);
     json_object_foreach((json_t *)rope, name, value)
     {
         if (json_is_object(value)) {
-            return bif_hf_refuse(where, key, "given per layer type", "one rope for all layers is");
+            st = bif_hf_refuse(where, key, "given per layer type", "one rope for all layers is");
+            goto done;
         }
     }
-    bif_status st = BIF_OK;
-    BIF_TRY(bif_json_string(where, rope, "type", false, &type)); /* the older name */
-    BIF_TRY(bif_json_string(where, rope, "rope_type", false, &type));
-    if (strcmp(type, "default") != 0) {
-        st = bif_hf_refuse(where, key, type, "the plain rope (rope_type default) is");
+    BIF_TRY(bif_json_string(inside, rope, "type", false, &type)); /* the older name */
+    BIF_TRY(bif_json_string(inside, rope, "rope_type", false, &type));
+    if (strcmp(type, "default") == 0) {
+        goto done;
     }
+    if (strcmp(type, "linear") != 0 && strcmp(type, "llama3") != 0) {
+        st = bif_hf_refuse(where, key, type, "default, linear and llama3 are");
+        goto done;
+    }
+    BIF_TRY(bif_json_f64(inside, rope, "factor", true, &factor));
+    c->rope.factor = (float)factor;
+    if (strcmp(type, "linear") == 0) {
+        int64_t longest = c->positions; /* of Vicuna with 16K: max_position_embeddings is what Llama began with */
+        c->rope.kind = BIF_ROPE_LINEAR;
+        BIF_TRY(bif_json_i64(where, o, "max_sequence_length", false, &longest));
+        c->positions = longest > c->positions ? longest : c->positions;
+        goto done;
+    }
+    c->rope.kind = BIF_ROPE_LLAMA3;
+    BIF_TRY(bif_json_f64(inside, rope, "low_freq_factor", true, &low));
+    BIF_TRY(bif_json_f64(inside, rope, "high_freq_factor", true, &high));
+    c->rope.low = (float)low;
+    c->rope.high = (float)high;
+    c->rope.original = c->positions;
+    BIF_TRY(bif_json_i64(inside, rope, "original_max_position_embeddings", false, &c->rope.original));
+    BIF_TRY(bif_json_i64(where, o, "original_max_position_embeddings", false, &c->rope.original)); /* this one goes before */
 done:
+    free(inside);
     return st;
 }
 
+/* As transformers 5 reads it: what rope_scaling says goes before rope_parameters as a whole, theta is looked for inside, then beside it. */
 static bif_status read_rope(const char *where, const json_t *o, bif_decoder_config *c)
 {
     bif_status st = BIF_OK;
-    const json_t *rope = json_object_get(o, "rope_parameters"); /* transformers 5 */
-    BIF_TRY(check_rope(where, json_object_get(o, "rope_scaling"), "rope_scaling"));
-    BIF_TRY(check_rope(where, rope, "rope_parameters"));
-    BIF_TRY(bif_hf_real(where, o, "rope_theta", 10000.0, &c->rope_theta));
+    static const char *const keys[] = {"rope_scaling", "rope_parameters"};
+    const json_t *rope = NULL;
+    const char *key = NULL;
+    for (int i = 1; i >= 0; i--) {
+        const json_t *value = json_object_get(o, keys[i]);
+        if (value != NULL && !json_is_null(value) && !json_is_object(value)) {
+            st = bif_fail(BIF_ERR_CONFIG, "%s: '%s' must be an object", where, keys[i]);
+            goto done;
+        }
+        if (json_object_size(value) > 0) {
+            rope = value;
+            key = keys[i];
+        }
+    }
     float rotary = 1.0f;
+    c->rope = (bif_rope_scaling){.kind = BIF_ROPE_PLAIN};
+    BIF_TRY(bif_hf_real(where, o, "rope_theta", 10000.0, &c->rope_theta));
     BIF_TRY(bif_hf_real(where, o, "partial_rotary_factor", 1.0, &rotary));
-    if (json_is_object(rope)) {
+    if (rope != NULL) {
         BIF_TRY(bif_hf_real(where, rope, "rope_theta", (double)c->rope_theta, &c->rope_theta));
         BIF_TRY(bif_hf_real(where, rope, "partial_rotary_factor", (double)rotary, &rotary));
+        BIF_TRY(read_scaling(where, rope, key, o, c));
     }
     if (rotary != 1.0f) {
         st = bif_hf_refuse(where, "partial_rotary_factor", "not 1", "rotation of whole heads is");

@@ -44,6 +44,31 @@ static bif_family family_of(const bif_decoder_config *c)
                                          : BIF_FAMILY_LLAMA;
 }
 
+static json_t *llama3_object(const bif_rope_scaling *rope)
+{
+    return json_pack("{s:s, s:o, s:o, s:o, s:I}", "rope_type", "llama3", "factor", real(rope->factor), "low_freq_factor", real(rope->low),
+                     "high_freq_factor", real(rope->high), "original_max_position_embeddings", (json_int_t)rope->original);
+}
+
+/* transformers 4 reads rope_theta and rope_scaling (for linear, its first versions want these two keys and no more), transformers 5
+ * rope_parameters, and where there is a rope_scaling that instead. */
+static void put_rope(json_t *o, const bif_decoder_config *c)
+{
+    json_t *parameters = NULL;
+    put(o, "rope_theta", real(c->rope_theta));
+    if (c->rope.kind == BIF_ROPE_PLAIN) {
+        parameters = json_pack("{s:s}", "rope_type", "default");
+    } else if (c->rope.kind == BIF_ROPE_LINEAR) {
+        put(o, "rope_scaling", json_pack("{s:s, s:o}", "type", "linear", "factor", real(c->rope.factor)));
+        parameters = json_pack("{s:s, s:o}", "rope_type", "linear", "factor", real(c->rope.factor));
+    } else {
+        put(o, "rope_scaling", llama3_object(&c->rope));
+        parameters = llama3_object(&c->rope);
+    }
+    put(parameters, "rope_theta", real(c->rope_theta));
+    put(o, "rope_parameters", parameters);
+}
+
 static void decoder_object(json_t *o, const bif_decoder_config *c, bif_family family)
 {
     put(o, "model_type", json_string(bif_hf_family_type(family)));
@@ -57,8 +82,7 @@ static void decoder_object(json_t *o, const bif_decoder_config *c, bif_family fa
     put(o, "max_position_embeddings", json_integer(c->positions));
     put(o, "hidden_act", json_string("silu"));
     put(o, "rms_norm_eps", real(c->eps));
-    put(o, "rope_theta", real(c->rope_theta)); /* transformers 4 reads this one, transformers 5 the next */
-    put(o, "rope_parameters", json_pack("{s:o, s:s}", "rope_theta", real(c->rope_theta), "rope_type", "default"));
+    put_rope(o, c);
     if (family == BIF_FAMILY_LLAMA || family == BIF_FAMILY_QWEN3) {
         put(o, "attention_bias", json_boolean(c->o_bias));
     }

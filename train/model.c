@@ -103,6 +103,28 @@ done:
     return st == BIF_OK ? st : bif_fail_context(st, "text tower");
 }
 
+static bif_status check_rope(const char *where, const bif_rope_scaling *rope)
+{
+    bif_status st = BIF_OK;
+    if (rope->kind == BIF_ROPE_PLAIN) {
+        return BIF_OK;
+    }
+    if (!(rope->factor >= 1.0f && rope->factor < 1e30f)) {
+        return bif_fail(BIF_ERR_CONFIG, "%s: rope_scaling's factor is %g; a number from 1 on is wanted", where, (double)rope->factor);
+    }
+    if (rope->kind == BIF_ROPE_LLAMA3) {
+        BIF_TRY(positive(where, "rope_scaling's low_freq_factor", (double)rope->low));
+        BIF_TRY(positive(where, "rope_scaling's high_freq_factor", (double)rope->high));
+        BIF_TRY(within(where, "rope_scaling's original_max_position_embeddings", rope->original, 1, (int64_t)1 << 30));
+        if (rope->high <= rope->low) {
+            st = bif_fail(BIF_ERR_CONFIG, "%s: rope_scaling's high_freq_factor (%g) must be greater than its low_freq_factor (%g)", where,
+                          (double)rope->high, (double)rope->low);
+        }
+    }
+done:
+    return st;
+}
+
 static bif_status check_decoder(const char *where, const bif_decoder_config *c)
 {
     bif_status st = BIF_OK;
@@ -128,6 +150,7 @@ static bif_status check_decoder(const char *where, const bif_decoder_config *c)
     BIF_TRY(fits(where, "the attention matrix", (c->heads + 2 * c->kv_heads) * c->head_dim, c->hidden));
     BIF_TRY(positive(where, "RMS norm eps", c->eps));
     BIF_TRY(positive(where, "rope theta", c->rope_theta));
+    BIF_TRY(check_rope(where, &c->rope));
     BIF_TRY(within(where, "bos token", c->bos, -1, c->vocab - 1));
     BIF_TRY(within(where, "eos token", c->eos, -1, c->vocab - 1));
     if (c->lora.rank != 0) {

@@ -62,6 +62,7 @@ typedef struct {
     int64_t classes;  /* rows of the head that take part in the softmax; 0 = all. Fewer when rows were added for <image> and padding */
     bool mistral;     /* within its window it computes what Llama does; only its name differs */
     bif_lora_config lora;
+    bif_rope_scaling rope; /* of rope_theta's frequencies (config.json: rope_scaling, rope_parameters) */
 } bif_decoder_config;
 
 #define BIF_MAX_SPARE ((int64_t)4096) /* rows behind the classes, at most */

@@ -85,10 +85,10 @@ def inputs(ids, labels, image_row):
             "in.cu_seqlens": torch.cumsum(lengths, 0).int()}
 
 
-def decoder(folder, case, model, seed):
+def decoder(folder, case, model, seed, lengths=(7, 1, 12)):
     generator = torch.Generator().manual_seed(seed)
     randomise(model, generator)
-    ids, labels, image_row = packed([7, 1, 12], generator)
+    ids, labels, image_row = packed(lengths, generator)
     tensors = run_sequences(model, ids, labels)
     finish(folder, case, model, tensors | inputs(ids, labels, image_row))
 
@@ -160,6 +160,11 @@ def main():
         **small, num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-6, tie_word_embeddings=False)), 5)
     decoder(folder, "qwen3", Qwen3ForCausalLM(Qwen3Config(
         **small, num_attention_heads=4, num_key_value_heads=2, head_dim=8, rms_norm_eps=1e-6, tie_word_embeddings=True)), 6)
+    # A turn of the four pairs takes 6.3, 20, 63 and 199 positions: less than 16 / 2, between, and twice more than 16 / 0.5.
+    decoder(folder, "llama3", LlamaForCausalLM(LlamaConfig(
+        **small, num_attention_heads=2, num_key_value_heads=1, rms_norm_eps=1e-5, tie_word_embeddings=True, rope_parameters={
+            "rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": 0.5, "high_freq_factor": 2.0,
+            "original_max_position_embeddings": 16})), 9, (30, 1, 36))
     llava(folder, "llava_llama", LlamaConfig(**small, num_attention_heads=2, num_key_value_heads=2, rms_norm_eps=1e-5), 3, -2,
           "default", False, 7)
     llava(folder, "llava_qwen2", Qwen2Config(**small, num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-6,

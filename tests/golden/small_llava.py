@@ -23,6 +23,12 @@ CASES = {
     "llama_gqa_tied": (LlamaConfig, dict(num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-6,
                                          rope_parameters={"rope_type": "default", "rope_theta": 5e5}),
                        (2, 56, 14), -1, "full", True),
+    # Rotation scaled: the samples are longer than what the model is said to have begun with.
+    "llama3": (LlamaConfig, dict(num_attention_heads=2, num_key_value_heads=1, head_dim=16, rope_parameters={
+        "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16}), (3, 32, 8), -2, "default", True),
+    "llama_linear": (LlamaConfig, dict(num_attention_heads=2, num_key_value_heads=2, rope_parameters={
+        "rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}), (3, 32, 8), -2, "default", False),
     "qwen2": (Qwen2Config, dict(num_attention_heads=2, num_key_value_heads=2), (3, 48, 8), -2, "full", False),
     "qwen2_gqa_tied": (Qwen2Config, dict(num_attention_heads=4, num_key_value_heads=1),
                        (2, 42, 14), -1, "default", True),

@@ -116,6 +116,51 @@ Test(elementwise, rope)
     }
 }
 
+/* What transformers 5.23 (inv_freq, f32) makes of Llama 3.2's theta 5e5, factor 32, low 1, high 4, original 8192 with heads of 64. */
+static const float llama3_frequency[32] = {
+    1.0f,           0.663601279f,   0.440366626f,   0.292227834f,   0.193922758f,   0.128687382f,   0.0853971019f,  0.0566696189f,
+    0.0376060307f,  0.0249554086f,  0.0165604409f,  0.0109895291f,  0.00729266508f, 0.00483942125f, 0.00321144611f, 0.00129054801f,
+    0.000429556705f, 9.70828623e-05f, 1.94616387e-05f, 1.29147675e-05f, 8.57025589e-06f, 5.68723226e-06f, 3.77405445e-06f, 2.50446715e-06f,
+    1.66196742e-06f, 1.10288363e-06f, 7.31874934e-07f, 4.85673127e-07f, 3.22293289e-07f, 2.1387423e-07f, 1.41927202e-07f, 9.41830649e-08f};
+
+Test(elementwise, rope_scaled)
+{
+    const int64_t t = 24, heads = 3, d = 64, half = d / 2, w = heads * d + 7;
+    const bif_rope_args llama3 = {
+        .heads = heads, .head_dim = d, .theta = 5e5f, .scaling = {BIF_ROPE_LLAMA3, .factor = 32, .low = 1, .high = 4, .original = 8192}};
+    const bif_rope_args linear = {.heads = heads, .head_dim = d, .theta = 1e4f, .scaling = {BIF_ROPE_LINEAR, .factor = 4}};
+    const bif_rope_args cases[] = {llama3, linear};
+    for (int64_t i = 0; i < half; i++) {
+        const double frequency = (double)llama3_frequency[i];
+        cr_expect(fabs((double)bif_rope_frequency(&llama3, i) - frequency) <= 1e-6 * frequency, "pair %lld", (long long)i);
+    }
+    for (int k = 0; k < 2; k++) {
+        bif_tensor rows = ref_f32(t, w, 1), pos = ref_i32(t, 0, 30000, 2);
+        double *wanted = ref_double(&rows), *back = ref_double(&rows);
+        for (int64_t r = 0; r < t; r++) {
+            for (int64_t i = 0; i < heads * half; i++) {
+                const float linear_frequency = (float)(pow(1e4, -2.0 * (double)(i % half) / (double)d) / 4.0);
+                const double angle = (float)((int32_t *)pos.data)[r] * (k == 0 ? bif_rope_frequency(&llama3, i % half) : linear_frequency);
+                double *a = wanted + r * w + i / half * d + i % half, *b = a + half, p = *a, q = *b;
+                *a = p * cos(angle) - q * sin(angle);
+                *b = q * cos(angle) + p * sin(angle);
+            }
+        }
+        REF_EACH_DEVICE (device) {
+            bif_tensor got = ref_copy(&rows);
+            bif_rope_args args = cases[k];
+            args.rows = &got;
+            args.pos = &pos;
+            bif_rope(device, &args);
+            ref_close("rope", got.data, wanted, t * w, ref_stored(1e-5));
+            args.inverse = true;
+            bif_rope(device, &args);
+            ref_close("rope and back", got.data, back, t * w, ref_tolerance(1e-6, 6e-3));
+        }
+        ref_done();
+    }
+}
+
 /* ---- flat ---- */
 
 Test(elementwise, axpy_scale_sumsq)

@@ -233,6 +233,11 @@ static inline bif_model_config case_config(const char *name)
         c.decoder.eps = 1e-6f;
         c.decoder.tied = c.decoder.qkv_bias = c.decoder.o_bias = true;
         c.decoder.rope_theta = 500;
+    } else if (strcmp(name, "llama3") == 0) { /* positions up to 35 */
+        c.decoder.kv_heads = 1;
+        c.decoder.tied = true;
+        c.decoder.rope_theta = 100;
+        c.decoder.rope = (bif_rope_scaling){.kind = BIF_ROPE_LLAMA3, .factor = 8, .low = 0.5f, .high = 2, .original = 16};
     } else if (strcmp(name, "mistral") == 0) {
         c.decoder.heads = 4;
         c.decoder.kv_heads = 1;

@@ -365,3 +365,65 @@ Test(gguf, llava)
     free(out);
     free(source);
 }
+
+/* The tests' LLaVA with a decoder of this type and this rotation, exported; *g is the decoder's file. */
+static bif_status export_scaled(const char *name, const char *type, const char *scaling, gguf *g)
+{
+    char *golden = bif_format("%s/golden/layouts/hf_old", getenv("BIFOCAL_TESTS")), *source = bif_path_join(folder, name), *data = NULL;
+    static const char *const files[] = {"config.json", "model.safetensors"};
+    bif_status st = bif_make_dirs(source);
+    for (int i = 0; i < 2; i++) {
+        size_t size = 0;
+        char *from = bif_path_join(golden, files[i]), *to = bif_path_join(source, files[i]);
+        cr_assert_eq(bif_file_read(from, 1 << 20, &data, &size), BIF_OK);
+        char *rope = i == 0 ? strstr(data, "\"default\"") : NULL, *kind = i == 0 ? strstr(data, "\"model_type\": \"llama\"") : NULL;
+        cr_assert(i == 1 || (rope != NULL && kind != NULL && kind < rope));
+        char *text = i == 0 ? bif_format("%.*s\"model_type\": \"%s\"%.*s%s%s", (int)(kind - data), data, type, (int)(rope - kind - 21),
+                                         kind + 21, scaling, rope + strlen("\"default\""))
+                            : NULL;
+        cr_assert_eq(i == 0 ? bif_file_write(to, text, strlen(text)) : bif_file_write(to, data, size), BIF_OK);
+        free(text);
+        free(data);
+        free(from);
+        free(to);
+    }
+    char *words = bif_path_join(folder, "tokenizer.json"), *out = bif_format("%s-out", source);
+    cr_assert_eq(bif_file_write(words, tokenizer, strlen(tokenizer)), BIF_OK);
+    const bif_gguf_options options = {.type = BIF_GGUF_F32, .tokenizer = words};
+    st = bif_gguf_export(source, out, &options);
+    if (st == BIF_OK) {
+        char *path = bif_format("%s/%s-F32.gguf", out, bif_path_base(out));
+        *g = open_gguf(path);
+        free(path);
+    }
+    free(golden);
+    free(source);
+    free(words);
+    free(out);
+    return st;
+}
+
+#define LLAMA3 "\"llama3\",\"factor\":8.0,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,\"original_max_position_embeddings\":1000"
+
+Test(gguf, scaled_rotation)
+{
+    gguf g;
+    info t;
+    cr_assert_eq(export_scaled("llama3", "llama", LLAMA3, &g), BIF_OK, "%s", bif_error_message());
+    find_tensor(&g, "rope_freqs.weight", &t);
+    cr_assert(t.rank == 1 && t.dim[0] == 2 && t.type == 0);
+    cr_expect_eq(value(&g, &t, 0), 1.0);
+    cr_expect_float_eq(value(&g, &t, 1), 3.3609464, 1e-6); /* inv_freq of the plain model / inv_freq, transformers 5.23 */
+    cr_expect_eq(find_key(&g, "llama.rope.scaling.type"), -1);
+    free(g.data);
+    cr_assert_eq(export_scaled("linear", "llama", "\"linear\",\"factor\":4.0", &g), BIF_OK, "%s", bif_error_message());
+    expect_text(key_text(&g, "llama.rope.scaling.type"), "linear");
+    cr_expect_eq(find_key(&g, "llama.rope.scaling.factor"), 6, "f32");
+    const uint32_t bits = (uint32_t)number(&g, 4);
+    cr_expect_eq(bits, 0x40800000u);
+    find_tensor(&g, "rope_freqs.weight", &t);
+    cr_expect_eq(t.rank, 0);
+    free(g.data);
+    cr_expect_eq(export_scaled("qwen2", "qwen2", LLAMA3, &g), BIF_ERR_CONFIG);
+    cr_expect_not_null(strstr(bif_error_message(), "not for qwen2"), "%s", bif_error_message());
+}

@@ -56,6 +56,8 @@ static void survives_writing(void)
               a->head_dim == b->head_dim && a->inner == b->inner && a->vocab == b->vocab && a->positions == b->positions && a->eps == b->eps &&
               a->rope_theta == b->rope_theta && a->qkv_bias == b->qkv_bias && a->o_bias == b->o_bias && a->qk_norm == b->qk_norm &&
               a->tied == b->tied && a->bos == b->bos && a->eos == b->eos);
+    cr_expect(a->rope.kind == b->rope.kind && a->rope.factor == b->rope.factor && a->rope.low == b->rope.low &&
+              a->rope.high == b->rope.high && a->rope.original == b->rope.original);
     cr_expect(c.projector.kind == before.projector.kind && c.projector.depth == before.projector.depth);
     cr_expect(c.feature_layer == before.feature_layer && c.cls_patch == before.cls_patch && c.image_token == before.image_token &&
               c.pad_token == before.pad_token && c.logit_scale_init == before.logit_scale_init && c.logit_bias == before.logit_bias);
@@ -265,8 +267,9 @@ Test(hf_config, what_is_not_implemented_is_refused_by_name)
         {"{\"model_type\":\"llama\",\"bifocal_classes\":32001}", "number of classes"},
         {"{\"model_type\":\"llama\",\"bifocal_classes\":1000}", "number of classes"},
         {"{\"model_type\":\"llama\",\"hidden_act\":\"gelu\"}", "hidden_act"},
-        {"{\"model_type\":\"llama\",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.0}}", "linear"},
-        {"{\"model_type\":\"llama\",\"rope_scaling\":{\"rope_type\":\"llama3\"}}", "llama3"},
+        {"{\"model_type\":\"llama\",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2.0}}", "dynamic"},
+        {"{\"model_type\":\"llama\",\"rope_scaling\":{\"rope_type\":\"longrope\",\"factor\":2.0}}", "longrope"},
+        {"{\"model_type\":\"llama\",\"rope_scaling\":[2.0]}", "'rope_scaling' must be an object"},
         {"{\"model_type\":\"llama\",\"rope_parameters\":{\"rope_type\":\"yarn\"}}", "yarn"},
         {"{\"model_type\":\"llama\",\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1.0}}}", "per layer type"},
         {"{\"model_type\":\"llama\",\"partial_rotary_factor\":0.5}", "partial_rotary_factor"},
@@ -288,6 +291,72 @@ Test(hf_config, what_is_not_implemented_is_refused_by_name)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         cr_expect_eq(read_text(cases[i].json), BIF_ERR_CONFIG, "%s", cases[i].json);
         cr_expect_not_null(strstr(bif_error_message(), cases[i].name), "%s -> %s", cases[i].json, bif_error_message());
+        cr_expect_not_null(strstr(bif_error_message(), path), "%s", bif_error_message());
+    }
+}
+
+static bif_status read_rope(const char *members)
+{
+    char text[1024];
+    snprintf(text, sizeof text, "{\"model_type\":\"llama\",\"max_position_embeddings\":4096,%s}", members);
+    return read_text(text);
+}
+
+#define LLAMA3 "\"low_freq_factor\":1.0,\"high_freq_factor\":4.0"
+#define LLAMA32 "\"factor\":32.0,\"original_max_position_embeddings\":8192,\"rope_type\":\"llama3\"," LLAMA3
+
+Test(hf_config, rope_scaling)
+{
+    /* Llama 3.2, as transformers 4 and as transformers 5 write it. */
+    static const char *const llama[] = {
+        "\"rope_theta\":500000.0,\"rope_scaling\":{" LLAMA32 "}", "\"rope_parameters\":{\"rope_theta\":500000.0," LLAMA32 "}"};
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(read_rope(llama[i]), BIF_OK, "%s", bif_error_message());
+        const bif_rope_scaling *rope = &c.decoder.rope;
+        cr_expect(rope->kind == BIF_ROPE_LLAMA3 && rope->factor == 32 && rope->low == 1 && rope->high == 4 && rope->original == 8192);
+        cr_expect(c.decoder.rope_theta == 5e5f && c.decoder.positions == 4096);
+        survives_writing();
+    }
+    cr_assert_eq(read_rope("\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8," LLAMA3 "}"), BIF_OK, "%s", bif_error_message());
+    cr_expect(c.decoder.rope.kind == BIF_ROPE_LLAMA3 && c.decoder.rope.original == 4096, "what is not said is max_position_embeddings");
+    /* Vicuna with 16K. */
+    cr_assert_eq(read_rope("\"max_sequence_length\":16384,\"rope_scaling\":{\"factor\":4.0,\"type\":\"linear\"}"), BIF_OK);
+    cr_expect(c.decoder.rope.kind == BIF_ROPE_LINEAR && c.decoder.rope.factor == 4 && c.decoder.rope_theta == 1e4f);
+    cr_expect_eq(c.decoder.positions, 16384);
+    survives_writing();
+    cr_assert_eq(read_rope("\"rope_parameters\":{\"factor\":2,\"rope_type\":\"linear\",\"type\":\"yarn\"}"), BIF_OK);
+    cr_expect(c.decoder.rope.kind == BIF_ROPE_LINEAR && c.decoder.rope.factor == 2 && c.decoder.positions == 4096);
+    survives_writing();
+    /* transformers 5 takes rope_scaling as a whole, and an empty one for none. */
+    cr_assert_eq(read_rope("\"rope_theta\":7.0,\"rope_scaling\":{\"type\":\"linear\",\"factor\":2},\"rope_parameters\":{\"rope_theta\":9.0,"
+                           "\"rope_type\":\"yarn\"}"),
+                 BIF_OK, "%s", bif_error_message());
+    cr_expect(c.decoder.rope.kind == BIF_ROPE_LINEAR && c.decoder.rope_theta == 7.0f);
+    cr_assert_eq(read_rope("\"rope_scaling\":{},\"rope_parameters\":{\"rope_theta\":9.0}"), BIF_OK);
+    cr_expect(c.decoder.rope.kind == BIF_ROPE_PLAIN && c.decoder.rope_theta == 9.0f);
+    survives_writing();
+
+    static const struct {
+        const char *members, *says;
+    } wrong[] = {
+        {"\"rope_scaling\":{\"type\":\"linear\"}", "rope_scaling: the key 'factor' is missing"},
+        {"\"rope_scaling\":{\"type\":\"linear\",\"factor\":\"2\"}", "rope_scaling: 'factor'"},
+        {"\"rope_scaling\":{\"type\":\"linear\",\"factor\":0.5}", "factor is 0.5"},
+        {"\"rope_scaling\":{\"type\":\"linear\",\"factor\":1e300}", "factor is inf"},
+        {"\"rope_scaling\":{\"rope_type\":3}", "rope_scaling: 'rope_type'"},
+        {"\"rope_parameters\":{\"rope_type\":\"llama3\"," LLAMA3 "}", "rope_parameters: the key 'factor' is missing"},
+        {"\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"high_freq_factor\":4}", "'low_freq_factor' is missing"},
+        {"\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1}", "'high_freq_factor' is missing"},
+        {"\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,\"high_freq_factor\":4}", "high_freq_factor (4)"},
+        {"\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":0,\"high_freq_factor\":4}", "low_freq_factor is 0"},
+        {"\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"original_max_position_embeddings\":0," LLAMA3 "}",
+         "original_max_position_embeddings"},
+        {"\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"original_max_position_embeddings\":0.5," LLAMA3 "}",
+         "'original_max_position_embeddings'"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        cr_expect_neq(read_rope(wrong[i].members), BIF_OK, "%s", wrong[i].members);
+        cr_expect_not_null(strstr(bif_error_message(), wrong[i].says), "%s -> %s", wrong[i].members, bif_error_message());
         cr_expect_not_null(strstr(bif_error_message(), path), "%s", bif_error_message());
     }
 }

@@ -10,7 +10,7 @@ typedef struct {
 
 ParameterizedTestParameters(networks, generate)
 {
-    static generate_case cases[] = {{"llama"}, {"llama_gqa"},   {"mistral"},    {"qwen2"},
+    static generate_case cases[] = {{"llama"}, {"llama_gqa"},   {"llama3"},     {"mistral"},    {"qwen2"},
                                     {"qwen3"}, {"llava_llama"}, {"lora_llama"}, {"lora_qwen3"}};
     return cr_make_param_array(generate_case, cases, sizeof cases / sizeof cases[0]);
 }

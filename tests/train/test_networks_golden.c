@@ -13,7 +13,7 @@ typedef struct {
 
 ParameterizedTestParameters(networks, vlm)
 {
-    static vlm_case cases[] = {{"llama"}, {"llama_gqa"},   {"mistral"},    {"qwen2"},
+    static vlm_case cases[] = {{"llama"}, {"llama_gqa"},   {"llama3"},     {"mistral"},    {"qwen2"},
                                {"qwen3"}, {"llava_llama"}, {"llava_qwen2"}, {"llava_siglip"}, {"lora_llama"}, {"lora_qwen3"}};
     return cr_make_param_array(vlm_case, cases, sizeof cases / sizeof cases[0]);
 }
