@@ -62,6 +62,7 @@ typedef struct {
         char *system;    /* NULL = the template's own */
         char *image_fit; /* auto, crop, pad, squash */
         char *image_place; /* front, keep, llava_next */
+        bif_clean clean;    /* data/clean.h, stage clip */
         int64_t max_tokens; /* longest sequence after expansion */
         bool truncate;
         bool shuffle;

@@ -254,6 +254,9 @@ void bif_config_finish(bif_config *config, const bool *given, const char *where,
     if (config->stage != BIF_STAGE_CLIP && (config->augment.scale > 0.0 || config->augment.flip > 0.0)) {
         complain(&c, "augment.scale and augment.flip are for stage clip only; remove them");
     }
+    if (config->stage != BIF_STAGE_CLIP && config->data.clean != BIF_CLEAN_NONE) {
+        complain(&c, "data.clean is for stage clip only; remove it");
+    }
     if (config->train.validate_every > 0 && config->data.validation.count == 0) {
         complain(&c, "train.validate_every is given, but data.validation names no shards");
     }

@@ -98,6 +98,9 @@ const bif_key bif_keys[] = {
     TEXT("data.image_fit", data.image_fit, "auto|crop|pad|squash", "auto", true, "how a picture becomes a square; auto = as model.init was trained, else crop, with a SigLIP tower squash"),
     TEXT("data.image_place", data.image_place, "front|keep|llava_next", "front", true,
          "where <image> of a question goes: the front of its turn (LLaVA-1.5), where it stands, or as LLaVA-NeXT: front only if alone"),
+    PICK("data.clean", data.clean, "none|clip", "none",
+         "stage clip: what is done to captions before they are tokenized; clip: as OpenAI's and open_clip's code (HTML's references, curly quotes, "
+         "ligatures, widths, control characters; no repair of wrong encodings); none: as transformers"),
     I64("data.max_tokens", data.max_tokens, 0, 1073741824, "", true,
         "longest sequence, image rows included; default model.text.positions in stage clip from scratch, "
         "else 0 = the smaller of 2048 and the decoder's positions"),
