@@ -87,7 +87,9 @@ static bif_status put_special(builder *b, int32_t id, bool supervised)
     bif_status st = cut(b, supervised);
     if (st == BIF_OK) {
         put_id(b, id, supervised);
-        b->place = id == b->chat->bos && b->total == 1 ? BIF_TEXT_START : BIF_TEXT_AFTER_SPECIAL;
+        b->place = id == b->chat->bos && b->total == 1              ? BIF_TEXT_START
+                   : bif_tokenizer_goes_on(b->chat->tokenizer, id) ? BIF_TEXT_CONTINUES
+                                                                   : BIF_TEXT_AFTER_SPECIAL;
     }
     return st;
 }

@@ -198,6 +198,21 @@ bif_status bif_tokenizer_match_added(bif_tokenizer *t, const char *where)
     return BIF_OK;
 }
 
+bool bif_tokenizer_goes_on(const bif_tokenizer *t, int32_t id)
+{
+    bool prepends = false;
+    for (size_t i = 0; i < t->normals; i++) {
+        prepends = prepends || t->normal[i].kind == BIF_NORMAL_PREPEND;
+    }
+    for (size_t i = 0; prepends && i < t->added_count; i++) {
+        const bif_added *added = &t->added[i];
+        if (added->id == id) { /* with the prefix as part of what is searched for (old files) it is not found behind a word at all */
+            return added->normalized && added->size == strlen(added->content) && memcmp(added->text, added->content, added->size) == 0;
+        }
+    }
+    return false;
+}
+
 bool bif_tokenizer_keeps_bytes(const bif_tokenizer *t)
 {
     return !t->characters && t->suffix == NULL && (t->normals == 0 || (t->normals == 1 && t->normal[0].kind == BIF_NORMAL_NFC));

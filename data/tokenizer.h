@@ -61,7 +61,9 @@ char *bif_tokenizer_in(const char *folder);
 /* What lies under the path's folder that belongs to the tokenizer: file names, ended by NULL. */
 extern const char *const bif_tokenizer_files[];
 /* As tokenizer.json, atomic; transformers opens it. BIF_ERR_USAGE for a SentencePiece model that is not as Llama's (BPE with bytes to fall back
- * to, read in the legacy way, nothing normalized, no user-defined pieces): bif_tokenizer_can_save is false of it. */
+ * to, nothing normalized, no user-defined pieces): bif_tokenizer_can_save is false of it. One that is not legacy is written for chats: text behind
+ * "<s>" and "<image>" begins anew, with a prefix space, behind all other special tokens it goes on; its ids differ from those of the file read
+ * here only where a text spells "<s>" or "<image>" behind other text, or spells another special token at its start and is not parsed for them. */
 bool bif_tokenizer_can_save(const bif_tokenizer *tokenizer);
 bif_status bif_tokenizer_save(const bif_tokenizer *tokenizer, const char *path);
 void bif_tokenizer_free(bif_tokenizer *tokenizer);
@@ -93,6 +95,9 @@ bif_status bif_tokenizer_train(const char *const *texts, const size_t *sizes, si
 int64_t bif_tokenizer_vocab(const bif_tokenizer *tokenizer);
 /* Id of an added token, special or not, by its text ("<image>", "</s>"), -1 if there is none. */
 int32_t bif_tokenizer_special(const bif_tokenizer *tokenizer, const char *text);
+/* Whether a text behind this special token only continues the one before (BIF_TEXT_CONTINUES), because the tokenizer.json looks for the token
+ * when the prefix space stands already: "normalized" under a Prepend. */
+bool bif_tokenizer_goes_on(const bif_tokenizer *tokenizer, int32_t id);
 /* Id of any token by its text as the file writes it, -1 if there is none. Looks at all of them. */
 int32_t bif_tokenizer_find(const bif_tokenizer *tokenizer, const char *text);
 /* The token of an id as bytes (specials: their text); NULL if out of range. Owned by the tokenizer. */
@@ -130,6 +135,7 @@ typedef struct {
     bool unigram;       /* ... cut by Viterbi and not by merges */
     bool rewrites;      /* ... whose normalizer changes characters, or drops spaces */
     bool prefix_space;  /* ... that puts a space before a text */
+    bool legacy;        /* ... and behind every special token too */
     bool unused;        /* ... with pieces that are never given out */
     bool byte_fallback, ignore_merges, word_end; /* word_end: CLIP's </w> */
     const char *normalizer, *pre_tokenizer, *post_processor; /* JSON of tokenizer.json; NULL = none, or a tokenizer.model */

@@ -232,7 +232,9 @@ static bif_status load_spm(const char *path, const char *data, size_t size, bif_
     }
     t->spm->canonical = strcmp(class_name, "SiglipTokenizer") == 0;
     t->spm->keep_case = !lower;
-    if (!t->spm->canonical && strcmp(class_name, "LlamaTokenizer") != 0 && strcmp(class_name, "LlamaTokenizerFast") != 0) {
+    /* what bifocal saves beside a tokenizer.json, which says all else */
+    const bool saved = strcmp(class_name, "PreTrainedTokenizerFast") == 0 && json_is_boolean(json_object_get(config, "legacy"));
+    if (!t->spm->canonical && !saved && strcmp(class_name, "LlamaTokenizer") != 0 && strcmp(class_name, "LlamaTokenizerFast") != 0) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: tokenizer_class '%s' with a tokenizer.model is not supported (LlamaTokenizer, "
                          "SiglipTokenizer)", folder, class_name));
     }

@@ -7,6 +7,19 @@
 #include "base/utf8.h"
 #include "data/tokenizer_internal.h"
 
+/* What a text behind it begins anew: BOS and pictures, as LLaVA tokenizes. For a tokenizer.model that is not legacy; behind all its other special
+ * tokens the text goes on without a prefix space. */
+static bool begins_anew(const char *content)
+{
+    return strcmp(content, "<s>") == 0 || strcmp(content, "<image>") == 0;
+}
+
+/* Searched when the prefix space is there already: what lies behind gets none of its own. */
+static bool goes_on(const bif_tokenizer *t, const bif_added *added)
+{
+    return t->spm != NULL && !t->spm->legacy && !begins_anew(added->content);
+}
+
 static int by_id(const void *a, const void *b)
 {
     const int32_t x = (*(const bif_added *const *)a)->id, y = (*(const bif_added *const *)b)->id;
@@ -27,7 +40,7 @@ static json_t *added_json(const bif_tokenizer *t)
         json_array_append_new(list,
                               json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", added->id, "content",
                                         added->content, "single_word", added->single_word, "lstrip", added->lstrip, "rstrip",
-                                        added->rstrip, "normalized", added->normalized, "special", added->special));
+                                        added->rstrip, "normalized", added->normalized || goes_on(t, added), "special", added->special));
     }
     free(order);
     return list;
@@ -71,18 +84,47 @@ static json_t *section_json(const bif_tokenizer *t, size_t i)
                            "use_regex", 1);
 }
 
-/* What a tokenizer.json does instead of SentencePiece and LlamaTokenizer in its legacy way: a prefix space before every text between
- * special tokens. */
-static void set_spm_sections(json_t *root)
+/* The prefix space at the very front of a text whose first token goes on, as it does alone when it is searched for. */
+static char *no_prefix_pattern(const bif_tokenizer *t)
 {
-    static const char normalizer[] = "{\"type\": \"Sequence\", \"normalizers\": ["
-                                     "{\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"},"
-                                     " {\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xe2\x96\x81\"}]}";
+    char *names = bif_strdup("");
+    for (size_t i = 0; i < t->added_count; i++) {
+        if (goes_on(t, &t->added[i])) {
+            char *plain = bif_malloc(2 * strlen(t->added[i].content) + 1), *p = plain;
+            for (const char *c = t->added[i].content; *c != '\0'; c++) {
+                if (strchr("\\^$.|?*+()[]{}", *c) != NULL) {
+                    *p++ = '\\';
+                }
+                *p++ = *c;
+            }
+            *p = '\0';
+            char *longer = bif_format("%s%s%s", names, *names != '\0' ? "|" : "", plain);
+            free(plain);
+            free(names);
+            names = longer;
+        }
+    }
+    char *pattern = *names != '\0' ? bif_format("(?<!\\s)(?<!\\S)\xe2\x96\x81(?=%s)", names) : NULL;
+    free(names);
+    return pattern;
+}
+
+/* What a tokenizer.json does instead of SentencePiece and LlamaTokenizer. In its legacy way: a prefix space before every text between special
+ * tokens; else before what begins anew. */
+static void set_spm_sections(const bif_tokenizer *t, json_t *root)
+{
+    json_t *steps = json_pack("[{s:s, s:s}]", "type", "Prepend", "prepend", "\xe2\x96\x81");
+    char *pattern = no_prefix_pattern(t);
+    if (pattern != NULL) {
+        json_array_append_new(steps, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "Regex", pattern, "content", ""));
+    }
+    json_array_append_new(steps, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", " ", "content", "\xe2\x96\x81"));
+    free(pattern);
     static const char decoder[] = "{\"type\": \"Sequence\", \"decoders\": ["
                                   "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\xe2\x96\x81\"}, \"content\": \" \"}, "
                                   "{\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"},"
                                   " {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}]}";
-    json_object_set_new(root, "normalizer", json_loads(normalizer, 0, NULL));
+    json_object_set_new(root, "normalizer", json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", steps));
     json_object_set_new(root, "pre_tokenizer", json_null());
     json_object_set_new(root, "decoder", json_loads(decoder, 0, NULL));
     json_object_set_new(json_object_get(root, "model"), "fuse_unk", json_true());
@@ -91,7 +133,7 @@ static void set_spm_sections(json_t *root)
 bool bif_tokenizer_can_save(const bif_tokenizer *t)
 {
     const bif_spm *s = t->spm;
-    bool good = s == NULL || (!s->unigram && s->legacy && !s->canonical && s->dummy_prefix && !s->remove_spaces && s->escape &&
+    bool good = s == NULL || (!s->unigram && !s->canonical && s->dummy_prefix && !s->remove_spaces && s->escape &&
                               s->units == 0 && s->user.count == 0 && !s->any_unused && t->byte_fallback);
     for (size_t i = 0; s != NULL && i < t->merges && good; i++) { /* a character that only stands inside pieces has no name there */
         good = t->merge[i].left < t->vocab && t->merge[i].right < t->vocab;
@@ -111,7 +153,7 @@ bif_status bif_tokenizer_save(const bif_tokenizer *t, const char *path)
     }
     json_object_set_new(root, "model", model_json(t));
     if (t->spm != NULL) {
-        set_spm_sections(root);
+        set_spm_sections(t, root);
     }
     bif_status st = bif_json_save_file(path, root);
     json_decref(root);

@@ -47,6 +47,7 @@ void bif_tokenizer_look(const bif_tokenizer *t, bif_tokenizer_view *out)
         out->unigram = spm->unigram;
         out->rewrites = spm->units > 0 || spm->remove_spaces || !spm->escape;
         out->prefix_space = spm->dummy_prefix;
+        out->legacy = spm->legacy;
         out->unused = spm->any_unused;
     }
 }

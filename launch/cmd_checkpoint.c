@@ -312,7 +312,7 @@ static const char verify_help[] =
     "usage: bifocal checkpoint verify [--no-scan] [--base DIR] [--tower DIR] FOLDER...\n\n"
     "Checks folders of weights: lengths and offsets of every file, the digests of MANIFEST.json where there is one, that every tensor of\n"
     "the architecture is there, and that no number is NaN or infinite. Prints one line a folder; the exit code is 65 when one is not good.\n"
-    "Checkpoints of a run: name its step_* folders.\n\n"
+    "Of a run's folder its newest checkpoint, whole or not; for the others name the step_* folders.\n\n"
     "  --no-scan     do not look for NaN and infinity\n"
     "  --base DIR    the base of a LoRA adapter (the folder that its adapter_config.json names)\n"
     "  --tower DIR   the vision tower, where FOLDER only names it\n";
@@ -331,16 +331,22 @@ static bif_status scan(const bif_folder *f)
     return BIF_OK;
 }
 
-static bif_status verify_one(const char *path, const bif_beside *beside, bool no_scan)
+static bif_status verify_one(const char *given, const bif_beside *beside, bool no_scan)
 {
     bif_status st = BIF_OK;
     bif_folder folder = {0};
     struct stat info;
-    char *manifest = bif_path_join(path, "MANIFEST.json");
-    const bool listed = bif_exists(manifest);
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode) && !bif_hf_is_folder(path) && !listed) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s holds no config.json; of a run's folder name the step_* folders", path));
+    char *manifest = bif_path_join(given, "MANIFEST.json"), *newest = NULL;
+    bool listed = bif_exists(manifest);
+    if (stat(given, &info) == 0 && S_ISDIR(info.st_mode) && !bif_hf_is_folder(given) && !listed) {
+        BIF_TRY(bif_checkpoint_last(given, &newest));
+        BIF_TRY(newest != NULL ? BIF_OK : bif_fail(BIF_ERR_DATA, "%s holds no config.json, and no step_* folder of a run", given));
+        free(manifest);
+        manifest = bif_path_join(newest, "MANIFEST.json");
+        listed = bif_exists(manifest);
+        BIF_TRY(listed ? BIF_OK : bif_fail(BIF_ERR_DATA, "%s, the newest checkpoint, has no MANIFEST.json", newest));
     }
+    const char *path = newest != NULL ? newest : given;
     if (listed) {
         BIF_TRY(bif_checkpoint_verify(path));
     }
@@ -358,6 +364,7 @@ static bif_status verify_one(const char *path, const bif_beside *beside, bool no
 done:
     bif_folder_close(&folder);
     free(manifest);
+    free(newest);
     return st;
 }
 

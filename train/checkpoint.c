@@ -313,6 +313,15 @@ bif_status bif_checkpoint_newest(const char *output, char **path)
     return st;
 }
 
+bif_status bif_checkpoint_last(const char *output, char **path)
+{
+    places found = {0};
+    bif_status st = scan(output, &found);
+    *path = st == BIF_OK && found.count > 0 && found.items[0].step >= 0 ? bif_strdup(found.items[0].path) : NULL;
+    places_free(&found);
+    return st;
+}
+
 bif_status bif_checkpoint_find(bif_comm *comm, const char *output, char **path)
 {
     bif_status st = BIF_OK;

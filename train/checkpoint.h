@@ -50,6 +50,8 @@ bif_status bif_checkpoint_save(bif_comm *comm, bif_device *device, const char *o
 bif_status bif_checkpoint_find(bif_comm *comm, const char *output, char **path);
 /* The same for one process, not collective. */
 bif_status bif_checkpoint_newest(const char *output, char **path);
+/* The newest step_N, whole or not; *path is malloc'ed, NULL if there is none. For one process. */
+bif_status bif_checkpoint_last(const char *output, char **path);
 /* Collective. Only the state, to tell whose checkpoint it is before anything is loaded. */
 bif_status bif_checkpoint_state(bif_comm *comm, const char *path, bif_run_state *state);
 /* Collective. Values into the table (all groups; of a model with adapters what the folder holds: the frozen rows must be there), moments (any

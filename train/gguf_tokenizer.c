@@ -136,6 +136,15 @@ static bool replaces_spaces(const json_t *n)
     return strcmp(type_of(n), "Replace") == 0 && pattern != NULL && same(pattern, " ") && content != NULL && same(content, MARK);
 }
 
+/* The step of bif_tokenizer_save that takes the mark off where a text begins with a special token. */
+static bool spares_specials(const json_t *n)
+{
+    const char *pattern = json_string_value(json_object_get(json_object_get(n, "pattern"), "Regex"));
+    const char *content = json_string_value(json_object_get(n, "content")), start[] = "(?<!\\s)(?<!\\S)" MARK "(?=";
+    return strcmp(type_of(n), "Replace") == 0 && pattern != NULL && strncmp(pattern, start, sizeof start - 1) == 0 && content != NULL &&
+           *content == '\0';
+}
+
 /* tokenizer.json that turns spaces into marks, perhaps with one in front, and does nothing else: Prepend and Replace, or Metaspace. */
 static bool marks_spaces(const json_t *normalizer, const json_t *pre, bool *prefix_space)
 {
@@ -151,8 +160,10 @@ static bool marks_spaces(const json_t *normalizer, const json_t *pre, bool *pref
     }
     const json_t *list = json_object_get(normalizer, "normalizers"), *first = json_array_get(list, 0);
     const char *prepend = json_string_value(json_object_get(first, "prepend"));
-    *prefix_space = json_array_size(list) == 2 && strcmp(type_of(first), "Prepend") == 0 && prepend != NULL && strcmp(prepend, MARK) == 0;
-    return json_array_size(list) == (*prefix_space ? 2 : 1) && replaces_spaces(json_array_get(list, *prefix_space));
+    const size_t count = json_array_size(list);
+    *prefix_space = count >= 2 && strcmp(type_of(first), "Prepend") == 0 && prepend != NULL && strcmp(prepend, MARK) == 0;
+    const bool spares = *prefix_space && spares_specials(json_array_get(list, 1));
+    return count == 1u + *prefix_space + spares && replaces_spaces(json_array_get(list, count - 1));
 }
 
 static bif_status check_spaces(source *s)

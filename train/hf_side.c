@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "data/chat_templates.h"
 #include "data/tokenizer.h"
 #include "train/hf_folder.h"
@@ -226,6 +227,49 @@ static bif_status copy_file(const char *from, const char *to, size_t cap)
     return st;
 }
 
+/* tokenizer_config.json beside a tokenizer.json (`root`) that was made of tokenizer.model. LlamaTokenizer of transformers 5, which AutoTokenizer
+ * takes for a decoder alone, replaces what a tokenizer.json says about spaces; and added_tokens_decoder is preferred to added_tokens. */
+static bif_status fit_tokenizer_config(const char *folder, const bif_model_config *c, const json_t *root)
+{
+    bif_status st = BIF_OK;
+    json_t *config = NULL, *added = NULL;
+    size_t i = 0;
+    char *path = bif_path_join(folder, "tokenizer_config.json");
+    BIF_TRY(bif_json_load_reals(path, TOKENIZER_CAP, &config));
+    if (c->kind == BIF_MODEL_DECODER) {
+        json_object_set_new(config, "tokenizer_class", json_string("PreTrainedTokenizerFast"));
+        if (json_object_get(config, "legacy") == NULL) {
+            json_object_set_new(config, "legacy", json_true()); /* for those who read tokenizer.model */
+        }
+    }
+    json_array_foreach(json_object_get(root, "added_tokens"), i, added)
+    {
+        char *id = bif_format("%lld", (long long)json_integer_value(json_object_get(added, "id")));
+        json_t *known = json_object_get(json_object_get(config, "added_tokens_decoder"), id);
+        if (json_is_object(known)) {
+            json_object_set(known, "normalized", json_object_get(added, "normalized"));
+        }
+        free(id);
+    }
+    BIF_TRY(bif_json_save_file(path, config));
+done:
+    json_decref(config);
+    free(path);
+    return st;
+}
+
+/* Whether the tokens that bif_tokenizer_save lets a text begin anew behind are the model's, where that matters. */
+static bool has_usual_names(const bif_model_config *c, const bif_tokenizer *t)
+{
+    bif_tokenizer_view view;
+    bif_tokenizer_look(t, &view);
+    if (view.legacy) {
+        return true;
+    }
+    return (c->decoder.bos < 0 || bif_tokenizer_special(t, "<s>") == c->decoder.bos) &&
+           (c->kind != BIF_MODEL_LLAVA || bif_tokenizer_special(t, "<image>") == c->image_token);
+}
+
 /* Under which name transformers looks for the file. */
 static const char *standard_name(const char *file, const char *data)
 {
@@ -290,14 +334,23 @@ static bif_status copy_tokenizer(const char *folder, const bif_model_config *c, 
         t = NULL;
         BIF_TRY(bif_tokenizer_load(to, &t));
     }
-    /* For a LLaVA transformers 5 makes no tokenizer of vocab.json, and of tokenizer.model one that forgets the prefix space. */
-    if (c->kind == BIF_MODEL_LLAVA && (strcmp(name, "vocab.json") == 0 || (spm && bif_tokenizer_can_save(t)))) {
+    /* For a LLaVA transformers 5 makes no tokenizer of vocab.json, and of tokenizer.model one that forgets the prefix space; for a decoder
+     * alone one that loses a space where a text begins with some, or puts none behind BOS. */
+    const bool wanted = spm && c->kind != BIF_MODEL_CLIP, writes = wanted && bif_tokenizer_can_save(t) && has_usual_names(c, t);
+    static bool said; /* once, not at every checkpoint */
+    if (wanted && !writes && !said) {
+        said = true;
+        bif_warn("%s: this tokenizer.model cannot be written as tokenizer.json; transformers 5 may place the spaces at the start of texts and "
+                 "behind special tokens differently", file);
+    }
+    if (writes || (c->kind == BIF_MODEL_LLAVA && strcmp(name, "vocab.json") == 0)) {
         free(to);
         to = bif_path_join(folder, "tokenizer.json");
         BIF_TRY(bif_tokenizer_save(t, to));
         BIF_TRY(bif_json_load_file(to, TOKENIZER_CAP, &root));
         add_post_processor(c, root);
         BIF_TRY(bif_json_save_file(to, root));
+        BIF_TRY(writes ? fit_tokenizer_config(folder, c, root) : BIF_OK);
     }
     if (!spm && count > 0) {
         BIF_TRY(bif_tokenizer_add_to_folder(folder, missing, count));

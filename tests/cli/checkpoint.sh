@@ -47,6 +47,17 @@ says 'the file is cut or damaged' bad.txt
 hurt; rm hurt/MANIFEST.json; sed -i 's/"num_hidden_layers": 2/"num_hidden_layers": 3/' hurt/config.json
 run checkpoint verify hurt >bad.txt 2>&1; [ $? -eq 65 ] || fail "missing tensors pass"
 says "9 of the architecture's 29 tensors are missing" bad.txt
-run checkpoint verify out/lm >bad.txt 2>&1; [ $? -eq 65 ] || fail "a run's folder passes for a checkpoint"
-says 'name the step_* folders' bad.txt
+# Of a run's folder the newest, also when it is the one that is damaged, or is not whole.
+run checkpoint verify out/lm >good.txt || fail "a run's folder"
+says "$b: good, 20 tensors, digests checked" good.txt
+mkdir run && cp -r "$a" "$b" run/
+printf '\001' | dd of="run/${b##*/}/model.safetensors" bs=1 seek=9000 conv=notrunc 2>/dev/null
+run checkpoint verify run >bad.txt 2>&1; [ $? -eq 65 ] || fail "a run whose newest checkpoint is damaged passes"
+says "run/${b##*/}/model.safetensors is damaged" bad.txt
+rm "run/${b##*/}/MANIFEST.json"
+run checkpoint verify run >bad.txt 2>&1; [ $? -eq 65 ] || fail "a run whose newest checkpoint has no manifest passes"
+says 'the newest checkpoint, has no MANIFEST.json' bad.txt
+rm -rf run/step_*
+run checkpoint verify run >bad.txt 2>&1; [ $? -eq 65 ] || fail "an empty folder passes for a checkpoint"
+says 'holds no config.json, and no step_* folder of a run' bad.txt
 finish

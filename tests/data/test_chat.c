@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "data/chat.h"
@@ -277,10 +278,19 @@ Test(chat, prefix_space_of_sentencepiece)
 {
     static const char json[] = "{\"conversations\":[{\"from\":\"human\",\"value\":\"<image>\\nthe\"},{\"from\":\"gpt\",\"value\":\"dogs\"},"
                                "{\"from\":\"human\",\"value\":\"the\"},{\"from\":\"gpt\",\"value\":\"end\"}]}";
-    for (int legacy = 0; legacy < 2; legacy++) {
+    for (int k = 0; k < 4; k++) { /* as tokenizer.model, and the tokenizer.json that is saved of it */
+        const int legacy = k % 2;
         char *path = bif_format("%s/golden/tokens/%s", getenv("BIFOCAL_TESTS"), legacy ? "llama_legacy" : "llama");
         bif_tokenizer *t = NULL;
         cr_assert_eq(bif_tokenizer_load(path, &t), BIF_OK, "%s", bif_error_message());
+        if (k >= 2) {
+            char *copy = bif_format("/tmp/bif-chat-%d-%d.json", (int)getpid(), k);
+            cr_assert_eq(bif_tokenizer_save(t, copy), BIF_OK, "%s", bif_error_message());
+            bif_tokenizer_free(t);
+            cr_assert_eq(bif_tokenizer_load(copy, &t), BIF_OK, "%s", bif_error_message());
+            unlink(copy);
+            free(copy);
+        }
         const bif_chat chat = {.tokenizer = t, .kind = BIF_TEMPLATE_VICUNA_V1, .system = "", .image_tokens = 1,
                                .bos = bif_tokenizer_special(t, "<s>"), .eos = bif_tokenizer_special(t, "</s>"),
                                .image = bif_tokenizer_special(t, "<image>")};

@@ -156,7 +156,7 @@ Test(tokens, written_and_read_again)
     for (size_t i = 0; i < sizeof authorities / sizeof authorities[0]; i++) {
         bif_tokenizer *t = load(authorities[i].name, ""), *again = NULL;
         char *model = golden(authorities[i].name, strcmp(authorities[i].name, "siglip") == 0 ? "spiece.model" : "tokenizer.model");
-        if (bif_exists(model) && strcmp(authorities[i].name, "llama_legacy") != 0) {
+        if (bif_exists(model) && strncmp(authorities[i].name, "llama", 5) != 0) {
             cr_expect_not(bif_tokenizer_can_save(t), "%s", authorities[i].name);
             cr_expect_eq(bif_tokenizer_save(t, copy), BIF_ERR_USAGE);
         } else {

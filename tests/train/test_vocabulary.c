@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/rng.h"
 #include "train/build.h"
 #include "train/hf_folder.h"
@@ -210,6 +211,46 @@ Test(vocabulary, saved_tokenizers_have_the_tokens)
         bif_tokenizer_free(t);
         free(source);
         free(out);
+    }
+}
+
+/* A decoder alone: transformers' class for Llama would place the spaces anew, so a tokenizer.json travels that the generic class reads as it is. What
+ * has no tokenizer.json that is equal travels alone. */
+Test(vocabulary, a_decoder_gets_a_tokenizer_json_too)
+{
+    static const char *const names[] = {"llama", "llama_legacy", "sp_bpe"};
+    for (size_t i = 0; i < 3; i++) {
+        char *source = bif_format("%s/golden/tokens/%s", getenv("BIFOCAL_TESTS"), names[i]), *out = bif_path_join(folder, names[i]);
+        char *path = bif_path_join(out, "tokenizer.json"), *side = bif_path_join(out, "tokenizer_config.json");
+        bif_model_config alone = {.kind = BIF_MODEL_DECODER, .decoder = stock.decoder, .image_token = -1};
+        json_t *root = NULL, *config = NULL, *added = NULL;
+        size_t k = 0;
+        OK(bif_make_dirs(out));
+        OK(bif_hf_side_files(out, &alone, source));
+        OK(bif_json_load_file(side, 1 << 20, &config));
+        const char *class_name = json_string_value(json_object_get(config, "tokenizer_class"));
+        cr_expect_eq(bif_exists(path), i < 2, "%s", names[i]);
+        cr_expect_eq(strcmp(class_name, "PreTrainedTokenizerFast") == 0, i < 2, "%s: %s", names[i], class_name);
+        if (i < 2) {
+            OK(bif_json_load_file(path, 1 << 24, &root));
+            json_array_foreach(json_object_get(root, "added_tokens"), k, added)
+            {
+                const char *content = json_string_value(json_object_get(added, "content"));
+                if (strcmp(content, "</s>") == 0 || strcmp(content, "<s>") == 0) {
+                    cr_expect_eq(json_is_true(json_object_get(added, "normalized")), i == 0 && content[1] == '/', "%s: %s", names[i], content);
+                }
+            }
+            cr_expect(json_is_object(json_object_get(root, "post_processor")), "BOS");
+            char *model = bif_path_join(out, "tokenizer.model"); /* and the file itself is read as before, too */
+            bif_tokenizer_free(load(model));
+            free(model);
+        }
+        json_decref(root);
+        json_decref(config);
+        free(source);
+        free(out);
+        free(path);
+        free(side);
     }
 }
 
