@@ -295,6 +295,14 @@ static bif_lora_config lora_config(const bif_config *config)
     return lora.rank > 0 ? lora : (bif_lora_config){0};
 }
 
+void bif_build_compare(const bif_config *config, const bif_model_paths *paths, const bif_tokenizer *tokenizer)
+{
+    const char *words = paths->init != NULL ? paths->init : paths->decoder;
+    if (config->stage != BIF_STAGE_CLIP && words != NULL) {
+        bif_vocabulary_compare(tokenizer, config->data.tokenizer, words);
+    }
+}
+
 bif_status bif_build_config(const bif_config *config, const bif_model_paths *paths, bif_tokenizer *tokenizer, bif_model_config *out)
 {
     bif_status st = BIF_OK;

@@ -21,6 +21,9 @@ void bif_model_paths_free(bif_model_paths *paths);
 /* Where the frozen parts of a run with adapters come from, as absolute paths (malloc'ed): the decoder's folder, and the encoder's or NULL. */
 bif_status bif_frozen_from(const bif_model_paths *paths, char **base, char **tower);
 
+/* Warns when data.tokenizer is another than that of the model whose words go on (bif_vocabulary_compare). Before bif_build_config. */
+void bif_build_compare(const bif_config *config, const bif_model_paths *paths, const bif_tokenizer *tokenizer);
+
 /* The architecture of the recipe's stage: from the named folders, or from scratch with the tokenizer's vocabulary. Where pictures are seen, a
  * tokenizer without <image> gets it (bif_vocabulary_fit). */
 bif_status bif_build_config(const bif_config *config, const bif_model_paths *paths, bif_tokenizer *tokenizer, bif_model_config *out);

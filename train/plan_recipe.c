@@ -43,6 +43,7 @@ bif_status bif_plan_recipe(const bif_config *config, int ranks, bif_comm *comm)
     }
     BIF_TRY(bif_resolve_paths(config, comm, &paths));
     BIF_TRY(bif_tokenizer_load(config->data.tokenizer, &tokenizer));
+    bif_build_compare(config, &paths, tokenizer);
     BIF_TRY(bif_build_config(config, &paths, tokenizer, &run.model));
     BIF_TRY(bif_longest(config, &run.model, &longest));
     BIF_TRY(bif_choose_dtype(config->precision, &device, &dtype));

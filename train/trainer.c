@@ -221,6 +221,9 @@ static bif_status open_model(trainer *t)
     if (st != BIF_OK) {
         BIF_TRY(bif_fail_context(st, "data.tokenizer"));
     }
+    if (bif_comm_rank(t->comm) == 0) {
+        bif_build_compare(c, &t->paths, t->tokenizer);
+    }
     BIF_TRY(bif_build_config(c, &t->paths, t->tokenizer, &run->model));
     if (c->stage == BIF_STAGE_CLIP) {
         BIF_TRY(bif_build_clip(c, &t->paths, &run->model, t->world, run->device, &run->clip));

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/log.h"
 #include "base/rng.h"
@@ -122,6 +123,47 @@ bif_status bif_vocabulary_fit(bif_model_config *model, bif_tokenizer *tokenizer,
     }
 done:
     return st;
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+void bif_vocabulary_compare(const bif_tokenizer *tokenizer, const char *path, const char *folder)
+{
+    bif_tokenizer *own = NULL;
+    char *file = bif_tokenizer_in(folder);
+    if (file == NULL || same_file(file, path) || same_file(folder, path)) {
+        free(file);
+        return;
+    }
+    if (bif_tokenizer_load(file, &own) != BIF_OK) { /* one that bifocal does not read need not be read */
+        bif_error_clear();
+        free(file);
+        return;
+    }
+    const int64_t here = bif_tokenizer_vocab(tokenizer), there = bif_tokenizer_vocab(own), both = here < there ? here : there;
+    int64_t count = 0, first = -1;
+    for (int64_t id = 0; id < both; id++) {
+        char *a = bif_tokenizer_piece(own, (int32_t)id), *b = bif_tokenizer_piece(tokenizer, (int32_t)id);
+        const bool differ = a == NULL || b == NULL || strcmp(a, b) != 0;
+        first = differ && first < 0 ? id : first;
+        count += differ;
+        free(a);
+        free(b);
+    }
+    if (count > 0) {
+        char *a = bif_tokenizer_piece(own, (int32_t)first), *b = bif_tokenizer_piece(tokenizer, (int32_t)first);
+        bif_warn("data.tokenizer %s is not the tokenizer of %s: of the %lld ids that both have %lld name other tokens, the first is %lld, '%s' "
+                 "instead of '%s'; name the model's own unless it is to learn all words anew",
+                 path, file, (long long)both, (long long)count, (long long)first, b != NULL ? b : "", a != NULL ? a : "");
+        free(a);
+        free(b);
+    }
+    bif_tokenizer_free(own);
+    free(file);
 }
 
 /* ---- rows ---- */

@@ -14,6 +14,10 @@
  * all when text has tokens beyond the model's classes. */
 bif_status bif_vocabulary_fit(bif_model_config *model, bif_tokenizer *tokenizer, const char *tokenizer_path);
 
+/* Warns when ids name other tokens in a tokenizer, loaded from `path`, than in the one that lies in a model's folder, if one does. More ids in
+ * one of the two are no difference. Before bif_vocabulary_fit. */
+void bif_vocabulary_compare(const bif_tokenizer *tokenizer, const char *path, const char *folder);
+
 /* What a fitted model has and its stock tokenizer lacks: up to 2 tokens in the order of their ids. */
 size_t bif_vocabulary_missing(const bif_model_config *model, const bif_tokenizer *tokenizer, bif_new_token out[2]);
 

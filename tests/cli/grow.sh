@@ -42,6 +42,11 @@ run checkpoint show out/pretrain 2>&1 | grep -q "$rows tokens ($tokens in the so
 # Further with the stock tokenizer; the rows of no class stay as they are.
 train finetune || { cat finetune.log; fail "finetune"; finish; }
 grep -q vocabulary: finetune.log && fail "a model that has grown grew again"
+grep -q 'is not the tokenizer of' pretrain.log finetune.log && fail "the stock tokenizer passes for another's"
+jq '.model.vocab |= with_entries(if .value == 7 then .value = 8 elif .value == 8 then .value = 7 else . end)' stock.json >swapped.json
+run train finetune.yaml "${stock[@]}" --set data.tokenizer=swapped.json --set output=out/swapped --set train.steps=1 >swapped.log 2>&1 || { cat swapped.log; fail "another tokenizer is refused"; }
+[ "$(grep -c "warning: data.tokenizer swapped.json is not the tokenizer of out/pretrain/step_00000006/tokenizer.json: of the $tokens ids that both have 2 name other tokens, the first is 7, " swapped.log)" -eq 1 ] ||
+  { cat swapped.log; fail "the tokenizer of another model is not named"; }
 run checkpoint diff --json out/pretrain out/finetune 2>/dev/null >diff.json
 jq -e '.shapes == [] and ([.changed[].name] | any(endswith("embed_tokens.weight")))' diff.json >/dev/null || { cat diff.json; fail "finetune changed no embedding, or shapes"; }
 
