@@ -1,4 +1,3 @@
-#include <stdlib.h>
 #include <string.h>
 
 #include "data/chat.h"
@@ -9,13 +8,7 @@ bif_status bif_chat_caption(const bif_chat *chat, const char *where, const char 
     if (chat->bos >= 0) {
         bif_ids_push(ids, chat->bos);
     }
-    char *cleaned = NULL;
-    size_t cleaned_size = 0;
-    bif_status st = bif_clean_text(chat->clean, text, size, &cleaned, &cleaned_size);
-    if (st == BIF_OK) {
-        st = bif_tokenizer_encode(chat->tokenizer, cleaned, cleaned_size, false, ids);
-    }
-    free(cleaned);
+    const bif_status st = bif_tokenizer_encode(chat->tokenizer, text, size, false, ids);
     if (st != BIF_OK) {
         return bif_fail_context(st, "%s", where);
     }

@@ -43,7 +43,6 @@
  * before it (chatml). */
 #pragma once
 #include "base/status.h"
-#include "data/clean.h"
 #include "data/tokenizer.h"
 
 typedef enum { BIF_TEMPLATE_PLAIN = 0, BIF_TEMPLATE_VICUNA_V1, BIF_TEMPLATE_LLAVA_V1, BIF_TEMPLATE_LLAMA_2, BIF_TEMPLATE_LLAMA_3,
@@ -73,7 +72,6 @@ typedef struct {
     int64_t pad_to; /* captions of pairs are filled up to so many tokens (SigLIP); 0 = not */
     int32_t pad;    /* with this one */
     bool pad_left;  /* in front */
-    bif_clean clean; /* of captions of pairs, before they are tokenized */
 } bif_chat;
 
 #define BIF_LABEL_NONE (-100)
@@ -103,7 +101,7 @@ bif_status bif_chat_dialogue(const bif_chat *chat, const char *const *values, si
 /* Of a text that a model said up to the id that ends an answer, the bytes that are the answer's: some templates close it with a space
  * before that id (llama_2, mistral) or with a newline (plain), which the model says too. */
 size_t bif_chat_said(const bif_chat *chat, const char *text);
-/* A caption as the text tower of a pair takes it, cleaned (chat->clean), appended: BOS? text EOS, cut to max_tokens so that EOS stays (`cut`; else
+/* A caption as the text tower of a pair takes it, appended: BOS? text EOS, cut to max_tokens so that EOS stays (`cut`; else
  * BIF_ERR_DATA), then filled up to pad_to (data/caption.c). */
 bif_status bif_chat_caption(const bif_chat *chat, const char *where, const char *text, size_t size, bool cut, bif_ids *ids);
 /* The id that ends an answer (eos, <|im_end|>, <|eot_id|>). */

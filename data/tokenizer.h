@@ -19,7 +19,7 @@
  *                  runs of white space one space.
  * vocab.json + merges.txt   CLIP (tokens end with </w>), GPT-2 and Qwen2, as transformers sets them up: for CLIP NFC,
  *                  runs of white space become one space, lower case. OpenAI's own code also runs ftfy and unescapes HTML
- *                  first: data/clean.h does that to captions where it is asked for.
+ *                  first; that is not done.
  *
  * Normal forms are utf8proc's, a few Unicode versions ahead of those of HF tokenizers.
  *

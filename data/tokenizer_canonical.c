@@ -14,24 +14,15 @@ typedef struct {
     bool valid;
 } character;
 
-bool bif_is_cased(uint32_t code)
+/* Unicode's Cased and Case_Ignorable, but for a few symbols. */
+static bool is_cased(uint32_t code)
 {
-    static const uint32_t others[][2] = {
-        {0xAA, 0xAA}, {0xBA, 0xBA}, {0x2B0, 0x2B8}, {0x2C0, 0x2C1}, {0x2E0, 0x2E4}, {0x345, 0x345}, {0x37A, 0x37A}, {0x10FC, 0x10FC},
-        {0x1D2C, 0x1D6A}, {0x1D78, 0x1D78}, {0x1D9B, 0x1DBF}, {0x2071, 0x2071}, {0x207F, 0x207F}, {0x2090, 0x209C}, {0x2160, 0x217F},
-        {0x24B6, 0x24E9}, {0x2C7C, 0x2C7D}, {0xA69C, 0xA69D}, {0xA770, 0xA770}, {0xA7F2, 0xA7F4}, {0xA7F8, 0xA7F9}, {0xAB5C, 0xAB5F},
-        {0xAB69, 0xAB69}, {0x10780, 0x10780}, {0x10783, 0x10785}, {0x10787, 0x107B0}, {0x107B2, 0x107BA}, {0x1E030, 0x1E06D},
-        {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189}};
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        if (code >= others[i][0] && code <= others[i][1]) {
-            return true;
-        }
-    }
-    const utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)code);
-    return category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL || category == UTF8PROC_CATEGORY_LT;
+    const int category = utf8proc_category((utf8proc_int32_t)code);
+    return category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL || category == UTF8PROC_CATEGORY_LT || code == 0xaa ||
+           code == 0xba || (code >= 0x2160 && code <= 0x217f) || (code >= 0x24b6 && code <= 0x24e9);
 }
 
-bool bif_is_ignorable(uint32_t code)
+static bool is_ignorable(uint32_t code)
 {
     static const uint32_t within_words[] = {0x27, 0x2e, 0x3a, 0xb7, 0x387, 0x55f, 0x5f4, 0x2018, 0x2019, 0x2024, 0x2027, 0xfe13, 0xfe52,
                                             0xfe55, 0xff07, 0xff0e, 0xff1a};
@@ -49,14 +40,14 @@ bool bif_is_ignorable(uint32_t code)
 static bool ends_word(const character *text, size_t count, size_t at)
 {
     size_t before = at, after = at + 1;
-    while (before > 0 && text[before - 1].valid && bif_is_ignorable(text[before - 1].code)) {
+    while (before > 0 && text[before - 1].valid && is_ignorable(text[before - 1].code)) {
         before--;
     }
-    while (after < count && text[after].valid && bif_is_ignorable(text[after].code)) {
+    while (after < count && text[after].valid && is_ignorable(text[after].code)) {
         after++;
     }
-    return before > 0 && text[before - 1].valid && bif_is_cased(text[before - 1].code) &&
-           !(after < count && text[after].valid && bif_is_cased(text[after].code));
+    return before > 0 && text[before - 1].valid && is_cased(text[before - 1].code) &&
+           !(after < count && text[after].valid && is_cased(text[after].code));
 }
 
 /* The lower case of text[at] as UTF-8, up to 4 bytes. */

@@ -233,11 +233,6 @@ void bif_replace_invalid(const char *text, size_t size, char **out, size_t *out_
 bif_status bif_normalize(const bif_tokenizer *tokenizer, const char *text, size_t size, bif_text_place place, char **out,
                          size_t *out_size);
 
-/* Unicode's Cased (letters with case, Other_Lowercase, Other_Uppercase) and Case_Ignorable (marks, formats, modifiers, what may stand within a
- * word): they decide whether a capital sigma ends its word. */
-bool bif_is_cased(uint32_t code);
-bool bif_is_ignorable(uint32_t code);
-
 /* What SiglipTokenizer makes of a text: U+2581 in front (`front`), lower case, ASCII's punctuation out, runs of white space one space. */
 void bif_canonical(const char *text, size_t size, bool front, bool keep_case, char **out, size_t *out_size);
 /* SentencePiece: the normalizer over one piece of text (*out is malloc'ed), and the best cut of a normalized text by a

@@ -89,6 +89,7 @@ bif_status bif_generator_new(bif_session *session, const bif_generator_limits *l
     void *memory = NULL;
     BIF_TRY(session->device->alloc(session->device, size, &memory));
     g->arena = bif_arena_over("generation", memory, size);
+    BIF_TRY(bif_feeder_reserve(&session->vlm.feeder, session->device, bif_feeder_bytes(session->device, &session->vlm.shape, &g->pack)));
     bif_kv_cache_plan(decoder, &g->arena, slots, g->cap, index, &g->cache);
     g->last = bif_take2(&g->arena, session->vlm.params.dtype, limits->batch, model->decoder.hidden);
     g->scratch = bif_take1(&g->arena, BIF_DTYPE_F32, g->fan * d->max_new * model->decoder.kv_heads * model->decoder.head_dim).data;

@@ -150,7 +150,7 @@ static void poll_counter(void *context)
 }
 
 /* Brings every rank's predictions to rank 0, which has those of earlier starts: one JSON array of [index, text] pairs a rank. */
-static bif_status collect(bif_comm *comm, char **predictions, int64_t count)
+bif_status bif_vqa_collect(bif_comm *comm, char **predictions, int64_t count)
 {
     bif_status st = BIF_OK;
     json_t *mine = json_array();
@@ -213,11 +213,11 @@ static json_t *image_of(const bif_question *q)
     return list;
 }
 
-static bif_status write_predictions(const bif_vqa_options *options, const bif_questions *set, char *const *predictions)
+bif_status bif_vqa_write(const char *path, const bif_questions *set, char *const *predictions)
 {
     bif_status st = BIF_OK;
     bif_writer *writer = NULL;
-    BIF_TRY(bif_writer_open(options->output, &writer));
+    BIF_TRY(bif_writer_open(path, &writer));
     for (int64_t i = 0; i < set->count; i++) {
         const bif_question *q = &set->items[i];
         json_t *row = json_pack("{s:o,s:o?,s:s,s:s,s:s?}", "question_id", json_loads(q->id, JSON_DECODE_ANY, NULL), "image", image_of(q),
@@ -261,7 +261,7 @@ static json_t *identity_of(const bif_session *session, const bif_vqa_options *op
 }
 
 /* All ranks must have read the same list, for they share it by number. */
-static bif_status same_list(bif_comm *comm, const bif_questions *set, const char *path)
+bif_status bif_vqa_same_list(bif_comm *comm, const bif_questions *set, const char *path)
 {
     char mine[33], first[33];
     bif_questions_digest(set, mine);
@@ -292,7 +292,7 @@ bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *
     st = st == BIF_OK ? check_types(options->questions[0], &set) : st;
     st = st == BIF_OK ? bif_asker_new(session, &set, &ask, &asker) : st;
     BIF_TRY(bif_comm_agree(comm, st));
-    BIF_TRY(bif_comm_agree(comm, same_list(comm, &set, options->questions[0])));
+    BIF_TRY(bif_comm_agree(comm, bif_vqa_same_list(comm, &set, options->questions[0])));
     predictions = bif_calloc((size_t)set.count, sizeof *predictions);
     answered = bif_calloc((size_t)set.count, sizeof *answered);
     result->identity = rank == 0 ? identity_of(session, options, &set, asker) : NULL;
@@ -308,14 +308,14 @@ bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *
     st = ask_all(&share, asker, predictions);
     result->seconds = since(&share.began);
     BIF_TRY(bif_comm_agree(comm, st));
-    BIF_TRY(bif_comm_agree(comm, collect(comm, predictions, set.count)));
+    BIF_TRY(bif_comm_agree(comm, bif_vqa_collect(comm, predictions, set.count)));
     if (rank == 0) {
         for (int64_t i = 0; i < set.count; i++) {
             if (set.items[i].answer != NULL) {
                 count_answer(result, &set.items[i], same_answer(predictions[i], set.items[i].answer));
             }
         }
-        st = write_predictions(options, &set, predictions);
+        st = bif_vqa_write(options->output, &set, predictions);
     }
     written = (st = bif_comm_agree(comm, st)) == BIF_OK;
 done:

@@ -40,3 +40,11 @@ typedef struct {
  * (eval/record.h). A malformed line is BIF_ERR_DATA with file:line before anything is generated. Exact match after trimming white space and
  * one trailing period, case folded (ASCII). */
 bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *options, bif_vqa_result *result);
+
+/* ---- for others who share a list over ranks ---- */
+/* All ranks must have read the same list: BIF_ERR_DATA where it is not that of rank 0. Collective, the status is a rank's own. */
+bif_status bif_vqa_same_list(bif_comm *comm, const bif_questions *set, const char *path);
+/* Brings every rank's predictions [count] (malloc'ed; NULL = another rank's) to rank 0. Collective, the status is rank 0's. */
+bif_status bif_vqa_collect(bif_comm *comm, char **predictions, int64_t count);
+/* The file of predictions, in the order of the questions; atomic. One rank's affair. */
+bif_status bif_vqa_write(const char *path, const bif_questions *set, char *const *predictions);

@@ -8,7 +8,6 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/utf8.h"
-#include "data/clean.h"
 #include "data/tokenizer.h"
 #include "launch/commands.h"
 
@@ -18,9 +17,7 @@ static const char help[] =
     "  --tokenizer PATH   tokenizer.json, tokenizer.model (SentencePiece) or vocab.json with merges.txt, or their folder\n"
     "  --pieces           print the tokens as the tokenizer's file writes them instead of their ids\n"
     "  --decode           the lines are arrays of ids: print their text as a JSON string\n"
-    "  --no-special       the text of special tokens is plain text, as in training data; with --decode: leave them out\n"
-    "  --clean clip       clean each line first, as OpenAI's CLIP and open_clip do: ftfy's fixes (but wrong encodings), HTML's references, white\n"
-    "                     space, lower case; none (default): as transformers' CLIPTokenizer\n\n"
+    "  --no-special       the text of special tokens is plain text, as in training data; with --decode: leave them out\n\n"
     "A line ends before \"\\n\"; no BOS or EOS is added. Bytes that are not UTF-8 are kept by byte-level tokenizers that normalize\n"
     "nothing (or to NFC); all others read each as U+FFFD. In what --decode prints each such byte is U+FFFD.\n";
 
@@ -28,7 +25,6 @@ typedef struct {
     const char *tokenizer_path;
     bif_tokenizer *tokenizer;
     bool pieces, decode, plain;
-    bif_clean clean;
 } options;
 
 static void print_string(const char *text, size_t size)
@@ -84,13 +80,7 @@ done:
 static bif_status encode_line(const options *o, const char *line, size_t size, bif_ids *ids)
 {
     ids->count = 0;
-    char *text = NULL;
-    size_t text_size = 0;
-    bif_status st = bif_clean_text(o->clean, line, size, &text, &text_size);
-    if (st == BIF_OK) {
-        st = bif_tokenizer_encode(o->tokenizer, text, text_size, !o->plain, ids);
-    }
-    free(text);
+    bif_status st = bif_tokenizer_encode(o->tokenizer, line, size, !o->plain, ids);
     if (st != BIF_OK) {
         return st;
     }
@@ -151,7 +141,6 @@ bif_status bif_cmd_tokenize(int argc, char **argv)
                                           {"pieces", no_argument, NULL, 'p'},
                                           {"decode", no_argument, NULL, 'd'},
                                           {"no-special", no_argument, NULL, 'n'},
-                                          {"clean", required_argument, NULL, 'c'},
                                           {"help", no_argument, NULL, 'h'},
                                           {0}};
     bif_status st = BIF_OK;
@@ -170,9 +159,6 @@ bif_status bif_cmd_tokenize(int argc, char **argv)
         case 'n':
             o.plain = true;
             break;
-        case 'c':
-            BIF_TRY(bif_clean_by_name(optarg, &o.clean));
-            break;
         case 'h':
             fputs(help, stdout);
             return BIF_OK;
@@ -180,9 +166,9 @@ bif_status bif_cmd_tokenize(int argc, char **argv)
             return bif_fail(BIF_ERR_USAGE, "tokenize: wrong option; see bifocal tokenize --help");
         }
     }
-    if (o.tokenizer_path == NULL || (o.decode && (o.pieces || o.clean != BIF_CLEAN_NONE))) {
+    if (o.tokenizer_path == NULL || (o.pieces && o.decode)) {
         return bif_fail(BIF_ERR_USAGE,
-                        "tokenize: --tokenizer is needed, and --pieces and --clean do not go with --decode; see bifocal tokenize --help");
+                        "tokenize: --tokenizer is needed, and --pieces does not go with --decode; see bifocal tokenize --help");
     }
     BIF_TRY(bif_tokenizer_load(o.tokenizer_path, &o.tokenizer));
     if (optind == argc) {

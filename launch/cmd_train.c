@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "eval/during.h"
 #include "launch/commands.h"
 #include "launch/options.h"
 #include "launch/with_comm.h"
@@ -33,7 +34,11 @@ static bif_status run(void *context, bif_comm *comm)
 {
     const job *j = context;
     if (!j->plan) {
-        return bif_train(j->config, comm);
+        bif_during *during = bif_during_new();
+        const bif_evaluator evaluator = bif_during_evaluator(during);
+        const bif_status st = bif_train(j->config, comm, j->config->evaluate.every > 0 ? &evaluator : NULL);
+        bif_during_free(during);
+        return st;
     }
     if (bif_comm_world(comm) > 1) {
         return bif_fail(BIF_ERR_USAGE, "train: --plan is for one process; name the ranks with --ranks");

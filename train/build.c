@@ -328,7 +328,6 @@ bif_status bif_build_config(const bif_config *config, const bif_model_paths *pat
         snprintf(out->image_fit, sizeof out->image_fit, "%s", bif_image_fit(out, "crop"));
     }
     snprintf(out->image_place, sizeof out->image_place, "%s", config->data.image_place);
-    out->clean = config->data.clean;
     out->has_system = config->data.system != NULL;
     if (out->has_system) {
         if (strlen(config->data.system) >= sizeof out->system) {
@@ -473,11 +472,7 @@ bif_status bif_build_chat(const bif_model_config *model, const bif_tokenizer *to
     if (model->kind == BIF_MODEL_CLIP) {
         out->bos = model->text.bos;
         out->eos = model->text.eos;
-        out->clean = model->clean;
         if (model->text.family == BIF_TOWER_SIGLIP) {
-            if (model->clean != BIF_CLEAN_NONE) {
-                BIF_TRY(bif_fail(BIF_ERR_CONFIG, "data.clean: clip is for CLIP's text towers; a SigLIP tokenizer cleans texts in its own way"));
-            }
             out->pad = model->text.pad;
             out->pad_to = model->text.positions;
             out->pad_left = bif_tokenizer_named(tokenizer).pad_left;

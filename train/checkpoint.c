@@ -188,7 +188,9 @@ static void prune(const save_job *job)
     bif_status st = scan(job->output, &found);
     int older = 0;
     for (size_t i = 0; st == BIF_OK && i < found.count; i++) {
-        if (found.items[i].step >= 0 && found.items[i].step < job->state->step && ++older >= job->keep_last) {
+        const int64_t step = found.items[i].step;
+        const bool best = job->state->best_step > 0 && step == job->state->best_step;
+        if (step >= 0 && step < job->state->step && !best && ++older >= job->keep_last) {
             st = discard(job, found.items[i].path);
         }
     }

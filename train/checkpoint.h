@@ -29,6 +29,9 @@ typedef struct {
     int64_t bad_steps;      /* updates left out in a row until now, for want of a finite gradient */
     int64_t metrics_bytes;  /* length of metrics.jsonl at this step: truncated to it on resume */
     int64_t skipped;
+    int64_t best_step;  /* checkpoint with the best score of an evaluation so far, which is never removed; 0 = none */
+    double best_score;
+    char best_of[33];   /* digest of what was evaluated: scores of something else do not compare; "" = nothing was */
     bif_dtype dtype; /* of the values; written from the table */
 } bif_run_state;
 
@@ -40,7 +43,7 @@ typedef struct {
 } bif_moments;
 
 /* Collective. On any rank's failure (disk full) nothing is committed, all ranks get the status, and the run may go on. keep_last >= 1: older
- * checkpoints are removed after the new one is committed. from: of a model with adapters, where its frozen parts lie (bif_adapter_write);
+ * checkpoints but that of state->best_step are removed after the new one is committed. from: of a model with adapters, where its frozen parts lie (bif_adapter_write);
  * else NULL. */
 bif_status bif_checkpoint_save(bif_comm *comm, bif_device *device, const char *output, const bif_model_config *config,
                                const bif_params *params, const char *tokenizer_path, const bif_moments *moments,

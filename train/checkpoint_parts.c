@@ -194,6 +194,10 @@ bif_status bif_run_state_write(const char *folder, const bif_run_state *state, b
     if (state->frozen_digest[0] != '\0') {
         json_object_set_new(o, "frozen_digest", json_string(state->frozen_digest));
     }
+    if (state->best_step > 0) {
+        json_object_set_new(o, "best", json_pack("{s:I, s:f, s:s}", "step", (json_int_t)state->best_step, "score", state->best_score, "of",
+                                                 state->best_of));
+    }
     char *path = bif_path_join(folder, "trainer/state.json");
     bif_status st = bif_json_save_file(path, o);
     free(path);
@@ -235,9 +239,15 @@ bif_status bif_run_state_read(const char *folder, bif_run_state *state, int64_t 
     BIF_TRY(digest_text(path, o, "config_digest", true, read.config_digest));
     BIF_TRY(digest_text(path, o, "data_digest", true, read.data_digest));
     BIF_TRY(digest_text(path, o, "frozen_digest", false, read.frozen_digest));
+    json_t *best = json_object_get(o, "best");
+    if (best != NULL) {
+        BIF_TRY(bif_json_i64(path, best, "step", true, &read.best_step));
+        BIF_TRY(bif_json_f64(path, best, "score", true, &read.best_score));
+        BIF_TRY(digest_text(path, best, "of", true, read.best_of));
+    }
     read.seed = strtoull(seed, &end, 10);
     read.dtype = strcmp(precision, "bf16") == 0 ? BIF_DTYPE_BF16 : BIF_DTYPE_F32;
-    if (version != 1 || read.step < 0 || *world < 1 || *world > WORLD_CAP || read.metrics_bytes < 0 || *end != '\0' || end == seed ||
+    if (version != 1 || read.step < 0 || read.best_step < 0 || read.best_step > read.step || *world < 1 || *world > WORLD_CAP || read.metrics_bytes < 0 || *end != '\0' || end == seed ||
         strcmp(precision, bif_precision_name(read.dtype)) != 0) {
         st = bif_fail(BIF_ERR_DATA, "%s: version, step, world, seed, metrics_bytes or precision is impossible", path);
         goto done;

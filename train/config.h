@@ -62,7 +62,6 @@ typedef struct {
         char *system;    /* NULL = the template's own */
         char *image_fit; /* auto, crop, pad, squash */
         char *image_place; /* front, keep, llava_next */
-        bif_clean clean;    /* data/clean.h, stage clip */
         int64_t max_tokens; /* longest sequence after expansion */
         bool truncate;
         bool shuffle;
@@ -95,6 +94,17 @@ typedef struct {
         bif_recompute recompute; /* run blocks again in the backward: less memory, the same bits; auto = where a GPU has no room for more */
     } train;
 
+    struct { /* answers to questions by the model as it trains; stages lm, pretrain, finetune */
+        int64_t every;     /* steps, and at the end; 0 = never */
+        char *questions;   /* a file, as `bifocal eval --questions` takes it */
+        char *image_root, *task;
+        bif_strings references; /* none: the questions' own answers */
+        int64_t limit;     /* first so many, 0 = all */
+        int64_t max_new_tokens; /* 0 = the task's */
+        int64_t batch;
+        bool keep_best;
+    } evaluate;
+
     struct {
         double lr, beta1, beta2, eps, weight_decay, clip_norm; /* clip_norm 0 = off */
         bif_schedule_kind schedule;
@@ -119,7 +129,7 @@ bif_status bif_config_load(const char *path, const char *const *sets, size_t set
 void bif_config_free(bif_config *config);
 /* The resolved recipe as YAML with every key, malformed never: reading it again gives the same config. malloc'ed. */
 char *bif_config_text(const bif_config *config);
-/* Digest over all keys that change numbers: not output, device, threads, how often something is logged, saved or validated, prefetch and cache;
+/* Digest over all keys that change numbers: not output, device, threads, how often something is logged, saved, validated or evaluated, prefetch and cache;
  * not the paths of shards and data.order (bif_loader_digest covers their content); and not batch.micro_tokens, micro_samples and deal, which only
  * regroup the sums, so that a run that was out of memory can go on with smaller ones. They are numbers too where train.loss is micro_mean (but for
  * micro_tokens if batch.deal is order), and micro_samples where data.sampler is modality_length. Not deterministic, which only reorders sums; and not precision, because `auto` says nothing without the device: the checkpoint itself records

@@ -67,6 +67,8 @@ static void set_defaults(bif_config *config, const bool *given)
         }
     }
     text_default(&config->device, false, "cpu"); /* also when it is given empty */
+    text_default(&config->evaluate.task, false, "exact");
+    text_default(&config->evaluate.image_root, false, ".");
     text_default(&config->data.template_, is_given(given, "data.template"), finetune ? "vicuna_v1" : "plain");
     bif_template_kind kind;
     if (bif_template_by_name(config->data.template_, &kind) == BIF_OK) { /* an alias is the same recipe */
@@ -206,6 +208,11 @@ static void check_order(const checker *c)
     }
 }
 
+static bool is_blank(const char *text)
+{
+    return text == NULL || text[0] == '\0';
+}
+
 static bool is_empty(const bif_config *config, const bif_key *key)
 {
     const void *member = (const char *)config + key->offset;
@@ -254,8 +261,14 @@ void bif_config_finish(bif_config *config, const bool *given, const char *where,
     if (config->stage != BIF_STAGE_CLIP && (config->augment.scale > 0.0 || config->augment.flip > 0.0)) {
         complain(&c, "augment.scale and augment.flip are for stage clip only; remove them");
     }
-    if (config->stage != BIF_STAGE_CLIP && config->data.clean != BIF_CLEAN_NONE) {
-        complain(&c, "data.clean is for stage clip only; remove it");
+    if (config->evaluate.every > 0 && config->stage == BIF_STAGE_CLIP) {
+        complain(&c, "evaluate.every asks for answers, and a pair of towers gives none: it is for stages lm, pretrain and finetune; remove it "
+                     "(train.validate_every gives the loss of other pairs)");
+    } else if (config->evaluate.every > 0 && is_blank(config->evaluate.questions)) {
+        complain(&c, "evaluate.every is given, but evaluate.questions names no file");
+    }
+    if (config->evaluate.every > 0 && config->evaluate.references.count == 0 && strcmp(config->evaluate.task, "exact") != 0) {
+        bif_errors_add(errors, bif_format("%s: evaluate.task is %.80s, but evaluate.references names no file", where, config->evaluate.task));
     }
     if (config->train.validate_every > 0 && config->data.validation.count == 0) {
         complain(&c, "train.validate_every is given, but data.validation names no shards");

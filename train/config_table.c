@@ -98,9 +98,6 @@ const bif_key bif_keys[] = {
     TEXT("data.image_fit", data.image_fit, "auto|crop|pad|squash", "auto", true, "how a picture becomes a square; auto = as model.init was trained, else crop, with a SigLIP tower squash"),
     TEXT("data.image_place", data.image_place, "front|keep|llava_next", "front", true,
          "where <image> of a question goes: the front of its turn (LLaVA-1.5), where it stands, or as LLaVA-NeXT: front only if alone"),
-    PICK("data.clean", data.clean, "none|clip", "none",
-         "stage clip: what is done to captions before they are tokenized; clip: as OpenAI's and open_clip's code (HTML's references, curly quotes, "
-         "ligatures, widths, control characters; no repair of wrong encodings); none: as transformers"),
     I64("data.max_tokens", data.max_tokens, 0, 1073741824, "", true,
         "longest sequence, image rows included; default model.text.positions in stage clip from scratch, "
         "else 0 = the smaller of 2048 and the decoder's positions"),
@@ -141,6 +138,21 @@ const bif_key bif_keys[] = {
     CHOICE("train.recompute", train.recompute, "auto|no|yes", "auto",
            "keep only the inputs of blocks and run each again in the backward: the same numbers in less memory and more time; auto = where a GPU has no room for the rest"),
 
+    I64("evaluate.every", evaluate.every, 0, STEPS_MAX, "0", false,
+        "steps between evaluations, with one more at the end: the model answers evaluate.questions as it trains; 0 = never; not in stage clip"),
+    TEXT("evaluate.questions", evaluate.questions, NULL, NULL, false,
+         "JSONL of questions, or the benchmark's own file, as bifocal eval --questions takes it"),
+    TEXT("evaluate.image_root", evaluate.image_root, NULL, ".", false, "folder of the questions' pictures"),
+    TEXT("evaluate.task", evaluate.task, NULL, "exact", false,
+         "what scores the answers, a task of bifocal score; one that bifocal eval --task knows also makes the prompts"),
+    {"evaluate.references", BIF_KEY_STRINGS, AT(evaluate.references), 0, 0, NULL, NULL, false, false,
+     "reference files of evaluate.task; none, with task exact: the questions' own answers"},
+    I64("evaluate.limit", evaluate.limit, 0, STEPS_MAX, "0", false, "the first so many questions; 0 = all"),
+    I64("evaluate.max_new_tokens", evaluate.max_new_tokens, 0, 1048576, "0", false, "longest answer; 0 = as bifocal eval: the task's, or 16"),
+    I64("evaluate.batch", evaluate.batch, 1, 65536, "64", false, "questions a rank answers at once; sets the memory, which is taken before step 1"),
+    {"evaluate.keep_best", BIF_KEY_BOOL, AT(evaluate.keep_best), 0, 0, NULL, "yes", false, false,
+     "save a checkpoint where the first metric is the best so far, and keep it besides train.keep others; best.json names it"},
+
     MUST("optimizer.lr", BIF_KEY_F64, optimizer.lr, 1e-15, 100, NULL, true, "peak learning rate"),
     F64("optimizer.beta1", optimizer.beta1, 0, 0.999999, "0.9", "AdamW"),
     F64("optimizer.beta2", optimizer.beta2, 0, 0.99999999, "", "AdamW; default 0.95 in stage lm, 0.98 in stage clip, else 0.999"),
@@ -166,7 +178,7 @@ const bif_key bif_keys[] = {
 const size_t bif_key_count = sizeof bif_keys / sizeof bif_keys[0];
 _Static_assert(sizeof bif_keys / sizeof bif_keys[0] <= BIF_KEY_CAP, "raise BIF_KEY_CAP");
 
-const char *const bif_key_sections[] = {"model", "model.vit", "model.text", "model.llama", "lora", "data", "augment", "batch", "train",
+const char *const bif_key_sections[] = {"model", "model.vit", "model.text", "model.llama", "lora", "data", "augment", "batch", "train", "evaluate",
                                        "optimizer", "clip", NULL};
 
 int bif_key_find(const char *key)

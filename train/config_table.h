@@ -16,7 +16,7 @@ typedef struct {
     const char *help;
 } bif_key;
 
-#define BIF_KEY_CAP 128
+#define BIF_KEY_CAP 160
 extern const bif_key bif_keys[];
 extern const size_t bif_key_count;
 extern const char *const bif_key_sections[]; /* "model", "model.vit", ...; NULL at the end */

@@ -284,15 +284,11 @@ done:
 static bif_status read_habits(const char *where, const json_t *root, bif_model_config *out)
 {
     bif_status st = BIF_OK;
-    const char *template_name = "", *fit = out->image_fit, *place = "", *clean = "none", *system = NULL;
+    const char *template_name = "", *fit = out->image_fit, *place = "", *system = NULL;
     BIF_TRY(bif_json_string(where, root, "bifocal_template", false, &template_name));
     BIF_TRY(bif_json_string(where, root, "bifocal_image_fit", false, &fit));
     BIF_TRY(bif_json_string(where, root, "bifocal_image_place", false, &place));
     BIF_TRY(bif_json_string(where, root, "bifocal_system", false, &system));
-    BIF_TRY(bif_json_string(where, root, "bifocal_clean", false, &clean));
-    if (bif_clean_by_name(clean, &out->clean) != BIF_OK) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: bifocal_clean '%s' is unknown; it is none or clip", where, clean));
-    }
     BIF_TRY(bif_hf_number(where, root, "bifocal_classes", 0, &out->decoder.classes));
     BIF_TRY(bif_hf_number(where, root, "bifocal_vocab", out->decoder.vocab, &out->decoder.vocab));
     BIF_TRY(bif_hf_token(where, root, "bifocal_pad_token_id", out->pad_token, &out->pad_token));

@@ -177,9 +177,6 @@ static void put_habits(json_t *o, const bif_model_config *config)
     if (config->image_place[0] != '\0') {
         put(o, "bifocal_image_place", json_string(config->image_place));
     }
-    if (config->clean != BIF_CLEAN_NONE) {
-        put(o, "bifocal_clean", json_string(bif_clean_name(config->clean)));
-    }
     if (config->has_system) {
         put(o, "bifocal_system", json_string(config->system));
     }

@@ -1,6 +1,5 @@
 /* What a model is: the numbers of config.json, for every family bifocal assembles. No weights here. */
 #pragma once
-#include "data/clean.h"
 #include "kernels/ops.h"
 
 typedef enum {
@@ -96,10 +95,9 @@ typedef struct {
     float logit_bias_init;          /* CLIP with logit_bias: -10 (nearly every pair of a batch is a negative) */
     bool logit_bias;                /* CLIP trained with the sigmoid loss has a bias besides the scale */
     /* How the model was trained to see its input: config.json keys "bifocal_template", "bifocal_image_fit", "bifocal_image_place",
-     * "bifocal_system", "bifocal_clean". Empty (has_system false) when unknown. With them an evaluation cannot pick another prompt than the training by mistake. */
+     * "bifocal_system". Empty (has_system false) when unknown. With them an evaluation cannot pick another prompt than the training by mistake. */
     char template_name[24], image_fit[12], image_place[12], system[1024];
     bool has_system;
-    bif_clean clean; /* CLIP: of captions */
 } bif_model_config;
 
 /* P = floor(image/patch)^2, and what the tower computes with: P, and the class token where there is one. */

@@ -23,6 +23,7 @@
 typedef struct {
     const bif_config *config;
     bif_comm *comm;
+    const bif_evaluator *evaluator; /* NULL = none */
     int rank, world;
     bif_model_paths paths;
     char *base, *tower; /* of a run with adapters: where the frozen parts come from */
@@ -469,14 +470,22 @@ static bif_status loop(trainer *t)
         if (c->data.validation.count > 0 && ((c->train.validate_every > 0 && step % c->train.validate_every == 0) || last)) {
             BIF_TRY(validate(t));
         }
+        const bif_run_state before = t->state;
+        bool best = false;
+        if (c->evaluate.every > 0 && (step % c->evaluate.every == 0 || last)) {
+            BIF_TRY(bif_evaluator_run(t->evaluator, c, t->comm, t->metrics, &t->state, &best));
+        }
         const bool stop = !last && stop_wanted(t);
-        if (last || stop || (c->train.checkpoint_every > 0 && step % c->train.checkpoint_every == 0)) {
+        if (last || stop || best || (c->train.checkpoint_every > 0 && step % c->train.checkpoint_every == 0)) {
             st = save(t);
             if (st == BIF_ERR_IO && !last && !stop) {
                 bif_warn("%s; training goes on with the previous checkpoint", bif_error_message());
+                t->state = before;
                 st = BIF_OK;
+                best = false;
             }
             BIF_TRY(st);
+            BIF_TRY(bif_comm_agree(t->comm, best && t->rank == 0 ? bif_evaluator_write_best(c, &t->state) : BIF_OK));
         }
         if (stop) {
             BIF_TRY(bif_fail(BIF_ERR_STOPPED, "stopped after step %lld of %lld and saved; the same command continues", (long long)step,
@@ -503,6 +512,9 @@ static bif_status prove_frozen(trainer *t, const char *before)
 
 static void close_all(trainer *t)
 {
+    if (t->evaluator != NULL) {
+        t->evaluator->close(t->evaluator->context);
+    }
     bif_loader_close(t->loader);
     bif_metrics_close(t->metrics);
     bif_optimizer_free(&t->optimizer);
@@ -529,11 +541,11 @@ static void close_all(trainer *t)
     }
 }
 
-bif_status bif_train(const bif_config *config, bif_comm *comm)
+bif_status bif_train(const bif_config *config, bif_comm *comm, const bif_evaluator *evaluator)
 {
     bif_status st = BIF_OK;
     char frozen[33];
-    trainer t = {.config = config, .comm = comm, .rank = bif_comm_rank(comm), .world = bif_comm_world(comm), .lock_fd = -1, .log_fd = -1};
+    trainer t = {.config = config, .comm = comm, .evaluator = evaluator, .rank = bif_comm_rank(comm), .world = bif_comm_world(comm), .lock_fd = -1, .log_fd = -1};
     if (config->stage == BIF_STAGE_CLIP && config->batch.samples % t.world != 0) {
         BIF_TRY(bif_fail(BIF_ERR_CONFIG, "batch.samples (%lld) must be divisible by the %d ranks in stage clip",
                          (long long)config->batch.samples, t.world));
@@ -556,6 +568,9 @@ bif_status bif_train(const bif_config *config, bif_comm *comm)
     BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? bif_metrics_open(config->output, t.state.metrics_bytes, &t.metrics) : BIF_OK));
     bif_print_manifest(t.run.params);
     bif_optimizer_warm_up(&t.optimizer);
+    const bif_live_model model = {.run = &t.run, .tokenizer = t.tokenizer, .chat = &t.chat, .preprocess = &t.preprocess};
+    BIF_TRY(bif_evaluator_open(evaluator, config, comm, &model, &t.state)); /* before the plan, which counts what is free then */
+    BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? bif_evaluator_write_best(config, &t.state) : BIF_OK));
     BIF_TRY(bif_comm_agree(comm, bif_plan_memory(&t.run, &t.limits)));
     BIF_TRY(bif_comm_agree(comm, bif_stage_allocate(&t.run, &t.limits)));
     bif_params_digest(t.run.params, false, frozen);

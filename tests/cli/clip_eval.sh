@@ -36,20 +36,6 @@ head -n 4 data/captions.jsonl >four.jsonl
 scores 1 four retrieval --pairs four.jsonl
 jq -e '.image_to_text."recall@1" == 1 and .text_to_image."recall@1" == 1' four-1.json >/dev/null || fail "four pairs: $(cat four-1.json)"
 
-# A run that cleans its captions as OpenAI's CLIP says so in its config.json, and what reads them follows.
-run train clip.yaml --set data.clean=clip --set output=out/cleaned --set train.steps=4 >cleaned.log 2>&1 || { cat cleaned.log; fail "clip with data.clean"; }
-jq -e '.bifocal_clean == "clip"' out/cleaned/step_00000004/config.json >/dev/null || fail "config.json does not say how captions were cleaned"
-jq -e 'has("bifocal_clean") | not' out/clip/step_*150/config.json >/dev/null || fail "config.json says a cleaning that was not"
-cp -r out/cleaned/step_00000004 uncleaned && rm uncleaned/MANIFEST.json
-jq 'del(.bifocal_clean)' out/cleaned/step_00000004/config.json >uncleaned/config.json
-echo '{} &amp;amp;amp;amp;amp;amp;amp;amp; {}' >amp.txt # "{} & {}", which fits into 24 tokens
-run zeroshot out/cleaned --image-root data/images --classes names.txt --templates amp.txt --images labels.jsonl >zero.log 2>&1 ||
-  { cat zero.log; fail "zeroshot does not clean as the model was trained"; }
-refused 65 'tokens, limit 24' zeroshot uncleaned --image-root data/images --classes names.txt --templates amp.txt --images labels.jsonl
-refused 78 'data.clean is for stage clip only' train lm.yaml --set data.clean=clip
-jq '.bifocal_clean = "lower"' out/cleaned/step_00000004/config.json >uncleaned/config.json
-refused 65 "bifocal_clean 'lower' is unknown" zeroshot uncleaned --image-root data/images --classes names.txt --images labels.jsonl
-
 wrong() { refused "$1" "$2" "${@:3}" --image-root data/images; }
 echo 'a square' >plain.txt
 wrong 65 "plain.txt: template 'a square' has no {}" zeroshot out/clip --classes names.txt --templates plain.txt --images labels.jsonl

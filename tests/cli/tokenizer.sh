@@ -123,12 +123,6 @@ printf '["a","Ġ","b"]\n[]\n["<s>","ÿ","Ā"]\n' >want
 run tokenize --tokenizer bytes.json --pieces lines.txt | diff want - || fail "tokenize --pieces"
 printf '"a b"\n""\n"<s>\xef\xbf\xbd\\u0000"\n' >want
 run tokenize --tokenizer bytes.json --decode got | diff want - || fail "tokenize --decode"
-printf 'A &amp;amp;\xe2\x80\x9c\n' >odd.txt
-printf '["a","\u0120","&","\\""]\n' >want
-run tokenize --tokenizer bytes.json --clean clip --pieces odd.txt | diff want - || fail "tokenize --clean clip"
-expect 0 '[32,220,5,64,' tokenize --tokenizer bytes.json --clean none odd.txt
-expect 78 'use none or clip' tokenize --tokenizer bytes.json --clean lower odd.txt
-expect 64 'do not go with --decode' tokenize --tokenizer bytes.json --clean clip --decode odd.txt
 expect 64 'is needed' tokenize lines.txt
 expect 64 'is needed' tokenize --tokenizer bytes.json --pieces --decode
 expect 64 'wrong option' tokenize --no-such-option

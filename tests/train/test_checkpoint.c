@@ -94,6 +94,9 @@ static int entries(void)
 Test(checkpoint, round_trip)
 {
     cr_expect_str_eq(newest(), "", "a folder that does not exist has no checkpoint");
+    state.best_step = 5;
+    state.best_score = 31.4;
+    snprintf(state.best_of, 33, "00112233445566778899aabbccddeeff");
     cr_assert_eq(save(7, 2), BIF_OK, "%s", bif_error_message());
     cr_expect_str_eq(newest(), "step_00000007");
     char *path = NULL, before[33], after[33];
@@ -116,6 +119,8 @@ Test(checkpoint, round_trip)
     cr_expect_eq(back.bad_steps, 3);
     cr_expect_eq(back.metrics_bytes, 12345);
     cr_expect_eq(back.skipped, 2);
+    cr_expect(back.best_step == 5 && back.best_score == 31.4);
+    cr_expect_str_eq(back.best_of, state.best_of);
     cr_expect_str_eq(back.config_digest, state.config_digest);
     cr_expect_str_eq(back.data_digest, state.data_digest);
     free(m);
@@ -146,6 +151,21 @@ Test(checkpoint, older_ones_and_leftovers_are_removed)
     cr_assert_eq(save(6, 3), BIF_OK, "the same step again");
     cr_expect_eq(entries(), 4);
     cr_expect_str_eq(newest(), "step_00000006");
+}
+
+Test(checkpoint, the_best_stays)
+{
+    state.best_step = 2;
+    for (int step = 1; step <= 6; step++) {
+        cr_assert_eq(save(step, 2), BIF_OK);
+    }
+    char *path = bif_path_join(output, "step_00000002");
+    cr_expect(bif_exists(path));
+    cr_expect_eq(entries(), 3, "the best besides two");
+    free(path);
+    state.best_step = 6; /* the one before is no more than any other */
+    cr_assert_eq(save(6, 2), BIF_OK);
+    cr_expect_eq(entries(), 2);
 }
 
 static void flip(const char *path, long at)

@@ -202,6 +202,28 @@ Test(config, keys_that_belong_together)
     cr_expect_not_null(strstr(bif_error_message(), "at least 2"));
 }
 
+Test(config, evaluations)
+{
+    cr_assert_eq(load(GOOD), BIF_OK);
+    char before[33], after[33];
+    bif_config_digest(&config, before);
+    cr_expect(config.evaluate.every == 0 && config.evaluate.batch == 64 && config.evaluate.keep_best && config.evaluate.references.count == 0);
+    cr_expect_str_eq(config.evaluate.task, "exact");
+    cr_expect_str_eq(config.evaluate.image_root, ".");
+    cr_assert_eq(load(GOOD "evaluate: {every: 5, questions: q.jsonl, task: vqav2, references: [a.json, b.json], limit: 9, max_new_tokens: 4, "
+                           "batch: 2, keep_best: no}\n"), BIF_OK, "%s", bif_error_message());
+    bif_config_digest(&config, after);
+    cr_expect_str_eq(before, after, "an evaluation changes no number of the run");
+    cr_expect(config.evaluate.every == 5 && config.evaluate.limit == 9 && config.evaluate.max_new_tokens == 4 && config.evaluate.batch == 2);
+    cr_expect(!config.evaluate.keep_best && config.evaluate.references.count == 2);
+    refuses(GOOD "evaluate: {every: 5}\n", "evaluate.questions names no file");
+    refuses(GOOD "evaluate: {every: 5, questions: ''}\n", "evaluate.questions names no file");
+    refuses(GOOD "evaluate: {every: 5, questions: q, task: gqa}\n", "evaluate.task is gqa, but evaluate.references names no file");
+    refuses(GOOD "evaluate: {every: -1}\n", "evaluate.every");
+    refuses("stage: clip\noutput: o\nmodel: {init: m}\ndata: {shards: [a], tokenizer: t}\nbatch: {samples: 8}\ntrain: {steps: 1}\n"
+            "optimizer: {lr: 1e-3}\nevaluate: {every: 5, questions: q}\n", "evaluate.every asks for answers");
+}
+
 Test(config, orders_and_deals_of_other_trainers)
 {
     static const struct {

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Evaluations while a run trains: the answers are those of `bifocal eval` of that step's checkpoint, the run's losses and weights are those of a run
+# without them to the bit, and the best checkpoint stays.
+. "$(dirname "$0")/common.inc"
+make_data 40
+for stage in clip lm pretrain; do
+  run train $stage.yaml --set train.steps=60 --set optimizer.lr=5e-3 --set train.checkpoint_every=0 >$stage.log 2>&1 || { cat $stage.log; fail "$stage"; finish; }
+done
+cat >tune.yaml <<Y
+stage: finetune
+output: out/tune
+threads: 1
+model: {init: out/pretrain}
+data: {shards: [shards/talks], tokenizer: tokenizer.json, template: vicuna_v1, system: "", image_fit: pad, max_tokens: 256}
+batch: {samples: 8, micro_tokens: 1024}
+train: {steps: 40, checkpoint_every: 16, log_every: 0, keep: 100}
+optimizer: {lr: 5e-3, clip_norm: 1.0, warmup_ratio: 0.1}
+Y
+evaluate="--set evaluate.every=8 --set evaluate.questions=data/questions.jsonl --set evaluate.image_root=data/images"
+same() { cmp -s <(losses "$1") <(losses "$2") && "$tools/tool_st_diff" "$(weights "$1")" "$(weights "$2")" 0; }
+train() { # train NAME OPTIONS...: into out/NAME, with the evaluation
+  local name=$1
+  shift
+  run train tune.yaml --set output=out/$name $evaluate "$@" >$name.log 2>&1 || { cat $name.log; fail "$name: exit $?"; finish; }
+}
+scores() { jq -c 'select(.split == "eval") | [.step, .task, .metrics, .questions]' "$1/metrics.jsonl"; }
+
+run train tune.yaml >tune.log 2>&1 || { cat tune.log; fail "tune"; finish; }
+[ -e out/tune/eval ] || [ -e out/tune/best.json ] && fail "evaluations nobody asked for"
+# The answers of step 24 are the right ones from here on, so that scores differ and the best is neither the last nor that of a regular checkpoint.
+train first
+jq -c --slurpfile p out/first/eval/step_00000024.jsonl '.question_id as $q | .answer = ($p[] | select(.question_id == $q) | .prediction)' \
+  data/questions.jsonl >asked.jsonl && [ "$(wc -l <asked.jsonl)" -eq "$(wc -l <data/questions.jsonl)" ] || { fail "the questions"; finish; }
+evaluate="--set evaluate.every=8 --set evaluate.questions=asked.jsonl --set evaluate.image_root=data/images"
+train with
+scores out/with | jq -es '(map(.[2].accuracy) | unique | length > 2) and .[2][2].accuracy == 100' >/dev/null || { scores out/with; fail "scores"; }
+[ "$(jq .step out/with/best.json)" -eq 24 ] && [ -d out/with/step_00000024 ] || { cat out/with/best.json; fail "the best is not step 24"; }
+same out/tune out/with || fail "evaluations change the run"
+[ "$(scores out/with | jq -c '.[0]' | tr '\n' ' ')" = "8 16 24 32 40 " ] || { scores out/with; fail "evaluated at other steps"; }
+[ "$(cat out/with/eval/*.jsonl | jq -r .prediction | sort -u | wc -l)" -gt 3 ] || fail "the answers hardly differ"
+grep -q "^evaluation: every 8 steps" with.log && [ "$(grep -c 'step .*: exact accuracy' with.log)" -eq 5 ] || { cat with.log; fail "the log"; }
+
+# The authority: each kept checkpoint, opened by eval.
+for step in $(ls out/with | sed -n 's/^step_//p'); do
+  run eval out/with/step_$step --questions asked.jsonl --image-root data/images --out again.jsonl --summary again.json --threads 1 >again.log 2>&1 ||
+    { cat again.log; fail "eval of step $step"; }
+  [ -e out/with/eval/step_$step.jsonl ] || { [ "$((10#$step % 8))" -ne 0 ] || fail "no answers of step $step"; continue; }
+  cmp -s again.jsonl out/with/eval/step_$step.jsonl || fail "step $step: other answers than eval's of the checkpoint"
+  jq -es --argjson s "$((10#$step))" --slurpfile e again.json '.[] | select(.split == "eval" and .step == $s) |
+    (.metrics.accuracy / 100 - $e[0].accuracy | fabs) < 1e-9 and .questions == $e[0].questions' out/with/metrics.jsonl >/dev/null || fail "step $step: another score"
+done
+
+# The best: of every score the first largest; its checkpoint is there, though only the last is kept.
+best() { jq -s '[.[] | select(.split == "eval")] | max_by([.metrics.accuracy, -.step]) | {step, score: .metrics.accuracy}' "$1/metrics.jsonl"; }
+for name in with keep; do
+  [ $name = keep ] && train keep --set train.keep=1 --set train.checkpoint_every=1
+  diff <(best out/$name | jq -S .) <(jq -S '{step, score}' out/$name/best.json) || fail "$name: best.json"
+  [ -d "out/$name/$(jq -r .checkpoint out/$name/best.json)" ] || { ls out/$name; fail "$name: the best checkpoint is not there"; }
+done
+wanted=$({ echo step_00000040; jq -r .checkpoint out/keep/best.json; } | sort -u | tr '\n' ' ')
+[ "$(cd out/keep && ls -d step_* | tr '\n' ' ')" = "$wanted" ] || { ls out/keep; fail "other checkpoints are kept"; }
+train none --set evaluate.keep_best=no
+[ -e out/none/best.json ] && fail "a best checkpoint nobody asked for"
+[ "$(cd out/none && ls -d step_* | tr '\n' ' ')" = "step_00000016 step_00000032 step_00000040 " ] || { ls out/none; fail "checkpoints of evaluations"; }
+
+# Stopped in between and gone on; several ranks; adapters with dropout.
+run train tune.yaml --set output=out/stop $evaluate --set train.keep=1 --set train.stop_after=27 >stop.log 2>&1; [ $? -eq 75 ] || { cat stop.log; fail "did not stop"; }
+rm out/stop/best.json # as if it had been killed before it was written
+train stop --set train.keep=1
+same out/tune out/stop && cmp <(scores out/with) <(scores out/stop) || fail "a resumed run differs"
+cmp out/with/best.json out/stop/best.json && [ -d "out/stop/$(jq -r .checkpoint out/stop/best.json)" ] || fail "a resumed run has another best"
+lora="--set lora.rank=4 --set lora.dropout=0.2 --set train.steps=16"
+run train tune.yaml --set output=out/lora $lora >lora.log 2>&1 || { cat lora.log; fail "lora"; }
+train lora-with $lora
+same out/lora out/lora-with || fail "evaluations change a run with dropout"
+for more in "" "$evaluate"; do
+  ranks 2 train tune.yaml --set output=out/two${more:+-with} --set train.steps=16 $more >two.log 2>&1 || { cat two.log; fail "two ranks"; }
+done
+same out/two out/two-with || fail "evaluations change a run on two ranks"
+run eval out/two-with --questions asked.jsonl --image-root data/images --out again.jsonl --threads 1 >again.log 2>&1 || fail "eval of two ranks' run"
+cmp again.jsonl out/two-with/eval/step_00000016.jsonl || fail "two ranks answer otherwise than one"
+run train lm.yaml --set output=out/text --set model.llama.positions=512 --set evaluate.every=10 --set evaluate.questions=text.jsonl >text.log 2>&1 &&
+  fail "questions that are not there"
+jq -c 'del(.image)' data/questions.jsonl | head -n 20 >text.jsonl
+run train lm.yaml --set output=out/text --set evaluate.every=10 --set evaluate.questions=text.jsonl --set evaluate.limit=7 >text.log 2>&1 || { cat text.log; fail "stage lm"; }
+[ "$(wc -l <out/text/eval/step_00000020.jsonl)" -eq 7 ] || fail "the limit"
+
+# A scorer with references of its own; and what is another evaluation has no best score of this one.
+jq -c '{question_id, answer: "no"}' asked.jsonl >no.jsonl
+train with --set train.steps=40 && grep -q "all 40 steps are done" with.log || fail "a run that is done"
+cp -r out/stop out/other && rm -rf out/other/step_00000040
+train other --set evaluate.references=no.jsonl --set train.keep=1
+grep -q "is of another evaluation" other.log || { cat other.log; fail "scores of two evaluations were compared"; }
+
+# A picture that is not there costs the evaluation, not the run.
+sed '3s/"image": *"[^"]*"/"image":"gone.jpg"/' data/questions.jsonl >gone.jsonl
+train gone --set evaluate.questions=gone.jsonl --set train.steps=8
+grep -q "step 8 is not evaluated.*gone.jpg" gone.log || { cat gone.log; fail "a missing picture"; }
+[ -n "$(scores out/gone)" ] && fail "a score of nothing"
+
+refused 78 "evaluate.every asks for answers" train clip.yaml $evaluate
+refused 78 "evaluate.questions names no file" train tune.yaml --set evaluate.every=3
+refused 78 "evaluate.references names no file" train tune.yaml $evaluate --set evaluate.task=vqav2
+refused 78 "is no task" train tune.yaml --set output=out/bad $evaluate --set evaluate.task=vqa --set evaluate.references=no.jsonl
+refused 78 "less is better" train tune.yaml --set output=out/bad $evaluate --set evaluate.task=chair --set evaluate.references=no.jsonl
+refused 78 "wants more than a recipe says" train tune.yaml --set output=out/bad $evaluate --set evaluate.task=refcoco --set evaluate.references=no.jsonl
+echo '{' >broken.jsonl
+refused 65 "evaluate & broken.jsonl" train tune.yaml --set output=out/bad $evaluate --set evaluate.references=broken.jsonl
+LAUNCH=$two refused 65 "evaluate & broken.jsonl" train tune.yaml --set output=out/bad $evaluate --set evaluate.questions=broken.jsonl
+leftovers
+finish
