@@ -124,3 +124,19 @@ Test(build, a_whole_and_its_parts)
         free(folders[i]);
     }
 }
+
+/* Each family's pictures have its own levels and its own colour of what is not there: SiglipImageProcessor's 0.5 and 0.5, CLIPImageProcessor's means. */
+Test(build, levels_of_pictures)
+{
+    for (int siglip = 0; siglip < 2; siglip++) {
+        const bif_model_config model = {.vit = {.image = 28, .family = siglip ? BIF_TOWER_SIGLIP : BIF_TOWER_CLIP}};
+        bif_preprocess preprocess;
+        float table[3 * 256];
+        cr_assert_eq(bif_build_preprocess(&model, "pad", &preprocess), BIF_OK, "%s", bif_error_message());
+        cr_assert_eq(bif_preprocess_table(&preprocess, table), BIF_OK, "%s", bif_error_message());
+        const double mean[2] = {0.48145466, 0.5}, deviation[2] = {0.26862954, 0.5};
+        cr_expect_float_eq(table[0], (float)(-mean[siglip] / deviation[siglip]), 1e-6, "%d: level 0 is %g", siglip, (double)table[0]);
+        cr_expect_float_eq(table[255], (float)((1.0 - mean[siglip]) / deviation[siglip]), 1e-6, "%d: level 255 is %g", siglip, (double)table[255]);
+        cr_expect_str_eq(bif_image_fit(&model, "crop"), siglip ? "squash" : "crop");
+    }
+}
