@@ -16,24 +16,24 @@
 #define TABLE_CAP ((uint64_t)16 << 30) /* bytes of one table held in memory */
 #define RATIO_CAP 1000                 /* logical bytes over stored bytes: more is a bomb */
 
-const bif_column_info bif_columns[BIF_COLUMNS] = {
-    [BIF_COL_IMAGE_BYTES] = {"image/bytes", 1, 1},
-    [BIF_COL_IMAGE_OFFSET] = {"image/offset", 8, 1},
-    [BIF_COL_IMAGE_SIZE] = {"image/size", 8, 1},
-    [BIF_COL_IMAGE_CRC] = {"image/crc32c", 4, 1},
-    [BIF_COL_IMAGE_WIDTH] = {"image/width", 4, 1},
-    [BIF_COL_IMAGE_HEIGHT] = {"image/height", 4, 1},
-    [BIF_COL_IMAGE_FORMAT] = {"image/format", 1, 1},
-    [BIF_COL_IMAGE_ID] = {"image/id", 8, 2},
-    [BIF_COL_TEXT_BYTES] = {"sample/text/bytes", 1, 1},
-    [BIF_COL_TEXT_OFFSET] = {"sample/text/offset", 8, 1},
-    [BIF_COL_USE_OFFSET] = {"sample/image/offset", 8, 1},
-    [BIF_COL_USE_INDEX] = {"sample/image/index", 8, 1},
-    [BIF_COL_ID_BYTES] = {"sample/id/bytes", 1, 1},
-    [BIF_COL_ID_OFFSET] = {"sample/id/offset", 8, 1},
-    [BIF_COL_SOURCE] = {"sample/source", 4, 1},
-    [BIF_COL_SOURCE_BYTES] = {"source/bytes", 1, 1},
-    [BIF_COL_SOURCE_OFFSET] = {"source/offset", 8, 1},
+const bif_table_info bif_tables[BIF_TABLES] = {
+    [BIF_TABLE_IMAGE_BYTES] = {"image/bytes", 1, 1},
+    [BIF_TABLE_IMAGE_OFFSET] = {"image/offset", 8, 1},
+    [BIF_TABLE_IMAGE_SIZE] = {"image/size", 8, 1},
+    [BIF_TABLE_IMAGE_CRC] = {"image/crc32c", 4, 1},
+    [BIF_TABLE_IMAGE_WIDTH] = {"image/width", 4, 1},
+    [BIF_TABLE_IMAGE_HEIGHT] = {"image/height", 4, 1},
+    [BIF_TABLE_IMAGE_FORMAT] = {"image/format", 1, 1},
+    [BIF_TABLE_IMAGE_ID] = {"image/id", 8, 2},
+    [BIF_TABLE_TEXT_BYTES] = {"sample/text/bytes", 1, 1},
+    [BIF_TABLE_TEXT_OFFSET] = {"sample/text/offset", 8, 1},
+    [BIF_TABLE_USE_OFFSET] = {"sample/image/offset", 8, 1},
+    [BIF_TABLE_USE_INDEX] = {"sample/image/index", 8, 1},
+    [BIF_TABLE_ID_BYTES] = {"sample/id/bytes", 1, 1},
+    [BIF_TABLE_ID_OFFSET] = {"sample/id/offset", 8, 1},
+    [BIF_TABLE_SOURCE] = {"sample/source", 4, 1},
+    [BIF_TABLE_SOURCE_BYTES] = {"source/bytes", 1, 1},
+    [BIF_TABLE_SOURCE_OFFSET] = {"source/offset", 8, 1},
 };
 
 static pthread_mutex_t library = PTHREAD_MUTEX_INITIALIZER;
@@ -165,7 +165,7 @@ static bif_status check_filters(const bif_shard *shard, const char *path, hid_t 
             return BAD("/%s uses filter %d; only deflate, shuffle and fletcher32 are read", path, (int)filter);
         }
     }
-    if (count > 0 && strcmp(path, bif_columns[BIF_COL_IMAGE_BYTES].path) == 0) {
+    if (count > 0 && strcmp(path, bif_tables[BIF_TABLE_IMAGE_BYTES].path) == 0) {
         return BAD("/%s is compressed or filtered; write it without filters", path);
     }
     return count < 0 ? BAD("/%s: its filters cannot be read", path) : BIF_OK;
@@ -220,8 +220,8 @@ done:
 /* Checks one dataset and reads it into memory; /image/bytes stays in the file. */
 static bif_status load_column(bif_shard *shard, hid_t file, int which)
 {
-    const bif_column_info *info = &bif_columns[which];
-    bif_column *column = &shard->column[which];
+    const bif_table_info *info = &bif_tables[which];
+    bif_table *column = &shard->column[which];
     bif_status st = BIF_OK;
     hid_t dataset = -1, type = -1, space = -1;
     hsize_t dims[2] = {0, 1};
@@ -240,13 +240,13 @@ static bif_status load_column(bif_shard *shard, hid_t file, int which)
         goto done;
     }
     if (dims[0] > (hsize_t)1 << 48 || !bif_mul_i64((int64_t)dims[0], (int64_t)info->per_row * info->width, &bytes) ||
-        (which != BIF_COL_IMAGE_BYTES && (uint64_t)bytes > TABLE_CAP)) {
+        (which != BIF_TABLE_IMAGE_BYTES && (uint64_t)bytes > TABLE_CAP)) {
         st = BAD("/%s is too large (%llu rows)", info->path, (unsigned long long)dims[0]);
         goto done;
     }
     BIF_TRY(check_storage(shard, info->path, dataset, (uint64_t)bytes, &at));
     column->rows = dims[0];
-    if (which == BIF_COL_IMAGE_BYTES) {
+    if (which == BIF_TABLE_IMAGE_BYTES) {
         shard->bytes_at = at;
         if (at < 0 && bytes > 0) {
             shard->bytes = dataset; /* chunked: read through HDF5, three times slower */
@@ -291,7 +291,7 @@ static const uint32_t *u32_of(const bif_shard *shard, int which)
 static bif_status check_rows(const bif_shard *shard, int which, uint64_t rows)
 {
     return shard->column[which].rows == rows ? BIF_OK
-                                             : BAD("/%s has %llu rows; %llu are wanted", bif_columns[which].path,
+                                             : BAD("/%s has %llu rows; %llu are wanted", bif_tables[which].path,
                                                    (unsigned long long)shard->column[which].rows, (unsigned long long)rows);
 }
 
@@ -301,12 +301,12 @@ static bif_status check_offsets(const bif_shard *shard, int which, int into)
     const uint64_t *offset = u64_of(shard, which);
     uint64_t rows = shard->column[which].rows, end = shard->column[into].rows;
     if (rows == 0 || offset[0] != 0 || offset[rows - 1] != end) {
-        return BAD("/%s must run from 0 to the length of /%s (%llu)", bif_columns[which].path, bif_columns[into].path,
+        return BAD("/%s must run from 0 to the length of /%s (%llu)", bif_tables[which].path, bif_tables[into].path,
                    (unsigned long long)end);
     }
     for (uint64_t i = 1; i < rows; i++) {
         if (offset[i] < offset[i - 1]) {
-            return BAD("/%s falls at row %llu", bif_columns[which].path, (unsigned long long)i);
+            return BAD("/%s falls at row %llu", bif_tables[which].path, (unsigned long long)i);
         }
     }
     return BIF_OK;
@@ -321,22 +321,22 @@ static bif_status check_tables(bif_shard *shard, int64_t samples, int64_t images
     if (images < 0) {
         return BAD("the attribute 'images' is negative");
     }
-    for (int which = BIF_COL_IMAGE_OFFSET; which <= BIF_COL_IMAGE_ID; which++) {
+    for (int which = BIF_TABLE_IMAGE_OFFSET; which <= BIF_TABLE_IMAGE_ID; which++) {
         BIF_TRY(check_rows(shard, which, (uint64_t)images));
     }
-    BIF_TRY(check_rows(shard, BIF_COL_SOURCE, (uint64_t)samples));
-    static const int offsets[][2] = {{BIF_COL_TEXT_OFFSET, BIF_COL_TEXT_BYTES},
-                                     {BIF_COL_USE_OFFSET, BIF_COL_USE_INDEX},
-                                     {BIF_COL_ID_OFFSET, BIF_COL_ID_BYTES},
-                                     {BIF_COL_SOURCE_OFFSET, BIF_COL_SOURCE_BYTES}};
+    BIF_TRY(check_rows(shard, BIF_TABLE_SOURCE, (uint64_t)samples));
+    static const int offsets[][2] = {{BIF_TABLE_TEXT_OFFSET, BIF_TABLE_TEXT_BYTES},
+                                     {BIF_TABLE_USE_OFFSET, BIF_TABLE_USE_INDEX},
+                                     {BIF_TABLE_ID_OFFSET, BIF_TABLE_ID_BYTES},
+                                     {BIF_TABLE_SOURCE_OFFSET, BIF_TABLE_SOURCE_BYTES}};
     for (int i = 0; i < 4; i++) {
-        if (offsets[i][0] != BIF_COL_SOURCE_OFFSET) {
+        if (offsets[i][0] != BIF_TABLE_SOURCE_OFFSET) {
             BIF_TRY(check_rows(shard, offsets[i][0], (uint64_t)samples + 1));
         }
         BIF_TRY(check_offsets(shard, offsets[i][0], offsets[i][1]));
     }
-    const uint64_t *offset = u64_of(shard, BIF_COL_IMAGE_OFFSET), *size = u64_of(shard, BIF_COL_IMAGE_SIZE);
-    uint64_t end = 0, total = shard->column[BIF_COL_IMAGE_BYTES].rows;
+    const uint64_t *offset = u64_of(shard, BIF_TABLE_IMAGE_OFFSET), *size = u64_of(shard, BIF_TABLE_IMAGE_SIZE);
+    uint64_t end = 0, total = shard->column[BIF_TABLE_IMAGE_BYTES].rows;
     for (uint64_t i = 0; i < (uint64_t)images; i++) {
         if (offset[i] < end || offset[i] > total || size[i] > total - offset[i]) {
             return BAD("image %llu (offset %llu, size %llu) overlaps the one before or leaves /image/bytes (%llu)",
@@ -344,22 +344,22 @@ static bif_status check_tables(bif_shard *shard, int64_t samples, int64_t images
         }
         end = offset[i] + size[i];
     }
-    const uint64_t *use = u64_of(shard, BIF_COL_USE_INDEX);
-    for (uint64_t i = 0; i < shard->column[BIF_COL_USE_INDEX].rows; i++) {
+    const uint64_t *use = u64_of(shard, BIF_TABLE_USE_INDEX);
+    for (uint64_t i = 0; i < shard->column[BIF_TABLE_USE_INDEX].rows; i++) {
         if (use[i] >= (uint64_t)images) {
             return BAD("/sample/image/index row %llu names image %llu of %lld", (unsigned long long)i, (unsigned long long)use[i],
                        (long long)images);
         }
     }
-    shard->source_count = shard->column[BIF_COL_SOURCE_OFFSET].rows - 1;
-    const uint32_t *source = u32_of(shard, BIF_COL_SOURCE);
+    shard->source_count = shard->column[BIF_TABLE_SOURCE_OFFSET].rows - 1;
+    const uint32_t *source = u32_of(shard, BIF_TABLE_SOURCE);
     for (int64_t i = 0; i < samples; i++) {
         if (source[i] >= shard->source_count) {
             return BAD("sample %lld names source %u of %llu", (long long)i, source[i], (unsigned long long)shard->source_count);
         }
     }
-    const uint64_t *names = u64_of(shard, BIF_COL_SOURCE_OFFSET);
-    const char *text = shard->column[BIF_COL_SOURCE_BYTES].data;
+    const uint64_t *names = u64_of(shard, BIF_TABLE_SOURCE_OFFSET);
+    const char *text = shard->column[BIF_TABLE_SOURCE_BYTES].data;
     shard->sources = bif_calloc(shard->source_count, sizeof *shard->sources);
     for (uint64_t i = 0; i < shard->source_count; i++) {
         shard->sources[i] = bif_format("%.*s", (int)(names[i + 1] - names[i] < 4096 ? names[i + 1] - names[i] : 4096), text + names[i]);
@@ -402,7 +402,7 @@ static bif_status open_locked(bif_shard *shard)
         goto done;
     }
     memcpy(shard->digest, text, 33);
-    for (int which = 0; which < BIF_COLUMNS; which++) {
+    for (int which = 0; which < BIF_TABLES; which++) {
         BIF_TRY(load_column(shard, file, which));
     }
     BIF_TRY(check_tables(shard, samples, images));
@@ -451,7 +451,7 @@ void bif_shard_close(bif_shard *shard)
         free(shard->sources[i]);
     }
     free(shard->sources);
-    for (int which = 0; which < BIF_COLUMNS; which++) {
+    for (int which = 0; which < BIF_TABLES; which++) {
         free(shard->column[which].data);
     }
     if (shard->fd >= 0) {
@@ -473,12 +473,12 @@ const char *bif_shard_payload_digest(const bif_shard *shard)
 
 int64_t bif_shard_samples(const bif_shard *shard)
 {
-    return (int64_t)shard->column[BIF_COL_SOURCE].rows;
+    return (int64_t)shard->column[BIF_TABLE_SOURCE].rows;
 }
 
 int64_t bif_shard_images(const bif_shard *shard)
 {
-    return (int64_t)shard->column[BIF_COL_IMAGE_OFFSET].rows;
+    return (int64_t)shard->column[BIF_TABLE_IMAGE_OFFSET].rows;
 }
 
 /* ---- records ---- */
@@ -488,16 +488,16 @@ bif_status bif_shard_get_sample(const bif_shard *shard, int64_t index, bif_shard
     if (index < 0 || index >= bif_shard_samples(shard)) {
         return BAD("sample %lld is asked for; it has %lld", (long long)index, (long long)bif_shard_samples(shard));
     }
-    const uint64_t *text = u64_of(shard, BIF_COL_TEXT_OFFSET) + index;
-    const uint64_t *use = u64_of(shard, BIF_COL_USE_OFFSET) + index;
-    const uint64_t *id = u64_of(shard, BIF_COL_ID_OFFSET) + index;
+    const uint64_t *text = u64_of(shard, BIF_TABLE_TEXT_OFFSET) + index;
+    const uint64_t *use = u64_of(shard, BIF_TABLE_USE_OFFSET) + index;
+    const uint64_t *id = u64_of(shard, BIF_TABLE_ID_OFFSET) + index;
     *out = (bif_shard_sample){
-        .text = (const char *)shard->column[BIF_COL_TEXT_BYTES].data + text[0],
+        .text = (const char *)shard->column[BIF_TABLE_TEXT_BYTES].data + text[0],
         .text_size = text[1] - text[0],
-        .id = (const char *)shard->column[BIF_COL_ID_BYTES].data + id[0],
+        .id = (const char *)shard->column[BIF_TABLE_ID_BYTES].data + id[0],
         .id_size = id[1] - id[0],
-        .source = shard->sources[u32_of(shard, BIF_COL_SOURCE)[index]],
-        .images = u64_of(shard, BIF_COL_USE_INDEX) + use[0],
+        .source = shard->sources[u32_of(shard, BIF_TABLE_SOURCE)[index]],
+        .images = u64_of(shard, BIF_TABLE_USE_INDEX) + use[0],
         .image_count = (int64_t)(use[1] - use[0]),
     };
     return BIF_OK;
@@ -508,13 +508,13 @@ bif_status bif_shard_get_image(const bif_shard *shard, int64_t index, bif_shard_
     if (index < 0 || index >= bif_shard_images(shard)) {
         return BAD("image %lld is asked for; it has %lld", (long long)index, (long long)bif_shard_images(shard));
     }
-    uint8_t format = ((const uint8_t *)shard->column[BIF_COL_IMAGE_FORMAT].data)[index];
-    const uint64_t *id = u64_of(shard, BIF_COL_IMAGE_ID) + 2 * index;
+    uint8_t format = ((const uint8_t *)shard->column[BIF_TABLE_IMAGE_FORMAT].data)[index];
+    const uint64_t *id = u64_of(shard, BIF_TABLE_IMAGE_ID) + 2 * index;
     *out = (bif_shard_image){
-        .size = u64_of(shard, BIF_COL_IMAGE_SIZE)[index],
-        .crc32c = u32_of(shard, BIF_COL_IMAGE_CRC)[index],
-        .width = u32_of(shard, BIF_COL_IMAGE_WIDTH)[index],
-        .height = u32_of(shard, BIF_COL_IMAGE_HEIGHT)[index],
+        .size = u64_of(shard, BIF_TABLE_IMAGE_SIZE)[index],
+        .crc32c = u32_of(shard, BIF_TABLE_IMAGE_CRC)[index],
+        .width = u32_of(shard, BIF_TABLE_IMAGE_WIDTH)[index],
+        .height = u32_of(shard, BIF_TABLE_IMAGE_HEIGHT)[index],
         .format = format <= BIF_IMAGE_WEBP ? (bif_image_format)format : BIF_IMAGE_UNKNOWN,
         .id = {id[0], id[1]},
     };
@@ -567,7 +567,7 @@ bif_status bif_shard_read_image(const bif_shard *shard, int64_t index, void *buf
         return st;
     }
     BIF_BUG_IF(buffer_size < image.size, "buffer of %zu bytes for an image of %llu", buffer_size, (unsigned long long)image.size);
-    st = bif_shard_read_bytes(shard, u64_of(shard, BIF_COL_IMAGE_OFFSET)[index], buffer, image.size);
+    st = bif_shard_read_bytes(shard, u64_of(shard, BIF_TABLE_IMAGE_OFFSET)[index], buffer, image.size);
     if (st == BIF_OK && bif_crc32c(0, buffer, image.size) != image.crc32c) {
         st = bif_fail(BIF_ERR_DATA, "shard '%s', image %lld: bytes do not match their checksum", shard->path, (long long)index);
     }

@@ -4,44 +4,44 @@
 
 /* The datasets of a shard, in the order of data/shard.h, which is also the order of the payload digest. */
 typedef enum {
-    BIF_COL_IMAGE_BYTES,
-    BIF_COL_IMAGE_OFFSET,
-    BIF_COL_IMAGE_SIZE,
-    BIF_COL_IMAGE_CRC,
-    BIF_COL_IMAGE_WIDTH,
-    BIF_COL_IMAGE_HEIGHT,
-    BIF_COL_IMAGE_FORMAT,
-    BIF_COL_IMAGE_ID,
-    BIF_COL_TEXT_BYTES,
-    BIF_COL_TEXT_OFFSET,
-    BIF_COL_USE_OFFSET, /* /sample/image: which samples use which images */
-    BIF_COL_USE_INDEX,
-    BIF_COL_ID_BYTES,
-    BIF_COL_ID_OFFSET,
-    BIF_COL_SOURCE,
-    BIF_COL_SOURCE_BYTES,
-    BIF_COL_SOURCE_OFFSET,
-    BIF_COLUMNS
-} bif_column_name;
+    BIF_TABLE_IMAGE_BYTES,
+    BIF_TABLE_IMAGE_OFFSET,
+    BIF_TABLE_IMAGE_SIZE,
+    BIF_TABLE_IMAGE_CRC,
+    BIF_TABLE_IMAGE_WIDTH,
+    BIF_TABLE_IMAGE_HEIGHT,
+    BIF_TABLE_IMAGE_FORMAT,
+    BIF_TABLE_IMAGE_ID,
+    BIF_TABLE_TEXT_BYTES,
+    BIF_TABLE_TEXT_OFFSET,
+    BIF_TABLE_USE_OFFSET, /* /sample/image: which samples use which images */
+    BIF_TABLE_USE_INDEX,
+    BIF_TABLE_ID_BYTES,
+    BIF_TABLE_ID_OFFSET,
+    BIF_TABLE_SOURCE,
+    BIF_TABLE_SOURCE_BYTES,
+    BIF_TABLE_SOURCE_OFFSET,
+    BIF_TABLES
+} bif_table_name;
 
 typedef struct {
     const char *path;
     unsigned width;   /* bytes of one number: 1, 4 or 8, unsigned, little-endian */
     unsigned per_row; /* 1, or 2 for a two-column table */
-} bif_column_info;
-extern const bif_column_info bif_columns[BIF_COLUMNS];
+} bif_table_info;
+extern const bif_table_info bif_tables[BIF_TABLES];
 
 typedef struct {
-    void *data; /* NULL for BIF_COL_IMAGE_BYTES, whose bytes stay in the file */
+    void *data; /* NULL for BIF_TABLE_IMAGE_BYTES, whose bytes stay in the file */
     uint64_t rows;
-} bif_column;
+} bif_table;
 
 struct bif_shard {
     char *path;
     int fd;              /* for pread */
     int64_t bytes_at;    /* file offset of /image/bytes; -1 when it must be read through HDF5 (chunked) */
     int64_t file, bytes; /* HDF5 handles, kept only for that case; else -1 */
-    bif_column column[BIF_COLUMNS];
+    bif_table column[BIF_TABLES];
     char **sources;
     uint64_t source_count;
     char digest[33];

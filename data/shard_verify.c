@@ -81,7 +81,7 @@ static bif_status check_digest(const bif_shard *shard)
     bif_status st = BIF_OK;
     char hex[33], *block = bif_malloc(BLOCK);
     bif_digest *digest = bif_digest_new();
-    uint64_t total = shard->column[BIF_COL_IMAGE_BYTES].rows;
+    uint64_t total = shard->column[BIF_TABLE_IMAGE_BYTES].rows;
     for (uint64_t at = 0; at < total && st == BIF_OK; at += BLOCK) {
         size_t size = (size_t)(total - at < BLOCK ? total - at : BLOCK);
         st = bif_shard_read_bytes(shard, at, block, size);
@@ -89,8 +89,8 @@ static bif_status check_digest(const bif_shard *shard)
             bif_digest_update(digest, block, size);
         }
     }
-    for (int which = BIF_COL_IMAGE_OFFSET; which < BIF_COLUMNS; which++) {
-        const bif_column_info *info = &bif_columns[which];
+    for (int which = BIF_TABLE_IMAGE_OFFSET; which < BIF_TABLES; which++) {
+        const bif_table_info *info = &bif_tables[which];
         bif_digest_update(digest, shard->column[which].data, shard->column[which].rows * info->width * info->per_row);
     }
     bif_digest_finish(digest, hex);

@@ -26,7 +26,7 @@ struct bif_shard_writer {
     int fd;               /* image bytes until commit: a file without a name, so a killed writer leaves nothing of this size */
     uint64_t bytes;       /* in fd, up to the end of the last image */
     bif_digest *digest;   /* over the image bytes */
-    buffer column[BIF_COLUMNS];
+    buffer column[BIF_TABLES];
     int64_t images, samples;
     int64_t *slots;       /* hash table over image ids: image number, or -1 */
     size_t slot_count;    /* a power of two, at least twice the images */
@@ -74,10 +74,10 @@ bif_status bif_shard_writer_open(const char *path, bif_shard_writer **out)
     writer->path = bif_strdup(path);
     writer->fd = fd;
     writer->digest = bif_digest_new();
-    append_u64(writer, BIF_COL_TEXT_OFFSET, 0);
-    append_u64(writer, BIF_COL_USE_OFFSET, 0);
-    append_u64(writer, BIF_COL_ID_OFFSET, 0);
-    append_u64(writer, BIF_COL_SOURCE_OFFSET, 0);
+    append_u64(writer, BIF_TABLE_TEXT_OFFSET, 0);
+    append_u64(writer, BIF_TABLE_USE_OFFSET, 0);
+    append_u64(writer, BIF_TABLE_ID_OFFSET, 0);
+    append_u64(writer, BIF_TABLE_SOURCE_OFFSET, 0);
     *out = writer;
     return BIF_OK;
 }
@@ -91,7 +91,7 @@ static void writer_free(bif_shard_writer *writer)
     if (writer->fd >= 0) {
         close(writer->fd);
     }
-    for (int which = 0; which < BIF_COLUMNS; which++) {
+    for (int which = 0; which < BIF_TABLES; which++) {
         free(writer->column[which].data);
     }
     for (uint32_t i = 0; i < writer->source_count; i++) {
@@ -142,7 +142,7 @@ static bif_status write_at(int fd, const char *path, const char *data, size_t si
 
 static const uint64_t *id_of(const bif_shard_writer *writer, int64_t image)
 {
-    return (const uint64_t *)(const void *)writer->column[BIF_COL_IMAGE_ID].data + 2 * image;
+    return (const uint64_t *)(const void *)writer->column[BIF_TABLE_IMAGE_ID].data + 2 * image;
 }
 
 /* The slot of this id: holds its image number, or -1 where it belongs. */
@@ -196,13 +196,13 @@ bif_status bif_shard_add_image(bif_shard_writer *writer, const void *bytes, size
     bif_digest_update(writer->digest, zeros, (size_t)(at - writer->bytes));
     bif_digest_update(writer->digest, bytes, size);
     writer->bytes = at + size;
-    append_u64(writer, BIF_COL_IMAGE_OFFSET, at);
-    append_u64(writer, BIF_COL_IMAGE_SIZE, size);
-    append_u32(writer, BIF_COL_IMAGE_CRC, bif_crc32c(0, bytes, size));
-    append_u32(writer, BIF_COL_IMAGE_WIDTH, width);
-    append_u32(writer, BIF_COL_IMAGE_HEIGHT, height);
-    append(writer, BIF_COL_IMAGE_FORMAT, &(uint8_t){(uint8_t)format}, 1);
-    append(writer, BIF_COL_IMAGE_ID, id, sizeof id);
+    append_u64(writer, BIF_TABLE_IMAGE_OFFSET, at);
+    append_u64(writer, BIF_TABLE_IMAGE_SIZE, size);
+    append_u32(writer, BIF_TABLE_IMAGE_CRC, bif_crc32c(0, bytes, size));
+    append_u32(writer, BIF_TABLE_IMAGE_WIDTH, width);
+    append_u32(writer, BIF_TABLE_IMAGE_HEIGHT, height);
+    append(writer, BIF_TABLE_IMAGE_FORMAT, &(uint8_t){(uint8_t)format}, 1);
+    append(writer, BIF_TABLE_IMAGE_ID, id, sizeof id);
     *slot = *index = writer->images++;
     return BIF_OK;
 }
@@ -217,8 +217,8 @@ static uint32_t source_number(bif_shard_writer *writer, const char *source)
     }
     writer->sources = bif_realloc(writer->sources, (size_t)writer->source_count + 1, sizeof *writer->sources);
     writer->sources[writer->source_count] = bif_strdup(source);
-    append(writer, BIF_COL_SOURCE_BYTES, source, strlen(source));
-    append_u64(writer, BIF_COL_SOURCE_OFFSET, writer->column[BIF_COL_SOURCE_BYTES].used);
+    append(writer, BIF_TABLE_SOURCE_BYTES, source, strlen(source));
+    append_u64(writer, BIF_TABLE_SOURCE_OFFSET, writer->column[BIF_TABLE_SOURCE_BYTES].used);
     return writer->source_count++;
 }
 
@@ -232,14 +232,14 @@ bif_status bif_shard_add_sample(bif_shard_writer *writer, const char *text, size
     for (int64_t i = 0; i < image_count; i++) {
         BIF_BUG_IF(images[i] < 0 || images[i] >= writer->images, "image %lld of %lld", (long long)images[i],
                    (long long)writer->images);
-        append_u64(writer, BIF_COL_USE_INDEX, (uint64_t)images[i]);
+        append_u64(writer, BIF_TABLE_USE_INDEX, (uint64_t)images[i]);
     }
-    append_u64(writer, BIF_COL_USE_OFFSET, writer->column[BIF_COL_USE_INDEX].used / 8);
-    append(writer, BIF_COL_TEXT_BYTES, text, text_size);
-    append_u64(writer, BIF_COL_TEXT_OFFSET, writer->column[BIF_COL_TEXT_BYTES].used);
-    append(writer, BIF_COL_ID_BYTES, id, strlen(id));
-    append_u64(writer, BIF_COL_ID_OFFSET, writer->column[BIF_COL_ID_BYTES].used);
-    append_u32(writer, BIF_COL_SOURCE, source_number(writer, source));
+    append_u64(writer, BIF_TABLE_USE_OFFSET, writer->column[BIF_TABLE_USE_INDEX].used / 8);
+    append(writer, BIF_TABLE_TEXT_BYTES, text, text_size);
+    append_u64(writer, BIF_TABLE_TEXT_OFFSET, writer->column[BIF_TABLE_TEXT_BYTES].used);
+    append(writer, BIF_TABLE_ID_BYTES, id, strlen(id));
+    append_u64(writer, BIF_TABLE_ID_OFFSET, writer->column[BIF_TABLE_ID_BYTES].used);
+    append_u32(writer, BIF_TABLE_SOURCE, source_number(writer, source));
     writer->samples++;
     return BIF_OK;
 }
@@ -285,9 +285,9 @@ static bool put_groups(hid_t file)
 /* Creates one dataset and writes it; of /image/bytes only the space is taken, and *at tells where it is. */
 static bool put_column(const bif_shard_writer *writer, hid_t file, int which, int64_t *at)
 {
-    const bif_column_info *info = &bif_columns[which];
+    const bif_table_info *info = &bif_tables[which];
     const buffer *table = &writer->column[which];
-    bool bytes = which == BIF_COL_IMAGE_BYTES;
+    bool bytes = which == BIF_TABLE_IMAGE_BYTES;
     uint64_t rows = bytes ? writer->bytes : table->used / ((size_t)info->width * info->per_row);
     hid_t type = info->width == 8 ? H5T_STD_U64LE : info->width == 4 ? H5T_STD_U32LE : H5T_STD_U8LE;
     hid_t space = H5Screate_simple(info->per_row == 1 ? 1 : 2, (hsize_t[2]){rows, info->per_row}, NULL);
@@ -317,7 +317,7 @@ static bif_status write_hdf5(bif_shard_writer *writer, bif_memory_file *memory, 
 {
     bif_status st = BIF_OK;
     char hex[33], reason[512];
-    for (int which = BIF_COL_IMAGE_OFFSET; which < BIF_COLUMNS; which++) {
+    for (int which = BIF_TABLE_IMAGE_OFFSET; which < BIF_TABLES; which++) {
         bif_digest_update(writer->digest, writer->column[which].data, writer->column[which].used);
     }
     bif_digest_finish(writer->digest, hex);
@@ -337,7 +337,7 @@ static bif_status write_hdf5(bif_shard_writer *writer, bif_memory_file *memory, 
     bool good = file >= 0 && put_string(file, "format", "bifocal-shard") && put_number(file, "version", 1) &&
                 put_string(file, "tool", "bifocal") && put_number(file, "samples", writer->samples) &&
                 put_number(file, "images", writer->images) && put_string(file, "payload_xxh3", hex) && put_groups(file);
-    for (int which = 0; which < BIF_COLUMNS && good; which++) {
+    for (int which = 0; which < BIF_TABLES && good; which++) {
         good = put_column(writer, file, which, at);
     }
     if (!good) {
@@ -376,7 +376,7 @@ done:
 static bif_status map_memory(const bif_shard_writer *writer, bif_memory_file *memory)
 {
     uint64_t need = writer->bytes;
-    for (int which = 0; which < BIF_COLUMNS; which++) {
+    for (int which = 0; which < BIF_TABLES; which++) {
         need += writer->column[which].used + 4 * BYTES_ALIGN; /* with headers and alignment */
     }
     void *data = mmap(NULL, need, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
