@@ -1,11 +1,9 @@
 #include "data/loader.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "base/file.h"
@@ -13,8 +11,9 @@
 
 /* ---- shards ---- */
 
-static bif_status add_shard(bif_loader *loader, const char *path)
+static bif_status add_shard(void *context, const char *path)
 {
+    bif_loader *loader = context;
     bif_shard *shard = NULL;
     bif_status st = bif_shard_open(path, &shard);
     if (st != BIF_OK) {
@@ -35,47 +34,11 @@ static bif_status add_shard(bif_loader *loader, const char *path)
     return BIF_OK;
 }
 
-static int is_shard(const struct dirent *entry)
-{
-    size_t n = strlen(entry->d_name);
-    return n > 3 && entry->d_name[0] != '.' && strcmp(entry->d_name + n - 3, ".h5") == 0;
-}
-
-static int by_name(const struct dirent **a, const struct dirent **b)
-{
-    return strcmp((*a)->d_name, (*b)->d_name); /* bytes, not the locale: the order must be the same everywhere */
-}
-
-static bif_status add_folder(bif_loader *loader, const char *path)
-{
-    bif_status st = BIF_OK;
-    struct dirent **entries = NULL;
-    int count = scandir(path, &entries, is_shard, by_name);
-    if (count < 0) {
-        return bif_fail(BIF_ERR_IO, "%s: cannot list the folder: %s", path, strerror(errno));
-    }
-    for (int i = 0; i < count; i++) {
-        if (st == BIF_OK) {
-            char *name = bif_path_join(path, entries[i]->d_name);
-            st = add_shard(loader, name);
-            free(name);
-        }
-        free(entries[i]);
-    }
-    free(entries);
-    return st == BIF_OK && count == 0 ? bif_fail(BIF_ERR_DATA, "%s: no shards (*.h5) in this folder", path) : st;
-}
-
 static bif_status open_shards(bif_loader *loader, const bif_loader_options *o)
 {
     bif_status st = BIF_OK;
     for (size_t i = 0; i < o->shard_count; i++) {
-        struct stat info;
-        if (stat(o->shards[i], &info) == 0 && S_ISDIR(info.st_mode)) {
-            BIF_TRY(add_folder(loader, o->shards[i]));
-        } else {
-            BIF_TRY(add_shard(loader, o->shards[i]));
-        }
+        BIF_TRY(bif_shard_each(o->shards[i], add_shard, loader));
     }
     if (loader->samples == 0) {
         st = bif_fail(BIF_ERR_DATA, "%s: no samples in %" PRId64 " shards", o->shards[0], loader->shards);

@@ -1,11 +1,11 @@
-/* Orders of samples from files: text, or NumPy's .npy (format 1.0 to 3.0, https://numpy.org/neps/nep-0001-npy-format.html). */
-#include <errno.h>
+/* Orders of samples from files: text, or NumPy's .npy. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "data/npy.h"
 #include "data/order.h"
 
 #define FILE_CAP ((size_t)16 << 30)
@@ -45,56 +45,28 @@ static bif_status read_text(const char *path, const char *text, size_t size, int
     return BIF_OK;
 }
 
-/* What follows 'key': in the dictionary of a header, without spaces; NULL when it is not there. */
-static const char *header_value(const char *header, const char *key)
-{
-    const char *at = strstr(header, key);
-    at = at == NULL ? NULL : strchr(at + strlen(key), ':');
-    return at == NULL ? NULL : at + 1 + strspn(at + 1, " ");
-}
-
 static bif_status read_npy(const char *path, const char *data, size_t size, int64_t samples, uint32_t **order, int64_t *count)
 {
     bif_status st = BIF_OK;
-    const unsigned char *bytes = (const unsigned char *)data;
-    char *header = NULL;
-    const size_t head = size >= 12 && bytes[6] >= 2 ? 12 : 10;
-    size_t length = 0;
-    if (size >= head) {
-        length = (size_t)bytes[8] | (size_t)bytes[9] << 8;
-        length |= head == 12 ? (size_t)bytes[10] << 16 | (size_t)bytes[11] << 24 : 0;
+    bif_npy npy;
+    BIF_TRY(bif_npy_read(path, data, size, &npy));
+    const bool wide = strcmp(npy.type, "<u8") == 0 || strcmp(npy.type, "<i8") == 0;
+    const bool narrow = strcmp(npy.type, "<u4") == 0 || strcmp(npy.type, "<i4") == 0;
+    if ((!wide && !narrow) || npy.dims != 1) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: a .npy of one dimension and of type u4, u8, i4 or i8 (little endian) is wanted, this one has %d of %s", path,
+                         npy.dims, npy.type));
     }
-    if (size < head || length > size - head || length > 65536 || bytes[6] < 1 || bytes[6] > 3) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: not a whole .npy file of format 1 to 3", path));
-    }
-    header = strndup(data + head, length);
-    const char *type = header_value(header, "'descr'"), *fortran = header_value(header, "'fortran_order'");
-    const char *shape = header_value(header, "'shape'");
-    char *after = NULL;
-    errno = 0;
-    const long long n = shape != NULL && *shape == '(' ? strtoll(shape + 1, &after, 10) : -1;
-    const bool wide = type != NULL && (strncmp(type, "'<u8'", 5) == 0 || strncmp(type, "'<i8'", 5) == 0);
-    const bool narrow = type != NULL && (strncmp(type, "'<u4'", 5) == 0 || strncmp(type, "'<i4'", 5) == 0);
-    const size_t width = wide ? 8 : 4;
-    if ((!wide && !narrow) || fortran == NULL || strncmp(fortran, "False", 5) != 0 || n < 0 || errno != 0 || after == NULL ||
-        strncmp(after, ",)", 2) != 0) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: a .npy of one dimension and of type u4, u8, i4 or i8 (little endian) is wanted, its header says %.200s",
-                         path, header));
-    }
-    const size_t stored = size - head - length;
-    if ((uint64_t)n != stored / width || stored % width != 0) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: the header promises %lld numbers, the file holds %zu bytes for them", path, n, stored));
-    }
+    const int64_t n = npy.count;
     *order = bif_malloc((size_t)n * sizeof **order);
     for (int64_t i = 0; i < n; i++) {
-        const char *from = data + head + length + (size_t)i * width;
+        const char *from = data + npy.at + (size_t)i * npy.item;
         int64_t number = 0; /* an unsigned one beyond INT64_MAX becomes negative and is refused too */
         int32_t small = 0;
         if (wide) {
             memcpy(&number, from, 8);
         } else {
             memcpy(&small, from, 4);
-            number = type[2] == 'u' ? (int64_t)(uint32_t)small : small;
+            number = npy.type[1] == 'u' ? (int64_t)(uint32_t)small : small;
         }
         if (number < 0 || number >= samples) {
             char digits[24];
@@ -105,7 +77,6 @@ static bif_status read_npy(const char *path, const char *data, size_t size, int6
     }
     *count = n;
 done:
-    free(header);
     return st;
 }
 

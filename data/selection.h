@@ -6,7 +6,7 @@
  *   header         JSON, UTF-8, indented; then zeros up to a multiple of 64 bytes from the start of the file
  *   records        of all steps end to end: bif_drop, 24 bytes each, little endian
  *
- * header: {"format": "bifocal-selection", "version": 1, "tool", "samples": N, "kept": K, "shards": [{"digest", "name" (base name), "samples"}],
+ * header: {"format": "bifocal-selection", "version": 1, "samples": N, "kept": K, "shards": [{"digest", "name" (base name), "samples"}],
  * "steps": [{"verb", "parameters": {...}, "before", "after", "reasons": [{"name", "records"}], "records", "xxh3"}]}
  * Shards stand in the order of data/pool.h. Neither paths nor times nor numbers of ranks go into the file: the same data and
  * parameters give the same bytes. */
@@ -22,7 +22,7 @@ typedef struct {
     uint64_t other;  /* the sample on whose account (that it duplicates), or BIF_NO_SAMPLE */
     float value;     /* what was measured: a distance, a score, a probability */
     uint16_t reason; /* into the step's reasons */
-    uint16_t times;  /* 0: dropped; from 2: kept so many times */
+    uint16_t times;  /* 0: dropped; else kept so many times from here on */
 } bif_drop;
 
 typedef struct {

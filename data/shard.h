@@ -17,7 +17,7 @@
  *   /sample/id/bytes, /sample/id/offset  the source's id as a string (may be empty)
  *   /sample/source         u32 [N]    number of the source; names in /source/bytes, /source/offset
  *
- * Further columns (hashes, embeddings) may stand beside these; a reader ignores what it does not know.
+ * A reader ignores what it does not know. Columns that are computed later (hashes, embeddings) stand beside the shard (data/column.h).
  *
  * One writer a shard: temporary name, fsync, rename. A reader treats the file as untrusted: hard links, contiguous or chunked
  * native layouts, exact types, no external storage, no virtual datasets, no filters other than deflate/shuffle/fletcher32 on small columns,
@@ -61,6 +61,9 @@ bif_status bif_shard_get_image(const bif_shard *shard, int64_t index, bif_shard_
 /* Reads the encoded bytes of an image into `buffer` (at least `size` bytes) by pread, and checks the CRC:
  * BIF_ERR_DATA "shard X, image I: bytes do not match their checksum". Thread-safe. */
 bif_status bif_shard_read_image(const bif_shard *shard, int64_t index, void *buffer, size_t buffer_size);
+
+/* Calls `use` with the path, or of a folder with that of each *.h5 in it by name, until one fails. */
+bif_status bif_shard_each(const char *path, bif_status (*use)(void *context, const char *path), void *context);
 
 /* Reads everything back: structure, offsets, every CRC, every id, the payload digest, JSON and UTF-8 of every text. *bad counts
  * the records that failed; each is named with bif_warn (at most 20, then a count). BIF_ERR_DATA when *bad > 0. */

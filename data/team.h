@@ -16,8 +16,10 @@ typedef struct {
     /* BIF_OK when all ranks are; else one rank's failure, with its message, on all. */
     bif_status (*agree)(void *context, bif_status mine);
     /* Calls run(argument, unit) for every unit in [0, units) on whichever rank is free; each unit once. Ends with agree. A unit that fails ends its
-     * rank's part; the other ranks stop at the next unit. */
+     * rank's part; the other ranks stop at the next unit. No other collective may be called in between. */
     bif_status (*share)(void *context, int64_t units, bif_status (*run)(void *argument, int64_t unit), void *argument);
+    /* To be called now and then inside a long unit, or the other ranks may wait for their next one (train/comm.h, bif_counter_poll). */
+    void (*poll)(void *context);
 } bif_team;
 
 bif_team bif_team_alone(int threads);

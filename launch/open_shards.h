@@ -8,9 +8,6 @@ typedef struct {
     int64_t samples; /* of all */
 } bif_shard_list;
 
-/* Calls `use` with the path, or of a folder with that of each *.h5 in it by name, until one fails. */
-bif_status bif_shard_each(const char *path, bif_status (*use)(void *context, const char *path), void *context);
-
 /* Adds one shard, or all *.h5 of a folder. */
 bif_status bif_shard_list_add(bif_shard_list *list, const char *path);
 void bif_shard_list_close(bif_shard_list *list);
