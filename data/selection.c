@@ -328,6 +328,11 @@ bif_status bif_selection_read(const char *path, bif_selection **out)
     for (size_t i = 0; i < json_array_size(steps); i++) {
         BIF_TRY(read_step(s, path, json_array_get(steps, i), &records, &left));
     }
+    int64_t kept = 0;
+    BIF_TRY(bif_json_i64(path, header, "kept", true, &kept));
+    if (kept != s->kept) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: the header counts %" PRId64 " kept samples, its steps leave %" PRId64, path, kept, s->kept));
+    }
     if (left != 0) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %zu bytes behind the last record", path, left));
     }

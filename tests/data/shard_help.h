@@ -25,7 +25,7 @@ static void shard_teardown(void)
     bif_remove_tree(shard_root);
 }
 
-static size_t shard_image(int image, unsigned char *bytes)
+static inline size_t shard_image(int image, unsigned char *bytes)
 {
     static const size_t sizes[IMAGES] = {1, 5000, 20001, 8, 33};
     for (size_t i = 0; i < sizes[image]; i++) {
@@ -34,7 +34,7 @@ static size_t shard_image(int image, unsigned char *bytes)
     return sizes[image];
 }
 
-static bif_status shard_write(const char *path)
+static inline bif_status shard_write(const char *path)
 {
     static unsigned char bytes[IMAGE_CAP];
     bif_shard_writer *writer = NULL;

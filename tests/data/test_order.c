@@ -212,12 +212,12 @@ Test(order, bad_files_are_refused)
     } files[] = {{"{'descr': '<i8', 'fortran_order': False, 'shape': (3,), }", "entry 1 is sample -2", data, 1, 0},
                  {"{'descr': '<u8', 'fortran_order': False, 'shape': (3,), }", "entry 1 is sample -2", huge, 1, 0},
                  {"{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }", "one dimension", data, 1, 0},
-                 {"{'descr': '>i8', 'fortran_order': False, 'shape': (3,), }", "one dimension", data, 1, 0},
-                 {"{'descr': '<i8', 'fortran_order': True, 'shape': (3,), }", "one dimension", data, 1, 0},
+                 {"{'descr': '>i8', 'fortran_order': False, 'shape': (3,), }", "plain little-endian", data, 1, 0},
+                 {"{'descr': '<i8', 'fortran_order': True, 'shape': (3,), }", "plain little-endian", data, 1, 0},
                  {"{'descr': '<i8', 'fortran_order': False, 'shape': (3, 1), }", "one dimension", data, 1, 0},
-                 {"{'descr': '<i8', 'fortran_order': False, 'shape': (4,), }", "promises 4 numbers", data, 1, 0},
-                 {"{'descr': '<i8', 'fortran_order': False, 'shape': (99999999999999999999,), }", "one dimension", data, 1, 0},
-                 {"{'descr': '<i8', 'fortran_order': False, 'shape': (3,), }", "promises 3 numbers", data, 1, 3},
+                 {"{'descr': '<i8', 'fortran_order': False, 'shape': (4,), }", "promises 4 elements", data, 1, 0},
+                 {"{'descr': '<i8', 'fortran_order': False, 'shape': (99999999999999999999,), }", "plain little-endian", data, 1, 0},
+                 {"{'descr': '<i8', 'fortran_order': False, 'shape': (3,), }", "promises 3 elements", data, 1, 3},
                  {"{'descr': '<i8', 'fortran_order': False, 'shape': (3,), }", "not a whole .npy", data, 1, 60},
                  {"{'descr': '<i8', 'fortran_order': False, 'shape': (3,), }", "not a whole .npy", data, 4, 0}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
