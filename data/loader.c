@@ -151,15 +151,15 @@ static bif_status set_limits(bif_loader *loader)
         return BIF_OK;
     }
     int64_t most = 0;
-    for (int64_t s = 0; s < loader->shards; s++) {
-        for (int64_t i = 0; i < bif_shard_samples(loader->shard[s]); i++) {
-            bif_shard_sample sample;
-            bif_status st = bif_shard_get_sample(loader->shard[s], i, &sample);
-            if (st != BIF_OK) {
-                return st;
-            }
-            most = sample.image_count > most ? sample.image_count : most;
+    for (int64_t i = 0; i < loader->samples; i++) {
+        const bif_shard *shard = NULL;
+        int64_t first_image = 0;
+        bif_shard_sample sample;
+        bif_status st = bif_loader_sample(loader, (uint64_t)i, &shard, &first_image, &sample);
+        if (st != BIF_OK) {
+            return st;
         }
+        most = sample.image_count > most ? sample.image_count : most;
     }
     if (most == 0) {
         return BIF_OK;
@@ -210,8 +210,12 @@ bif_status bif_loader_open(const bif_loader_options *options, bif_loader **out)
     pthread_cond_init(&loader->ready, NULL);
     BIF_TRY(check_options(options));
     BIF_TRY(open_shards(loader, options));
+    if (options->selection != NULL) {
+        BIF_TRY(bif_loader_select(loader));
+    }
     BIF_TRY(bif_loader_order_open(loader));
     loader->options.order_file = NULL;
+    loader->options.selection = NULL;
     loader->options.shards = NULL;
     loader->options.shard_count = 0;
     if (options->end_sample > 0) { /* whole steps up to there, the last one perhaps shorter */
@@ -248,6 +252,7 @@ void bif_loader_close(bif_loader *loader)
     free(loader->shard);
     free(loader->first_sample);
     free(loader->first_image);
+    free(loader->kept);
     free(loader->length);
     free(loader->warned);
     free(loader->pixels);

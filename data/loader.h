@@ -1,6 +1,9 @@
 /* From shards to packed micro-batches, decoded and tokenized by threads ahead of the step.
  *
- * Order: epoch e visits global sample bif_permute(seed, e, N, k) for k = 0..N-1 (shards in the order given); without
+ * Samples: the N of all shards in the order given or, with a selection (data/selection.h), the N that it keeps, in that order too; one that is
+ * kept k times stands there k times. What follows, and bif_batch.sample, counts these: the same as of shards that `data compact` made of them.
+ *
+ * Order: epoch e visits sample bif_permute(seed, e, N, k) for k = 0..N-1; without
  * shuffle, sample k. MODALITY_LENGTH: LLaVA's order by modality and length (data/order.h) with permutations drawn from
  * (seed, e), of C = B / micro_batch_samples chunks; the words of every sample are counted once, at open. order_file:
  * what the file says takes the place of the N samples, the same in every epoch.
@@ -56,6 +59,7 @@ typedef enum { BIF_DEAL_TOKENS = 0, BIF_DEAL_ORDER = 1 } bif_deal_kind;
 typedef struct {
     const char *const *shards; /* paths; a path may be a folder (all *.h5 in it, sorted) */
     size_t shard_count;
+    const char *selection; /* a file of data/selection.h made of exactly these shards, in any order; NULL = none. 4 bytes a kept sample */
     bif_loader_mode mode;
     bif_chat chat; /* tokenizer, template, limits; max_tokens must fit a micro-batch */
     bif_preprocess preprocess;
@@ -98,11 +102,13 @@ typedef struct {
     int64_t skipped;       /* unusable samples of this step that this rank counts: its broken pictures; rank 0: those all leave out */
 } bif_step;
 
-/* Opens and checks every shard and starts the threads. The tokenizer and chat.system must outlive the loader.
- * BIF_ERR_CONFIG: an option out of range. BIF_ERR_DATA: a bad shard or order, or no samples. BIF_ERR_IO: a missing one. */
+/* Opens and checks every shard (and the selection) and starts the threads. The tokenizer and chat.system must outlive the loader.
+ * BIF_ERR_CONFIG: an option out of range. BIF_ERR_DATA: a bad shard, selection or order, or no samples. BIF_ERR_IO: a missing one. */
 bif_status bif_loader_open(const bif_loader_options *options, bif_loader **out);
+/* Only whether a selection (NULL: none) was made of these shards, which are opened one by one and closed again. */
+bif_status bif_loader_check_selection(const char *const *shards, size_t count, const char *selection);
 int64_t bif_loader_samples(const bif_loader *loader);    /* N */
-/* 32 hex digits over the shards' payload digests, in order, and over the numbers of order_file. */
+/* 32 hex digits over the shards' payload digests, in order, and over what the selection keeps and the numbers of order_file. */
 const char *bif_loader_digest(const bif_loader *loader);
 int64_t bif_loader_steps(const bif_loader *loader, double epochs); /* of so many epochs, rounded up */
 double bif_loader_epochs(const bif_loader *loader, int64_t steps); /* begun and ended by so many steps */

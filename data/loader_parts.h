@@ -70,7 +70,8 @@ struct bif_loader {
     bif_shard **shard;
     int64_t shards;
     int64_t *first_sample, *first_image; /* [shards + 1] global numbers */
-    int64_t samples, images;
+    int64_t samples, images;             /* N, of `kept` where that is; pictures of the shards */
+    uint32_t *kept;                      /* [samples] of a selection: the shards' sample of each, by first_sample; NULL: all of them */
     int64_t pairs; /* items of a step: B, CAPTION B / world */
     bif_batch_limits limits;
     char digest[33];
@@ -99,6 +100,9 @@ struct bif_loader {
     int64_t skipped;
 };
 
+/* ---- loader_select.c ---- */
+bif_status bif_loader_select(bif_loader *loader); /* applies options.selection to the open shards */
+
 /* ---- loader_order.c ---- */
 bif_status bif_loader_order_open(bif_loader *loader);
 void bif_loader_order_close(bif_loader *loader);
@@ -108,7 +112,7 @@ bif_loader_place bif_loader_place_of(const bif_loader *loader, int64_t step, int
 uint64_t bif_loader_sample_at(bif_loader *loader, bif_loader_place place, int64_t attempt);
 
 /* ---- loader_text.c ---- */
-/* The shard of a global sample and its record. */
+/* The shard of a sample of the loader and its record. */
 bif_status bif_loader_sample(const bif_loader *loader, uint64_t sample, const bif_shard **shard, int64_t *first_image,
                              bif_shard_sample *out);
 /* Checks of all that every rank can see, then ids and labels as the mode wants them. BIF_ERR_DATA: cannot be used. */

@@ -9,8 +9,10 @@
 
 #define MOST_BYTES ((uint64_t)1 << 30) /* of one encoded picture: the shard, which is not trusted, sizes its buffer */
 
-static int64_t shard_of(const bif_loader *loader, uint64_t sample)
+/* The shard of a sample of the loader; *local: its number there. */
+static int64_t shard_of(const bif_loader *loader, uint64_t number, int64_t *local)
 {
+    const uint64_t sample = loader->kept != NULL ? loader->kept[number] : number;
     int64_t low = 0, high = loader->shards; /* first_sample[low] <= sample < first_sample[high] */
     while (high - low > 1) {
         int64_t middle = (low + high) / 2;
@@ -20,22 +22,25 @@ static int64_t shard_of(const bif_loader *loader, uint64_t sample)
             high = middle;
         }
     }
+    *local = (int64_t)sample - loader->first_sample[low];
     return low;
 }
 
 bif_status bif_loader_sample(const bif_loader *loader, uint64_t sample, const bif_shard **shard, int64_t *first_image,
                              bif_shard_sample *out)
 {
-    int64_t s = shard_of(loader, sample);
+    int64_t local = 0;
+    const int64_t s = shard_of(loader, sample, &local);
     *shard = loader->shard[s];
     *first_image = loader->first_image[s];
-    return bif_shard_get_sample(*shard, (int64_t)sample - loader->first_sample[s], out);
+    return bif_shard_get_sample(*shard, local, out);
 }
 
 void bif_loader_where(const bif_loader *loader, uint64_t sample, char *text, size_t size)
 {
-    int64_t s = shard_of(loader, sample);
-    snprintf(text, size, "%s:%" PRId64, bif_shard_path(loader->shard[s]), (int64_t)sample - loader->first_sample[s]);
+    int64_t local = 0;
+    const int64_t s = shard_of(loader, sample, &local);
+    snprintf(text, size, "%s:%" PRId64, bif_shard_path(loader->shard[s]), local);
 }
 
 void bif_loader_warn(bif_loader *loader, uint64_t sample)
@@ -44,9 +49,10 @@ void bif_loader_warn(bif_loader *loader, uint64_t sample)
         return;
     }
     char where[512], own[2][600]; /* the ways in which the reason may name the shard already */
+    int64_t local = 0;
     bif_loader_where(loader, sample, where, sizeof where);
     snprintf(own[0], sizeof own[0], "%s: ", where);
-    snprintf(own[1], sizeof own[1], "shard '%s', ", bif_shard_path(loader->shard[shard_of(loader, sample)]));
+    snprintf(own[1], sizeof own[1], "shard '%s', ", bif_shard_path(loader->shard[shard_of(loader, sample, &local)]));
     const char *reason = bif_error_message();
     for (int i = 0; i < 2; i++) {
         reason += strncmp(reason, own[i], strlen(own[i])) == 0 ? strlen(own[i]) : 0;

@@ -357,6 +357,10 @@ bif_status bif_selection_check(const bif_selection *s, const char *path, const b
             return bif_fail(BIF_ERR_DATA, "%s was made without the shard '%s' (%s); name only the shards that it was made of", path, pool->path[j],
                             pool->digest[j]);
         }
+        if (s->shard[i].samples != pool->first_sample[j + 1] - pool->first_sample[j]) {
+            return bif_fail(BIF_ERR_DATA, "%s says that the shard '%s' has %" PRId64 " samples; it has %" PRId64, path, pool->path[j],
+                            s->shard[i].samples, pool->first_sample[j + 1] - pool->first_sample[j]);
+        }
         i++;
         j++;
     }

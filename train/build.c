@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "data/loader.h"
 #include "train/adapter.h"
 #include "train/checkpoint.h"
 #include "train/hf_folder.h"
@@ -73,6 +74,22 @@ bif_status bif_resolve_paths(const bif_config *config, bif_comm *comm, bif_model
     }
 done:
     return st;
+}
+
+static bif_status check_selection(const char *key, const bif_strings *shards, const char *selection)
+{
+    const bif_status st = bif_loader_check_selection((const char *const *)shards->items, shards->count, selection);
+    return st == BIF_OK ? BIF_OK : bif_fail_context(st, "%s", key);
+}
+
+bif_status bif_build_check_selections(const bif_config *config, bif_comm *comm)
+{
+    bif_status st = BIF_OK;
+    if (bif_comm_rank(comm) == 0) {
+        st = check_selection("data.selection", &config->data.shards, config->data.selection);
+        st = st != BIF_OK ? st : check_selection("data.validation_selection", &config->data.validation, config->data.validation_selection);
+    }
+    return bif_comm_agree(comm, st);
 }
 
 void bif_model_paths_free(bif_model_paths *paths)

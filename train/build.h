@@ -18,6 +18,8 @@ typedef struct {
 } bif_model_paths;
 bif_status bif_resolve_paths(const bif_config *config, bif_comm *comm, bif_model_paths *out);
 void bif_model_paths_free(bif_model_paths *paths);
+/* Whether the recipe's selections were made of its shards, told before any weights are loaded. Collective: rank 0 looks. */
+bif_status bif_build_check_selections(const bif_config *config, bif_comm *comm);
 /* Where the frozen parts of a run with adapters come from, as absolute paths (malloc'ed): the decoder's folder, and the encoder's or NULL. */
 bif_status bif_frozen_from(const bif_model_paths *paths, char **base, char **tower);
 

@@ -273,4 +273,7 @@ void bif_config_finish(bif_config *config, const bool *given, const char *where,
     if (config->train.validate_every > 0 && config->data.validation.count == 0) {
         complain(&c, "train.validate_every is given, but data.validation names no shards");
     }
+    if (config->data.validation_selection != NULL && config->data.validation.count == 0) {
+        complain(&c, "data.validation_selection is given, but data.validation names no shards");
+    }
 }

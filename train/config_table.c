@@ -91,7 +91,10 @@ const bif_key bif_keys[] = {
      "some of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; none named = all; a vision tower never has adapters"},
 
     MUST("data.shards", BIF_KEY_STRINGS, data.shards, 0, 0, NULL, false, "shard files, or folders of them"),
+    TEXT("data.selection", data.selection, NULL, NULL, false,
+         "which samples of data.shards are trained on (and how often): a file made of exactly these shards by data dedup, balance, prune ..."),
     {"data.validation", BIF_KEY_STRINGS, AT(data.validation), 0, 0, NULL, NULL, false, false, "shards of the validation loss"},
+    TEXT("data.validation_selection", data.validation_selection, NULL, NULL, false, "which samples of data.validation count"),
     MUST("data.tokenizer", BIF_KEY_STRING, data.tokenizer, 0, 0, NULL, true, "tokenizer.json, tokenizer.model, vocab.json with merges.txt, or their folder"),
     TEXT("data.template", data.template_, TEMPLATES, "", true, "how turns become text; default vicuna_v1 in stage finetune, else plain"),
     TEXT("data.system", data.system, NULL, NULL, true, "system text of the template; null = the template's own"),

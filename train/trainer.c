@@ -100,6 +100,7 @@ static bif_loader_options loader_options(const trainer *t, const bif_strings *sh
     return (bif_loader_options){
         .shards = (const char *const *)shards->items,
         .shard_count = shards->count,
+        .selection = c->data.selection,
         .mode = c->stage == BIF_STAGE_CLIP ? BIF_LOADER_CAPTION : c->stage == BIF_STAGE_LM ? BIF_LOADER_TEXT : BIF_LOADER_CHAT,
         .chat = t->chat,
         .preprocess = t->preprocess,
@@ -136,6 +137,7 @@ static bif_status enough_pairs(const bif_config *c, const char *key, int64_t sam
 static bif_loader_options validation_options(const trainer *t)
 {
     bif_loader_options options = loader_options(t, &t->config->data.validation);
+    options.selection = t->config->data.validation_selection;
     options.shuffle = false;
     options.sampler = BIF_SAMPLER_PERMUTED;
     options.order_file = NULL;
@@ -160,7 +162,7 @@ static bif_status measure_validation(trainer *t)
     const bif_loader_options options = validation_options(t);
     st = bif_loader_open(&options, &loader);
     if (st != BIF_OK) {
-        BIF_TRY(bif_fail_context(st, "data.validation"));
+        BIF_TRY(bif_fail_context(st, "data.validation%s", c->data.validation_selection != NULL ? " or data.validation_selection" : ""));
     }
     const int64_t samples = bif_loader_samples(loader), most = c->data.validation_samples;
     t->validation_samples = most > 0 && most < samples ? most : samples;
@@ -184,7 +186,7 @@ static bif_status open_data(trainer *t)
     options.start_step = t->state.step;
     st = bif_loader_open(&options, &t->loader);
     if (st != BIF_OK) {
-        BIF_TRY(bif_fail_context(st, c->data.order != NULL ? "data.shards or data.order" : "data.shards"));
+        BIF_TRY(bif_fail_context(st, "data.shards%s%s", c->data.selection != NULL ? " or data.selection" : "", c->data.order != NULL ? " or data.order" : ""));
     }
     const int64_t samples = bif_loader_samples(t->loader);
     t->limits = bif_loader_limits(t->loader);
@@ -296,8 +298,8 @@ static bif_status check_data_digest(trainer *t)
 {
     const char *digest = bif_loader_digest(t->loader);
     if (t->state.step > 0 && strcmp(t->state.data_digest, digest) != 0) {
-        return bif_fail(BIF_ERR_CONFIG, "data.shards or data.order: not what the checkpoint in %s was trained on; restore them, or set another output",
-                        t->config->output);
+        return bif_fail(BIF_ERR_CONFIG, "data.shards, data.selection or data.order: not what the checkpoint in %s was trained on; restore them, or "
+                        "set another output", t->config->output);
     }
     snprintf(t->state.data_digest, sizeof t->state.data_digest, "%s", digest);
     return BIF_OK;
@@ -551,6 +553,7 @@ bif_status bif_train(const bif_config *config, bif_comm *comm, const bif_evaluat
                          (long long)config->batch.samples, t.world));
     }
     BIF_TRY(bif_comm_agree(comm, t.rank == 0 ? lock_output(&t) : BIF_OK));
+    BIF_TRY(bif_build_check_selections(config, comm));
     BIF_TRY(bif_resolve_paths(config, comm, &t.paths));
     if (config->lora.rank > 0) {
         BIF_TRY(bif_comm_agree(comm, bif_frozen_from(&t.paths, &t.base, &t.tower)));

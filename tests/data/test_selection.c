@@ -88,6 +88,18 @@ static bif_selection *three_steps(const bif_pool *pool)
     return s;
 }
 
+/* Whoever wrote such a file would have the numbers of samples read beyond the end of the selection's. */
+Test(selection, other_counts_of_samples_are_refused)
+{
+    bif_pool pool = open_pool(abc, 3);
+    bif_selection *s = three_steps(&pool);
+    pool.first_sample[1]++;
+    cr_expect_eq(bif_selection_check(s, "s.sel", &pool), BIF_ERR_DATA);
+    cr_expect(strstr(bif_error_message(), "samples; it has") != NULL, "%s", bif_error_message());
+    bif_selection_free(s);
+    bif_pool_close(&pool);
+}
+
 Test(selection, comes_back_and_is_undone)
 {
     bif_pool pool = open_pool(abc, 3);
