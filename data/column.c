@@ -50,7 +50,7 @@ char *bif_column_folder(const char *shard_path)
     return bif_format("%.*s.columns", (int)length, shard_path);
 }
 
-static bool good_name(const char *name)
+bool bif_column_name_ok(const char *name)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
     const size_t length = strlen(name);
@@ -196,7 +196,7 @@ bif_status bif_column_open(const bif_shard *shard, const char *name, bif_column 
     bif_column *column = NULL;
     bool whole = false;
     *out = NULL;
-    BIF_BUG_IF(!good_name(name), "a column named '%s'", name);
+    BIF_BUG_IF(!bif_column_name_ok(name), "a column named '%s'", name);
     const int folder = open(folder_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0) {
         st = errno == ENOENT ? BIF_OK : bif_fail_errno(errno, "cannot open the folder '%s'", folder_name);
@@ -317,7 +317,7 @@ bif_status bif_column_list(const bif_shard *shard, char ***names, size_t *count)
     *count = 0;
     for (int i = 0; i < found; i++) {
         char *name = strndup(entries[i]->d_name, strlen(entries[i]->d_name) - 5);
-        if (name != NULL && good_name(name)) {
+        if (name != NULL && bif_column_name_ok(name)) {
             (*names)[(*count)++] = name;
         } else {
             free(name);
@@ -379,7 +379,7 @@ bif_status bif_column_write(const bif_shard *shard, const bif_column_info *info,
     output out = {0};
     json_t *note = NULL;
     const bool text = info->type == BIF_COLUMN_TEXT;
-    BIF_BUG_IF(!good_name(info->name), "a column named '%s'", info->name);
+    BIF_BUG_IF(!bif_column_name_ok(info->name), "a column named '%s'", info->name);
     BIF_BUG_IF(info->rows != rows_of(shard, info->of) || info->width < 1 || (text && info->width != 1), "column %s: wrong shape", info->name);
     BIF_TRY(bif_make_dirs(folder));
     path = bif_format("%s/%s.%s", folder, info->name, text ? "jsonl" : "npy");

@@ -35,6 +35,8 @@ typedef struct {
     int64_t width; /* numbers a row, >= 1; of TEXT 1 */
 } bif_column_info;
 
+bool bif_column_name_ok(const char *name); /* at most 128 such letters; other names are a bug of the caller */
+
 /* ---- reading ---- */
 typedef struct bif_column bif_column;
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "data/column.h"
 #include "train/plan.h"
 
 bif_status bif_option_number(const char *name, const char *text, int64_t min, int64_t *out)
@@ -31,6 +32,14 @@ bif_status bif_option_real(const char *name, const char *text, double *out)
     }
     *out = value;
     return BIF_OK;
+}
+
+bif_status bif_option_column(const char *name, const char *text)
+{
+    return bif_column_name_ok(text) && strlen(text) <= 100
+               ? BIF_OK
+               : bif_fail(BIF_ERR_USAGE, "--%s: '%s' cannot name a column: letters, digits, '.', '-' and '_', at most 100, not beginning with '.'",
+                          name, text);
 }
 
 bif_status bif_option_precision(const char *name, bif_precision *out)

@@ -226,7 +226,7 @@ bif_status bif_hf_load_with(const char *folder, const bif_beside *beside, bif_pa
 {
     bif_status st = BIF_OK;
     bif_safetensors *set = NULL;
-    bool *used = NULL, whole = true;
+    bool *used = NULL, whole = (only & (only - 1)) != 0; /* one group alone is a part, whatever else the table lacks */
     unsigned asked_parts = 0;
     char *name = NULL;
     BIF_TRY(bif_hf_open_with(folder, beside, &set));
