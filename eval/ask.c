@@ -229,6 +229,19 @@ done:
     return st;
 }
 
+static bif_status encode_prompt(const bif_asker *a, const bif_question *q, bif_encoded *out)
+{
+    if (q->turns == 0) {
+        return bif_chat_prompt(&a->session->chat, prompt_of(a, q), q->images, out);
+    }
+    const char **values = bif_calloc((size_t)q->turns + 1, sizeof *values);
+    memcpy(values, q->before, (size_t)q->turns * sizeof *values);
+    values[q->turns] = prompt_of(a, q);
+    const bif_status st = bif_chat_dialogue(&a->session->chat, values, (size_t)q->turns + 1, q->images, out);
+    free(values);
+    return st;
+}
+
 /* Every prompt once, for its length and the digest. */
 static bif_status measure_prompts(bif_asker *a, int64_t *longest)
 {
@@ -246,7 +259,7 @@ static bif_status measure_prompts(bif_asker *a, int64_t *longest)
                                          a->session->folder),
                                 q));
         }
-        st = bif_chat_prompt(&a->session->chat, prompt_of(a, q), q->images, &prompt);
+        st = encode_prompt(a, q, &prompt);
         a->lengths[i] = (int32_t)prompt.ids.count;
         *longest = (int64_t)prompt.ids.count > *longest ? (int64_t)prompt.ids.count : *longest;
         bif_digest_update(digest, &a->lengths[i], sizeof a->lengths[i]);
@@ -280,7 +293,7 @@ bif_status bif_asker_new(bif_session *session, const bif_questions *questions, c
     }
     a->pixels = bif_calloc((size_t)bytes, sizeof *a->pixels);
     a->jobs = bif_calloc((size_t)(batch * a->most), sizeof *a->jobs);
-    if (a->most > 0 && options->ablate != BIF_ABLATE_BLANK) {
+    if (a->most > 0 && questions->shard_count == 0 && options->ablate != BIF_ABLATE_BLANK) {
         a->root_fd = open(options->image_root, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (a->root_fd < 0) {
             BIF_TRY(bif_fail_errno(errno, "image root %s", options->image_root));
@@ -357,6 +370,8 @@ static void load(bif_asker *a, job *j)
         bif_preprocess_blank(&a->session->preprocess, 1, j->pixels);
     } else if (j->picture->base64.size > 0) {
         j->status = bif_session_image_base64(a->session, j->picture->name, j->picture->base64, j->pixels);
+    } else if (j->picture->shard != NULL) {
+        j->status = bif_session_image_shard(a->session, j->picture->shard, j->picture->number, j->pixels);
     } else {
         j->status = bif_session_image(a->session, a->root_fd, a->settings->image_root, j->picture->name, j->pixels);
     }
@@ -449,7 +464,7 @@ bif_status bif_ask(bif_asker *a, const int64_t *which, int64_t count, char **pre
         uint8_t *pixels = a->pixels + i * a->most * a->bytes;
         const int64_t same = same_as(a, which, i);
         bif_encoded_free(&a->prompts[i]);
-        BIF_TRY(bif_chat_prompt(&a->session->chat, prompt_of(a, q), q->images, &a->prompts[i]));
+        BIF_TRY(encode_prompt(a, q, &a->prompts[i]));
         a->requests[i] = (bif_request){.prompt = &a->prompts[i],
                                        .pixels = same > 0 ? a->requests[same - 1].pixels : pixels,
                                        .images = q->images,

@@ -19,6 +19,8 @@ struct bif_during {
     const bif_score_task *task;
     const char *const *references;
     size_t reference_files;
+    char *own; /* answers of shards as a file of references, or NULL */
+    bif_prompt_source source;
 };
 
 bif_during *bif_during_new(void)
@@ -72,6 +74,34 @@ static void share_model(bif_during *d, const bif_live_model *model)
     d->session.chat.max_tokens = run->model.decoder.positions; /* as a checkpoint is opened: training may have had shorter ones */
 }
 
+/* The answers of shards, where a scorer reads them and whoever scores the predictions again. */
+static bif_status write_own_references(bif_during *d)
+{
+    bif_status st = BIF_OK;
+    bif_writer *writer = NULL;
+    char *folder = bif_path_join(d->config->output, "eval");
+    BIF_TRY(bif_make_dirs(folder));
+    BIF_TRY(bif_writer_open(d->own, &writer));
+    for (int64_t i = 0; i < d->questions.count; i++) {
+        const bif_question *q = &d->questions.items[i];
+        if (q->answer != NULL) {
+            json_t *row = json_pack("{s:o,s:s}", "question_id", json_loads(q->id, JSON_DECODE_ANY, NULL), "answer", q->answer);
+            char *text = json_dumps(row, JSON_COMPACT), *line = bif_format("%s\n", text);
+            st = bif_writer_write(writer, line, strlen(line));
+            json_decref(row);
+            free(text);
+            free(line);
+            BIF_TRY(st);
+        }
+    }
+    st = bif_writer_commit(writer);
+    writer = NULL;
+done:
+    bif_writer_abandon(writer);
+    free(folder);
+    return st;
+}
+
 /* The references are read once now, so that what is wrong with them is said, and again for each evaluation: they may be large. */
 static bif_status try_references(const bif_during *d)
 {
@@ -86,8 +116,8 @@ static bif_status digest_of(const bif_during *d, char digest[33])
     bif_status st = BIF_OK;
     char part[33];
     const bif_config *c = d->config;
-    char *words = bif_format("%s, %lld tokens, %s, prompts %s", d->task->name, (long long)d->ask.decoding.max_new, c->evaluate.image_root,
-                             bif_asker_digest(d->asker));
+    char *words = bif_format("%s, %lld tokens, %s, prompts %s", d->task->name, (long long)d->ask.decoding.max_new,
+                             d->source.shard_count > 0 ? "of shards" : c->evaluate.image_root, bif_asker_digest(d->asker));
     bif_digest *all = bif_digest_new();
     bif_digest_update(all, words, strlen(words));
     free(words);
@@ -109,15 +139,26 @@ static bif_status open_questions(bif_during *d, const bif_live_model *model)
 {
     bif_status st = BIF_OK;
     const bif_config *c = d->config;
-    const char *path = c->evaluate.questions;
+    const bool file = c->evaluate.questions != NULL && c->evaluate.questions[0] != '\0';
     bif_prompt_used prompt = {0};
     BIF_TRY(choose_task(d, &prompt));
     share_model(d, model);
     d->questions.limit = c->evaluate.limit;
-    BIF_TRY(bif_prompt_read(&prompt, &path, 1, &d->questions));
+    d->source = (bif_prompt_source){.files = (const char *const *)&c->evaluate.questions,
+                                    .file_count = file,
+                                    .shards = (const char *const *)c->evaluate.shards.items,
+                                    .shard_count = c->evaluate.shards.count,
+                                    .caption_prompt = c->evaluate.prompt,
+                                    .image_root = c->evaluate.image_root};
+    BIF_TRY(bif_prompt_read(&prompt, &d->source, &d->questions));
     const bool own = c->evaluate.references.count == 0;
     d->references = own ? (const char *const *)&c->evaluate.questions : (const char *const *)c->evaluate.references.items;
     d->reference_files = own ? 1 : c->evaluate.references.count;
+    if (own && !file) {
+        d->own = bif_format("%s/eval/references.jsonl", c->output);
+        d->references = (const char *const *)&d->own;
+        BIF_TRY(bif_comm_rank(d->comm) == 0 ? write_own_references(d) : BIF_OK);
+    }
     const int64_t usual = prompt.task != NULL ? prompt.task->max_new : 16, most = c->evaluate.max_new_tokens;
     d->ask = (bif_ask_options){.image_root = c->evaluate.image_root,
                                .batch = c->evaluate.batch < d->questions.count ? c->evaluate.batch : d->questions.count,
@@ -139,7 +180,7 @@ static bif_status open_during(void *context, const bif_config *config, bif_comm 
     const size_t before = device->free_bytes != NULL ? device->free_bytes(device) : 0;
     *d = (bif_during){.config = config, .comm = comm};
     BIF_TRY(bif_comm_agree(comm, open_questions(d, model)));
-    BIF_TRY(bif_comm_agree(comm, bif_vqa_same_list(comm, &d->questions, config->evaluate.questions)));
+    BIF_TRY(bif_comm_agree(comm, bif_vqa_same_list(comm, &d->questions, bif_prompt_source_name(&d->source))));
     BIF_TRY(bif_comm_agree(comm, bif_comm_rank(comm) == 0 ? digest_of(d, digest) : BIF_OK));
     bif_comm_broadcast(comm, digest, 33, 0);
     bif_info("evaluation: every %lld steps %lld questions, task %s, %lld at a time on each rank", (long long)config->evaluate.every,
@@ -160,6 +201,7 @@ static void close_during(void *context)
     }
     bif_asker_free(d->asker);
     bif_questions_free(&d->questions);
+    free(d->own);
     if (d->session.device != NULL) {
         bif_feeder_free(&d->session.vlm.feeder, d->session.device);
     }
@@ -191,7 +233,7 @@ static bif_status answer_mine(bif_during *d, char **predictions)
 static bif_status score(const bif_during *d, const char *path, bif_evaluation *out)
 {
     bif_status st = BIF_OK;
-    const bif_score_policy policy = {.missing = BIF_MISSING_SKIP};
+    const bif_score_policy policy = {.missing = BIF_MISSING_SKIP, .allow_unknown = d->own != NULL}; /* last turns may have no answer */
     bif_score_set *set = NULL;
     bif_score_counts counts;
     bif_metric_list metrics = {0};

@@ -51,8 +51,9 @@ done:
 static bif_status add_image(embedder *e, const bif_embed_item *item)
 {
     const int64_t side = e->session->model.vit.image;
-    const bif_status st =
-        bif_session_image(e->session, e->root_fd, e->root, item->value, e->batch->pixels + e->batch->images * 3 * side * side);
+    uint8_t *pixels = e->batch->pixels + e->batch->images * 3 * side * side;
+    const bif_status st = item->shard != NULL ? bif_session_image_shard(e->session, item->shard, item->number, pixels)
+                                              : bif_session_image(e->session, e->root_fd, e->root, item->value, pixels);
     e->batch->images++;
     return st == BIF_OK ? st : bif_fail_context(st, "%s", item->where);
 }

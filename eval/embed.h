@@ -7,6 +7,8 @@
 typedef struct {
     const char *value; /* a picture's file below the root, or a text; borrowed */
     const char *where; /* "file:line" for messages; borrowed */
+    const bif_shard *shard; /* not NULL: image `number` of this shard instead of a file; borrowed */
+    int64_t number;
 } bif_embed_item;
 
 /* Appends a text as the text tower of the pair takes it (bif_chat_caption). Not collective. cut: as in bif_embed_texts. */

@@ -45,14 +45,21 @@ done:
     return st;
 }
 
-bif_status bif_labels_read(const char *path, const bif_lines *classes, bif_labels *out)
+/* Of the classes' names, the first of equals. */
+static json_t *numbers_of(const bif_lines *classes)
 {
-    bif_status st = BIF_OK;
-    json_t *numbers = json_object(); /* of the classes' names; the first of equals */
-    *out = (bif_labels){0};
+    json_t *numbers = json_object();
     for (int64_t c = classes->count; c-- > 0;) {
         json_object_set_new(numbers, classes->line[c], json_integer(c));
     }
+    return numbers;
+}
+
+bif_status bif_labels_read(const char *path, const bif_lines *classes, bif_labels *out)
+{
+    bif_status st = BIF_OK;
+    json_t *numbers = numbers_of(classes);
+    *out = (bif_labels){0};
     BIF_TRY(bif_jsonl_read(path, 0, &out->file));
     if (out->file.count == 0) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: holds no pictures; one JSON object a line is expected", path));
@@ -67,8 +74,33 @@ done:
     return st;
 }
 
+bif_status bif_labels_read_shards(const char *const *shards, size_t count, const bif_lines *classes, bif_labels *out)
+{
+    bif_status st = BIF_OK;
+    json_t *numbers = numbers_of(classes);
+    *out = (bif_labels){0};
+    BIF_TRY(bif_questions_pairs(&out->pairs, shards, count));
+    out->item = bif_calloc((size_t)out->pairs.count, sizeof *out->item);
+    out->label = bif_calloc((size_t)out->pairs.count, sizeof *out->label);
+    for (; out->count < out->pairs.count; out->count++) {
+        const bif_question *q = &out->pairs.items[out->count];
+        const json_t *number = json_object_get(numbers, q->answer);
+        const char *where = bif_questions_text(&out->pairs, "%s:%lld", q->file, (long long)q->line);
+        if (number == NULL) {
+            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: the caption '%.80s' is not one of the %lld classes", where, q->answer,
+                             (long long)classes->count));
+        }
+        out->label[out->count] = (int32_t)json_integer_value(number);
+        out->item[out->count] = (bif_embed_item){q->pictures->name, where, q->pictures->shard, q->pictures->number};
+    }
+done:
+    json_decref(numbers);
+    return st;
+}
+
 void bif_labels_free(bif_labels *labels)
 {
+    bif_questions_free(&labels->pairs);
     bif_jsonl_free(&labels->file);
     free(labels->item);
     free(labels->label);

@@ -39,8 +39,16 @@ typedef struct {
 
 /* BIF_ERR_USAGE names what there is. */
 bif_status bif_prompt_choose(const bif_prompt_options *options, bif_prompt_used *out);
-/* Reads the files, in order, into the set. BIF_ERR_DATA: malformed, an id twice, or no question. */
-bif_status bif_prompt_read(const bif_prompt_used *used, const char *const *paths, size_t count, bif_questions *set);
+/* Where questions and pictures come from. With files and shards the pictures are in the shards; with shards alone the questions are, too. */
+typedef struct {
+    const char *const *files, *const *shards;
+    size_t file_count, shard_count; /* not both 0 */
+    const char *caption_prompt; /* what a caption of the shards is the answer to; NULL = captions are no questions */
+    const char *image_root; /* where pictures are files */
+} bif_prompt_source;
+const char *bif_prompt_source_name(const bif_prompt_source *source); /* the first file or shard, for messages */
+/* Reads what there is, in order, into the set. BIF_ERR_DATA: malformed, an id twice, no question, or a picture that is not in the shards. */
+bif_status bif_prompt_read(const bif_prompt_used *used, const bif_prompt_source *source, bif_questions *set);
 
 /* ---- for prompt_*.c ---- */
 struct bif_prompt_reader {

@@ -65,21 +65,41 @@ bif_status bif_prompt_choose(const bif_prompt_options *options, bif_prompt_used 
                : bif_fail(BIF_ERR_USAGE, "--variant: '%s' is unknown; of task %s there are %s", options->variant, out->task->name, names);
 }
 
-bif_status bif_prompt_read(const bif_prompt_used *used, const char *const *paths, size_t count, bif_questions *set)
+const char *bif_prompt_source_name(const bif_prompt_source *source)
+{
+    return source->file_count > 0 ? source->files[0] : source->shards[0];
+}
+
+static bif_status read_files(const bif_prompt_used *used, const bif_prompt_source *source, bif_questions *set)
 {
     bif_status st = BIF_OK;
-    bif_prompt_reader reader = {.set = set, .used = used, .paths = paths, .count = count};
+    bif_prompt_reader reader = {.set = set, .used = used, .paths = source->files, .count = source->file_count};
     if (used->task != NULL) {
         BIF_TRY(used->task->read(&reader));
         BIF_TRY(bif_questions_check(set));
     }
-    for (size_t i = 0; used->task == NULL && i < count && !bif_questions_full(set); i++) {
-        BIF_TRY(bif_questions_jsonl(set, paths[i]));
+    for (size_t i = 0; used->task == NULL && i < source->file_count && !bif_questions_full(set); i++) {
+        BIF_TRY(bif_questions_jsonl(set, source->files[i]));
     }
     if (set->count == 0) {
-        BIF_TRY(used->task != NULL ? bif_fail(BIF_ERR_DATA, "%s: holds no questions of %s; %s is wanted", paths[0], used->task->name,
-                                              used->task->questions)
-                                   : bif_fail(BIF_ERR_DATA, "%s: holds no questions; one JSON object a line is expected", paths[0]));
+        BIF_TRY(used->task != NULL ? bif_fail(BIF_ERR_DATA, "%s: holds no questions of %s; %s is wanted", source->files[0],
+                                              used->task->name, used->task->questions)
+                                   : bif_fail(BIF_ERR_DATA, "%s: holds no questions; one JSON object a line is expected", source->files[0]));
+    }
+done:
+    return st;
+}
+
+bif_status bif_prompt_read(const bif_prompt_used *used, const bif_prompt_source *source, bif_questions *set)
+{
+    bif_status st = BIF_OK;
+    BIF_TRY(bif_questions_open_shards(set, source->shards, source->shard_count));
+    if (source->file_count > 0) {
+        BIF_TRY(read_files(used, source, set));
+        BIF_TRY(source->shard_count > 0 ? bif_questions_find_pictures(set) : BIF_OK);
+    } else {
+        BIF_TRY(bif_questions_shards(set, source->caption_prompt));
+        BIF_TRY(bif_questions_check(set));
     }
 done:
     return st;

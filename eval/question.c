@@ -95,7 +95,11 @@ void bif_questions_free(bif_questions *set)
     for (int64_t i = 0; i < set->file_count; i++) {
         bif_scan_close(set->files[i]);
     }
+    for (int64_t i = 0; i < set->shard_count; i++) {
+        bif_shard_close(set->shards[i]);
+    }
     bif_score_close(set->tables);
+    free(set->shards);
     free(set->files);
     free(set->items);
     *set = (bif_questions){0};
@@ -201,8 +205,8 @@ bif_status bif_questions_check(bif_questions *set)
     if (second >= 0) {
         const bif_question *q = &set->items[second], *before = &set->items[first];
         BIF_TRY(bif_fail(BIF_ERR_DATA,
-                         "%s:%lld: question_id %s stands in line %lld of %s already; ids must differ, for answers are scored by them",
-                         q->file, (long long)q->line, q->id, (long long)before->line, before->file));
+                         "%s:%lld: question_id %s stands in %s:%lld already; ids must differ, for answers are scored by them", q->file,
+                         (long long)q->line, q->id, before->file, (long long)before->line));
     }
 done:
     free(order);
@@ -218,11 +222,17 @@ static void add(bif_digest *digest, const char *text)
 void bif_questions_digest(const bif_questions *set, char hex[33])
 {
     bif_digest *digest = bif_digest_new();
+    for (int64_t i = 0; i < set->shard_count; i++) {
+        add(digest, bif_shard_payload_digest(set->shards[i]));
+    }
     for (int64_t i = 0; i < set->count; i++) {
         const bif_question *q = &set->items[i];
         add(digest, q->id);
         add(digest, q->prompt);
         add(digest, q->bare);
+        for (int64_t k = 0; k < q->turns; k++) {
+            add(digest, q->before[k]);
+        }
         for (int64_t k = 0; k < q->images; k++) {
             add(digest, q->pictures[k].name);
             bif_digest_update(digest, q->pictures[k].base64.text, q->pictures[k].base64.size);

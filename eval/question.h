@@ -1,19 +1,24 @@
 /* A list of questions, whatever file they came from: what is asked, about which pictures, under which id. bifocal's own JSONL is read here,
- * the benchmarks' files by eval/prompt_*.c. */
+ * shards by question_shards.c, the benchmarks' files by eval/prompt_*.c. */
 #pragma once
 #include "base/json_scan.h"
+#include "data/shard.h"
 
 typedef struct {
     const char *name; /* file below the image root; of an embedded picture what messages call it */
     bif_span base64; /* the encoded picture itself as text; size 0 = the file `name` */
+    const bif_shard *shard; /* not NULL: image `number` of this shard, whose name is its content's id where the question is a shard's, too */
+    int64_t number;
 } bif_seen;
 
 /* All pointers live as long as the set. */
 typedef struct {
     const char *id; /* as JSON: 7 or "7" */
     const char *file; /* where it stands, for messages */
-    int64_t line;
-    const char *prompt; /* the first human turn, to the letter */
+    int64_t line; /* in a shard the sample, from 0 */
+    const char *prompt; /* the human turn, to the letter */
+    const char *const *before; /* [turns] of the conversation before it: human, gpt, ...; its pictures are counted in `images` */
+    int64_t turns;
     const char *answer, *type; /* NULL = not given */
     const bif_seen *pictures;
     int64_t images;
@@ -31,6 +36,8 @@ typedef struct {
     bif_scan **files; /* open as long as the set */
     int64_t file_count;
     struct bif_score_set *tables; /* memory and files of tables (eval/tsv.h), or NULL */
+    bif_shard **shards; /* open as long as the set, in the order of their digests */
+    int64_t shard_count;
     struct bif_question_block *blocks;
 } bif_questions;
 
@@ -49,7 +56,19 @@ void bif_question_picture(bif_questions *set, bif_question *question, const char
 /* {"question_id", "image" (optional; a name or a list of names), "question" or "text", "answer" (optional), "type" or "category"
  * (optional)} a line: bifocal's and LLaVA's. BIF_ERR_DATA with file:line. */
 bif_status bif_questions_jsonl(bif_questions *set, const char *path);
+/* A path is a shard or a folder of them; the order in which they are named does not matter (data/pool.h). */
+bif_status bif_questions_open_shards(bif_questions *set, const char *const *paths, size_t count);
+/* Every sample of the set's shards is asked, in their order. Of a conversation each human turn is a question, with the turns before it as they
+ * stand; the answer is the gpt turn behind it. A caption is the answer to caption_prompt (NULL: BIF_ERR_DATA). The id is the sample's, or
+ * SHARD:NUMBER where it is empty or another sample's, too (the base name, with @ and its digest's first 8 digits if another has it; from 0); of a question behind the first of its sample with "#2", ... */
+bif_status bif_questions_shards(bif_questions *set, const char *caption_prompt);
+/* Of every sample its picture and its caption (of a conversation the first answer), as a question without a prompt. BIF_ERR_DATA where a sample
+ * has not one picture, or no caption. */
+bif_status bif_questions_pairs(bif_questions *set, const char *const *shards, size_t count);
+/* Questions' pictures that are files are looked for in the set's shards: a picture is that of the sample with this picture alone whose id is
+ * its name, with or without folder and extension. BIF_ERR_DATA names the first that is not there, or whose name has several pictures. */
+bif_status bif_questions_find_pictures(bif_questions *set);
 /* BIF_ERR_DATA: an id twice, so that a scorer could not tell their answers apart. */
 bif_status bif_questions_check(bif_questions *set);
-/* Over ids, prompts, options and pictures' names, in order. */
+/* Over ids, prompts with what stands before them, options, pictures' names and the digests of shards, in order. */
 void bif_questions_digest(const bif_questions *set, char hex[33]);

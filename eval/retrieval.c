@@ -5,30 +5,49 @@
 #include <time.h>
 
 #include "eval/jsonl.h"
+#include "eval/question.h"
 
 const int bif_recall_at[BIF_RECALLS] = {1, 5, 10};
 
 typedef struct {
     bif_jsonl file;
+    bif_questions shards; /* or of shards */
     json_t *numbers; /* picture's name to its number */
     bif_embed_item *image, *text;
     int64_t *owner; /* [texts] number of its picture */
     int64_t images, texts, capacity;
 } pair_list;
 
-static bif_status add_text(pair_list *pairs, const bif_jsonl_line *line, int64_t image, const json_t *value)
+static void add_caption(pair_list *pairs, const char *where, int64_t image, const char *text)
 {
-    if (!json_is_string(value) || json_string_length(value) == 0) {
-        return bif_fail(BIF_ERR_DATA, "%s: caption is empty or not a text", line->where);
-    }
     if (pairs->texts == pairs->capacity) {
         pairs->capacity = pairs->capacity > 0 ? 2 * pairs->capacity : 256;
         pairs->text = bif_realloc(pairs->text, (size_t)pairs->capacity, sizeof *pairs->text);
         pairs->owner = bif_realloc(pairs->owner, (size_t)pairs->capacity, sizeof *pairs->owner);
     }
     pairs->owner[pairs->texts] = image;
-    pairs->text[pairs->texts++] = (bif_embed_item){json_string_value(value), line->where};
+    pairs->text[pairs->texts++] = (bif_embed_item){.value = text, .where = where};
+}
+
+static bif_status add_text(pair_list *pairs, const bif_jsonl_line *line, int64_t image, const json_t *value)
+{
+    if (!json_is_string(value) || json_string_length(value) == 0) {
+        return bif_fail(BIF_ERR_DATA, "%s: caption is empty or not a text", line->where);
+    }
+    add_caption(pairs, line->where, image, json_string_value(value));
     return BIF_OK;
+}
+
+/* The number of a picture, by its name. */
+static int64_t add_picture(pair_list *pairs, const bif_embed_item *item)
+{
+    const json_t *known = json_object_get(pairs->numbers, item->value);
+    if (known != NULL) {
+        return json_integer_value(known);
+    }
+    json_object_set_new(pairs->numbers, item->value, json_integer(pairs->images));
+    pairs->image[pairs->images] = *item;
+    return pairs->images++;
 }
 
 static bif_status read_line(pair_list *pairs, const bif_jsonl_line *line)
@@ -38,12 +57,7 @@ static bif_status read_line(pair_list *pairs, const bif_jsonl_line *line)
     const json_t *list = json_object_get(line->object, "captions");
     list = list != NULL ? list : json_object_get(line->object, "caption");
     BIF_TRY(bif_json_string(line->where, line->object, "image", true, &name));
-    const json_t *known = json_object_get(pairs->numbers, name);
-    const int64_t image = known != NULL ? json_integer_value(known) : pairs->images;
-    if (known == NULL) {
-        json_object_set_new(pairs->numbers, name, json_integer(image));
-        pairs->image[pairs->images++] = (bif_embed_item){name, line->where};
-    }
+    const int64_t image = add_picture(pairs, &(bif_embed_item){.value = name, .where = line->where});
     if (list == NULL || (json_is_array(list) && json_array_size(list) == 0)) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: no caption; \"caption\" is a text or a list of texts", line->where));
     }
@@ -68,6 +82,23 @@ static bif_status read_pairs(const char *path, pair_list *pairs)
     pairs->image = bif_calloc((size_t)pairs->file.count, sizeof *pairs->image);
     for (int64_t i = 0; i < pairs->file.count; i++) {
         BIF_TRY(read_line(pairs, &pairs->file.items[i]));
+    }
+done:
+    return st;
+}
+
+static bif_status read_shards(const bif_retrieval_options *options, pair_list *pairs)
+{
+    bif_status st = BIF_OK;
+    bif_questions *set = &pairs->shards;
+    pairs->numbers = json_object();
+    BIF_TRY(bif_questions_pairs(set, options->shards, options->shard_count));
+    pairs->image = bif_calloc((size_t)set->count, sizeof *pairs->image);
+    for (int64_t i = 0; i < set->count; i++) {
+        const bif_question *q = &set->items[i];
+        const char *where = bif_questions_text(set, "%s:%lld", q->file, (long long)q->line);
+        add_caption(pairs, where,
+                    add_picture(pairs, &(bif_embed_item){q->pictures->name, where, q->pictures->shard, q->pictures->number}), q->answer);
     }
 done:
     return st;
@@ -118,7 +149,7 @@ bif_status bif_retrieval(bif_session *session, bif_comm *comm, const bif_retriev
     struct timespec from, to;
     *result = (bif_retrieval_result){0};
     clock_gettime(CLOCK_MONOTONIC, &from);
-    BIF_TRY(bif_comm_agree(comm, read_pairs(options->pairs, &pairs)));
+    BIF_TRY(bif_comm_agree(comm, options->pairs != NULL ? read_pairs(options->pairs, &pairs) : read_shards(options, &pairs)));
     images = bif_calloc((size_t)(pairs.images * width), sizeof *images);
     texts = bif_calloc((size_t)(pairs.texts * width), sizeof *texts);
     BIF_TRY(bif_embed_images(session, comm, options->image_root, options->batch, pairs.image, pairs.images, images));
@@ -153,6 +184,7 @@ bif_status bif_retrieval(bif_session *session, bif_comm *comm, const bif_retriev
     result->seconds = (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
 done:
     bif_jsonl_free(&pairs.file);
+    bif_questions_free(&pairs.shards);
     json_decref(pairs.numbers);
     free(pairs.image);
     free(pairs.text);

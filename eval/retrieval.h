@@ -3,7 +3,9 @@
 #include "eval/embed.h"
 
 typedef struct {
-    const char *pairs;      /* JSONL: {"image", "caption": TEXT or [TEXT, ...]} ("captions" too); lines may share a picture */
+    const char *pairs;      /* JSONL: {"image", "caption": TEXT or [TEXT, ...]} ("captions" too); lines may share a picture; NULL: */
+    const char *const *shards; /* [shard_count] a sample is a picture and its caption; samples of the same bytes share a picture */
+    size_t shard_count;
     const char *image_root;
     int64_t batch;
 } bif_retrieval_options;

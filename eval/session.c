@@ -167,3 +167,22 @@ done:
     free(bytes);
     return st;
 }
+
+bif_status bif_session_image_shard(const bif_session *session, const bif_shard *shard, int64_t image, uint8_t *pixels)
+{
+    bif_status st = BIF_OK;
+    bif_shard_image record;
+    char *bytes = NULL, *what = bif_format("%s, image %lld", bif_shard_path(shard), (long long)image);
+    BIF_TRY(bif_shard_get_image(shard, image, &record));
+    if (record.size > PICTURE_BYTES) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: has %llu bytes; at most %zu are read of a picture", what, (unsigned long long)record.size,
+                         PICTURE_BYTES));
+    }
+    bytes = bif_malloc((size_t)record.size);
+    BIF_TRY(bif_shard_read_image(shard, image, bytes, (size_t)record.size));
+    BIF_TRY(take_image(session, what, bytes, (size_t)record.size, pixels));
+done:
+    free(bytes);
+    free(what);
+    return st;
+}

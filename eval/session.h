@@ -3,6 +3,7 @@
 #include "base/json_scan.h"
 #include "data/chat.h"
 #include "data/image.h"
+#include "data/shard.h"
 #include "train/build.h"
 #include "train/networks.h"
 
@@ -41,3 +42,5 @@ bif_status bif_session_image(const bif_session *session, int root_fd, const char
 bif_status bif_session_image_file(const bif_session *session, const char *path, uint8_t *pixels);
 /* The same of an encoded picture in base64 (white space in it is skipped). what: its name in messages. */
 bif_status bif_session_image_base64(const bif_session *session, const char *what, bif_span base64, uint8_t *pixels);
+/* The same of an image of a shard. Thread-safe. */
+bif_status bif_session_image_shard(const bif_session *session, const bif_shard *shard, int64_t image, uint8_t *pixels);

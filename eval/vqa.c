@@ -248,7 +248,8 @@ static json_t *identity_of(const bif_session *session, const bif_vqa_options *op
     char *decoding = options->way == BIF_ASK_DECODE
                          ? bif_decoding_text(&options->decoding)
                          : bif_format("options ranked by %s of log-probabilities", options->way == BIF_ASK_RANK_SUM ? "sum" : "mean");
-    char *looked = bif_format("%s, image=%s", options->image_root, bif_ablate_name(options->ablate));
+    char *looked = bif_format("%s, image=%s", options->source.shard_count > 0 ? "of shards" : options->source.image_root,
+                              bif_ablate_name(options->ablate));
     bif_questions_digest(set, questions);
     bif_params_digest(&session->vlm.params, false, weights); /* nothing trains */
     json_t *identity = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "questions", questions, "prompts", bif_asker_digest(asker), "checkpoint",
@@ -274,12 +275,13 @@ bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *
 {
     bif_status st = BIF_OK;
     const int rank = bif_comm_rank(comm);
+    const char *first = bif_prompt_source_name(&options->source);
     bif_questions set = {.limit = options->limit};
     char **predictions = NULL;
     bool *answered = NULL, written = false;
     bif_asker *asker = NULL;
     sharing share = {.comm = comm, .options = options};
-    const bif_ask_options ask = {.image_root = options->image_root,
+    const bif_ask_options ask = {.image_root = options->source.image_root,
                                  .batch = options->batch,
                                  .decoding = options->decoding,
                                  .way = options->way,
@@ -288,11 +290,11 @@ bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *
                                  .between = poll_counter,
                                  .context = &share};
     *result = (bif_vqa_result){0};
-    st = bif_prompt_read(&options->prompt, options->questions, options->question_files, &set);
-    st = st == BIF_OK ? check_types(options->questions[0], &set) : st;
+    st = bif_prompt_read(&options->prompt, &options->source, &set);
+    st = st == BIF_OK ? check_types(first, &set) : st;
     st = st == BIF_OK ? bif_asker_new(session, &set, &ask, &asker) : st;
     BIF_TRY(bif_comm_agree(comm, st));
-    BIF_TRY(bif_comm_agree(comm, bif_vqa_same_list(comm, &set, options->questions[0])));
+    BIF_TRY(bif_comm_agree(comm, bif_vqa_same_list(comm, &set, first)));
     predictions = bif_calloc((size_t)set.count, sizeof *predictions);
     answered = bif_calloc((size_t)set.count, sizeof *answered);
     result->identity = rank == 0 ? identity_of(session, options, &set, asker) : NULL;

@@ -7,10 +7,8 @@
 #include "train/comm.h"
 
 typedef struct {
-    const char *const *questions; /* files */
-    size_t question_files;
+    bif_prompt_source source;
     bif_prompt_used prompt; /* of bif_prompt_choose */
-    const char *image_root;
     const char *output; /* predictions JSONL: question_id, image, question, prediction, answer; in the order of the questions */
     int64_t batch;
     bif_decoding decoding;

@@ -80,7 +80,7 @@ static bif_status embed_classes(bif_session *s, bif_comm *comm, const bif_zerosh
     float *prompts = bif_calloc((size_t)(count * width), sizeof *prompts);
     for (int64_t i = 0; i < count; i++) {
         text[i] = bif_prompt_text(templates->count > 0 ? templates->line[i % each] : "{}", classes->line[i / each]);
-        items[i] = (bif_embed_item){text[i], o->classes};
+        items[i] = (bif_embed_item){.value = text[i], .where = o->classes};
     }
     BIF_TRY(bif_embed_texts(s, comm, o->batch, false, items, count, prompts));
     average(prompts, classes->count, each, width, out);
@@ -105,7 +105,8 @@ static bif_status read_files(const bif_zeroshot_options *o, bif_lines *classes, 
         BIF_TRY(bif_lines_read(o->templates, templates));
         BIF_TRY(check_templates(o->templates, templates));
     }
-    BIF_TRY(bif_labels_read(o->images, classes, labels));
+    BIF_TRY(o->images != NULL ? bif_labels_read(o->images, classes, labels)
+                              : bif_labels_read_shards(o->shards, o->shard_count, classes, labels));
 done:
     return st;
 }

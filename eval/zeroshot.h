@@ -6,7 +6,9 @@
 typedef struct {
     const char *classes;    /* text file: one name a line; line i is class i */
     const char *templates;  /* text file: one template a line, {} or {c} stands for the name; NULL: the name alone */
-    const char *images;     /* JSONL: {"image", "label"} with label a class number or the class's line */
+    const char *images;     /* JSONL: {"image", "label"} with label a class number or the class's line; NULL: */
+    const char *const *shards; /* [shard_count] a sample's caption is the name of its class */
+    size_t shard_count;
     const char *image_root;
     int64_t batch;
 } bif_zeroshot_options;

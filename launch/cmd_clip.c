@@ -16,13 +16,15 @@
 typedef struct {
     const char *checkpoint;
     bif_session_options session;
+    const char **shards; /* [argc] */
+    size_t shard_count;
     const char *classes, *templates, *images, *pairs, *train, *validation, *test, *image_root, *summary;
     int64_t batch, iterations;
     double l2;
 } arguments;
 
 enum { OPT_CLASSES = 256, OPT_TEMPLATES, OPT_IMAGES, OPT_PAIRS, OPT_TRAIN, OPT_VALIDATION, OPT_TEST, OPT_L2, OPT_ITERATIONS, OPT_ROOT,
-       OPT_SUMMARY, OPT_BATCH, OPT_FIT, OPT_TOKENIZER, OPT_DEVICE, OPT_PRECISION, OPT_THREADS };
+       OPT_SUMMARY, OPT_BATCH, OPT_FIT, OPT_TOKENIZER, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_SHARDS };
 
 /* Each row says which verbs know the option. */
 static const struct {
@@ -35,6 +37,8 @@ static const struct {
     {{"images", required_argument, NULL, OPT_IMAGES}, "zeroshot", "FILE",
      "JSONL: image, label (a line of the classes, or its number from 0)"},
     {{"pairs", required_argument, NULL, OPT_PAIRS}, "retrieval", "FILE", "JSONL: image, caption (a text or a list of them)"},
+    {{"shards", required_argument, NULL, OPT_SHARDS}, "zeroshot retrieval", "PATH",
+     "instead of that JSONL a shard or a folder of them (repeatable): pictures with captions, of zeroshot the names of their classes"},
     {{"train", required_argument, NULL, OPT_TRAIN}, "linear-probe", "FILE", "JSONL: image, label"},
     {{"test", required_argument, NULL, OPT_TEST}, "linear-probe", "FILE", "JSONL: image, label"},
     {{"validation", required_argument, NULL, OPT_VALIDATION}, "linear-probe", "FILE",
@@ -90,7 +94,8 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
             options[count++] = table[i].option;
         }
     }
-    *a = (arguments){.session.device = "cpu", .image_root = ".", .batch = 64, .iterations = 1000, .l2 = -1.0};
+    *a = (arguments){.session.device = "cpu", .batch = 64, .iterations = 1000, .l2 = -1.0};
+    a->shards = bif_calloc((size_t)argc, sizeof *a->shards);
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         int64_t n = 0;
         switch (c) {
@@ -98,6 +103,7 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
         case OPT_TEMPLATES: a->templates = optarg; break;
         case OPT_IMAGES: a->images = optarg; break;
         case OPT_PAIRS: a->pairs = optarg; break;
+        case OPT_SHARDS: a->shards[a->shard_count++] = optarg; break;
         case OPT_TRAIN: a->train = optarg; break;
         case OPT_TEST: a->test = optarg; break;
         case OPT_VALIDATION: a->validation = optarg; break;
@@ -130,8 +136,21 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s: '%s' is one argument too many; see bifocal %s --help", argv[0], argv[optind], argv[0]));
     }
     BIF_TRY(bif_option_writable("summary", a->summary));
+    if (a->shard_count > 0 && a->image_root != NULL) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "--image-root does not go with --shards, where the pictures are"));
+    }
+    a->image_root = a->image_root != NULL ? a->image_root : ".";
 done:
     return st;
+}
+
+/* The file, or shards instead. */
+static bif_status need_pictures(const arguments *a, const char *verb, const char *option, const char *file)
+{
+    if (a->shard_count > 0 && file != NULL) {
+        return bif_fail(BIF_ERR_USAGE, "--shards takes the place of --%s; give one of them", option);
+    }
+    return a->shard_count > 0 ? BIF_OK : bif_option_need(verb, option, file);
 }
 
 static double share(int64_t right, const bif_accuracy *accuracy)
@@ -163,7 +182,8 @@ static bif_status run_zeroshot(void *context, bif_comm *comm)
     BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_CLIP, &a->session, comm, &session));
     BIF_TRY(bif_zeroshot(&session, comm,
                          &(bif_zeroshot_options){.classes = a->classes, .templates = a->templates, .images = a->images,
-                                                 .image_root = a->image_root, .batch = a->batch}, &r));
+                                                 .shards = a->shards, .shard_count = a->shard_count, .image_root = a->image_root,
+                                                 .batch = a->batch}, &r));
     if (bif_comm_rank(comm) == 0) {
         print_accuracy("zero-shot", &r.accuracy, r.seconds);
         json_t *summary = accuracy_json(session.folder, &r.accuracy, r.seconds);
@@ -181,7 +201,7 @@ bif_status bif_cmd_zeroshot(int argc, char **argv)
 {
     bif_status st = BIF_OK;
     bool done = false;
-    arguments a;
+    arguments a = {0};
     BIF_TRY(parse(argc, argv,
                   "usage: bifocal zeroshot CHECKPOINT --classes FILE [--templates FILE] --images FILE --image-root DIR [--summary FILE]\n\n"
                   "Classifies pictures by the nearest class in the joint space of a CLIP pair. A class is the mean of the normalised\n"
@@ -189,10 +209,11 @@ bif_status bif_cmd_zeroshot(int argc, char **argv)
                   &a, &done));
     if (!done) {
         BIF_TRY(bif_option_need("zeroshot", "classes", a.classes));
-        BIF_TRY(bif_option_need("zeroshot", "images", a.images));
+        BIF_TRY(need_pictures(&a, "zeroshot", "images", a.images));
         BIF_TRY(bif_with_comm(run_zeroshot, &a));
     }
 done:
+    free(a.shards);
     return st;
 }
 
@@ -219,7 +240,9 @@ static bif_status run_retrieval(void *context, bif_comm *comm)
     bif_session session = {0};
     bif_retrieval_result r;
     BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_CLIP, &a->session, comm, &session));
-    BIF_TRY(bif_retrieval(&session, comm, &(bif_retrieval_options){.pairs = a->pairs, .image_root = a->image_root, .batch = a->batch}, &r));
+    BIF_TRY(bif_retrieval(&session, comm, 
+                          &(bif_retrieval_options){.pairs = a->pairs, .shards = a->shards, .shard_count = a->shard_count,
+                                                   .image_root = a->image_root, .batch = a->batch}, &r));
     if (bif_comm_rank(comm) == 0) {
         json_t *image_to_text = recalls("image to text", r.image_to_text), *text_to_image = recalls("text to image", r.text_to_image);
         printf("%lld pictures, %lld captions, %.1f s\n", (long long)r.images, (long long)r.texts, r.seconds);
@@ -237,7 +260,7 @@ bif_status bif_cmd_retrieval(int argc, char **argv)
 {
     bif_status st = BIF_OK;
     bool done = false;
-    arguments a;
+    arguments a = {0};
     BIF_TRY(parse(argc, argv,
                   "usage: bifocal retrieval CHECKPOINT --pairs FILE --image-root DIR [--summary FILE]\n\n"
                   "Finds captions by pictures (right when one of the picture's captions is among the first k) and pictures by captions.\n"
@@ -245,10 +268,11 @@ bif_status bif_cmd_retrieval(int argc, char **argv)
                   "long for the tower are cut.\n",
                   &a, &done));
     if (!done) {
-        BIF_TRY(bif_option_need("retrieval", "pairs", a.pairs));
+        BIF_TRY(need_pictures(&a, "retrieval", "pairs", a.pairs));
         BIF_TRY(bif_with_comm(run_retrieval, &a));
     }
 done:
+    free(a.shards);
     return st;
 }
 
@@ -294,7 +318,7 @@ bif_status bif_cmd_linear_probe(int argc, char **argv)
 {
     bif_status st = BIF_OK;
     bool done = false;
-    arguments a;
+    arguments a = {0};
     BIF_TRY(parse(argc, argv,
                   "usage: bifocal linear-probe CHECKPOINT --classes FILE --train FILE --test FILE --image-root DIR [--l2 X] [...]\n\n"
                   "Fits multinomial logistic regression (L-BFGS) to the frozen, normalised picture embeddings of a CLIP pair. Without\n"
@@ -308,5 +332,6 @@ bif_status bif_cmd_linear_probe(int argc, char **argv)
         BIF_TRY(bif_with_comm(run_linear_probe, &a));
     }
 done:
+    free(a.shards);
     return st;
 }

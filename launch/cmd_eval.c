@@ -19,8 +19,8 @@ typedef struct {
     const char *verb, *checkpoint;
     bif_session_options session;
     const char *image_root, *out, *summary, *prompt, *samples;
-    const char **questions, **references; /* [argc] */
-    size_t question_files, reference_files;
+    const char **questions, **references, **shards; /* [argc] */
+    size_t question_files, reference_files, shard_files;
     bif_prompt_options task;
     bif_prompt_used used;
     bif_box_space boxes;
@@ -37,7 +37,7 @@ enum { OPT_QUESTIONS = 256, OPT_ROOT, OPT_OUT, OPT_SUMMARY, OPT_PROMPT, OPT_IMAG
        OPT_BLANK, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_PLACE, OPT_GRAD, OPT_JSON,
        OPT_BASE, OPT_TOWER, OPT_ABLATE, OPT_RESTART,
        OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_SEED, OPT_BEAMS, OPT_LENGTH_PENALTY,
-       OPT_TASK, OPT_VARIANT, OPT_SUFFIX, OPT_REFERENCES, OPT_BOXES, OPT_RANK };
+       OPT_TASK, OPT_VARIANT, OPT_SUFFIX, OPT_REFERENCES, OPT_BOXES, OPT_RANK, OPT_SHARDS };
 
 static const struct {
     struct option option;
@@ -45,6 +45,8 @@ static const struct {
 } table[] = {
     {{"questions", required_argument, NULL, OPT_QUESTIONS}, "eval", "FILE",
      "JSONL of question_id, image (or a list), question (or text), answer, type (or category), options; or a task's own (repeatable)"},
+    {{"shards", required_argument, NULL, OPT_SHARDS}, "eval", "PATH",
+     "a shard or a folder of them (repeatable): its samples are the questions; with --questions only the pictures are there, by sample id"},
     {{"task", required_argument, NULL, OPT_TASK}, "eval", "NAME", "a benchmark: its files of questions, its prompts (list below)"},
     {{"variant", required_argument, NULL, OPT_VARIANT}, "eval", "NAME", "which of the task's prompts (its first)"},
     {{"suffix", required_argument, NULL, OPT_SUFFIX}, "eval", "TEXT", "behind every question of a task instead of the variant's"},
@@ -53,7 +55,7 @@ static const struct {
     {{"rank", required_argument, NULL, OPT_RANK}, "eval", "HOW",
      "sum or mean: the likeliest of the options instead of decoding (options are not in the prompt)"},
     {{"image", required_argument, NULL, OPT_IMAGE}, "generate", "FILE", "a picture (repeatable)"},
-    {{"prompt", required_argument, NULL, OPT_PROMPT}, "generate", "TEXT", "the question"},
+    {{"prompt", required_argument, NULL, OPT_PROMPT}, "eval generate", "TEXT", "the question; eval: about each picture of shards whose text is a caption"},
     {{"image-root", required_argument, NULL, OPT_ROOT}, "eval probe", "DIR", "folder that the pictures' names are relative to"},
     {{"out", required_argument, NULL, OPT_OUT}, "eval probe", "FILE", "eval: predictions JSONL; probe: safetensors"},
     {{"summary", required_argument, NULL, OPT_SUMMARY}, "eval", "FILE", "scores as JSON"},
@@ -129,6 +131,7 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
         int64_t n = 0;
         switch (c) {
         case OPT_QUESTIONS: a->questions[a->question_files++] = optarg; break;
+        case OPT_SHARDS: a->shards[a->shard_files++] = optarg; break;
         case OPT_REFERENCES: a->references[a->reference_files++] = optarg; break;
         case OPT_TASK: a->task.task = optarg; break;
         case OPT_VARIANT: a->task.variant = optarg; break;
@@ -305,10 +308,13 @@ static bif_status run_eval(void *context, bif_comm *comm)
     bif_vqa_result r = {0};
     BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_LLAVA | 1u << BIF_MODEL_DECODER, &a->session, comm, &session));
     BIF_TRY(bif_vqa(&session, comm,
-                    &(bif_vqa_options){.questions = a->questions,
-                                       .question_files = a->question_files,
+                    &(bif_vqa_options){.source = {.files = a->questions,
+                                                  .file_count = a->question_files,
+                                                  .shards = a->shards,
+                                                  .shard_count = a->shard_files,
+                                                  .caption_prompt = a->prompt,
+                                                  .image_root = a->image_root},
                                        .prompt = a->used,
-                                       .image_root = a->image_root,
                                        .output = a->out,
                                        .batch = a->batch,
                                        .decoding = a->decoding,
@@ -341,7 +347,18 @@ static void list_tasks(void)
 static bif_status check_eval(arguments *a)
 {
     bif_status st = BIF_OK;
-    BIF_TRY(bif_option_need("eval", "questions", a->question_files > 0 ? a->questions[0] : NULL));
+    if (a->question_files + a->shard_files == 0) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "eval: --questions or --shards is missing; see bifocal eval --help"));
+    }
+    if (a->shard_files > 0 && a->image_root != NULL) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "--image-root does not go with --shards, where the pictures are"));
+    }
+    if (a->question_files == 0 && a->task.task != NULL) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "--task wants --questions: samples of shards are asked as they stand, and scored by bifocal score"));
+    }
+    if (a->prompt != NULL && a->question_files > 0) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "--prompt is for captions of --shards; --questions has prompts of its own"));
+    }
     BIF_TRY(bif_option_need("eval", "out", a->out));
     BIF_TRY(bif_option_writable("out", a->out));
     BIF_TRY(bif_option_writable("summary", a->summary));
@@ -354,7 +371,8 @@ static bif_status check_eval(arguments *a)
                      boxes ? a->used.task->name : ""));
     }
     a->decoding.max_new = a->decoding.max_new > 0 ? a->decoding.max_new : a->used.task != NULL ? a->used.task->max_new : 16;
-    a->image_root = a->image_root != NULL ? a->image_root : a->used.task != NULL && bif_is_folder(a->questions[0]) ? a->questions[0] : ".";
+    const bool folder = a->question_files > 0 && a->used.task != NULL && bif_is_folder(a->questions[0]);
+    a->image_root = a->image_root != NULL ? a->image_root : folder ? a->questions[0] : ".";
 done:
     return st;
 }
@@ -366,15 +384,17 @@ bif_status bif_cmd_eval(int argc, char **argv)
     arguments a = {.batch = 64, .decoding = {.top_p = 1.0, .length_penalty = 1.0}};
     a.questions = bif_calloc((size_t)argc, sizeof *a.questions);
     a.references = bif_calloc((size_t)argc, sizeof *a.references);
+    a.shards = bif_calloc((size_t)argc, sizeof *a.shards);
     BIF_TRY(parse(argc, argv,
-                  "usage: bifocal eval CHECKPOINT [--task NAME] --questions FILE --image-root DIR --out PREDICTIONS.jsonl [...]\n\n"
+                  "usage: bifocal eval CHECKPOINT [--task NAME] --questions FILE --image-root DIR --out PREDICTIONS.jsonl [...]\n"
+                  "       bifocal eval CHECKPOINT --shards PATH... --out PREDICTIONS.jsonl [...]\n\n"
                   "Answers every question in batches (greedily unless told otherwise), shared over the ranks of mpirun, and scores exact "
                   "matches (case, white\n"
                   "space around and one trailing period aside), or with --references by a benchmark's rules. CHECKPOINT: a Hugging Face "
                   "folder, or a run's\n"
                   "folder (newest checkpoint). Answers are kept beside PREDICTIONS.jsonl as they are found: the same command goes on after "
                   "a kill, on any\n"
-                  "number of ranks.\n",
+                  "number of ranks. Of a conversation in --shards every human turn is a question, with the turns before it as they stand.\n",
                   &a, &done));
     if (done) {
         list_tasks();
@@ -385,6 +405,7 @@ bif_status bif_cmd_eval(int argc, char **argv)
 done:
     free(a.questions);
     free(a.references);
+    free(a.shards);
     return st;
 }
 

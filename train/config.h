@@ -97,7 +97,9 @@ typedef struct {
 
     struct { /* answers to questions by the model as it trains; stages lm, pretrain, finetune */
         int64_t every;     /* steps, and at the end; 0 = never */
-        char *questions;   /* a file, as `bifocal eval --questions` takes it */
+        char *questions;   /* a file, as `bifocal eval --questions` takes it; NULL: the samples of `shards` */
+        bif_strings shards; /* questions, or with a file only the pictures */
+        char *prompt;      /* what their captions answer */
         char *image_root, *task;
         bif_strings references; /* none: the questions' own answers */
         int64_t limit;     /* first so many, 0 = all */

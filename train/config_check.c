@@ -264,8 +264,8 @@ void bif_config_finish(bif_config *config, const bool *given, const char *where,
     if (config->evaluate.every > 0 && config->stage == BIF_STAGE_CLIP) {
         complain(&c, "evaluate.every asks for answers, and a pair of towers gives none: it is for stages lm, pretrain and finetune; remove it "
                      "(train.validate_every gives the loss of other pairs)");
-    } else if (config->evaluate.every > 0 && is_blank(config->evaluate.questions)) {
-        complain(&c, "evaluate.every is given, but evaluate.questions names no file");
+    } else if (config->evaluate.every > 0 && is_blank(config->evaluate.questions) && config->evaluate.shards.count == 0) {
+        complain(&c, "evaluate.every is given, but evaluate.questions names no file and evaluate.shards no shards");
     }
     if (config->evaluate.every > 0 && config->evaluate.references.count == 0 && strcmp(config->evaluate.task, "exact") != 0) {
         bif_errors_add(errors, bif_format("%s: evaluate.task is %.80s, but evaluate.references names no file", where, config->evaluate.task));

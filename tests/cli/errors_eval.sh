@@ -58,7 +58,7 @@ ask 74 "--out no/p.jsonl: cannot write to the folder 'no' & check the path" $vlm
 ask 64 '--out data: is a folder' $vlm data
 LAUNCH=$two ask 64 'out/clip/step_00000004 is a CLIP pair' out/clip
 LAUNCH=$two ask 78 'checkpoint: no-such-run holds neither' no-such-run
-refused 64 '--questions is missing & bifocal eval --help' eval $vlm --out p.jsonl
+refused 64 '--questions or --shards is missing & bifocal eval --help' eval $vlm --out p.jsonl
 refused 64 "--batch: 'many'" eval $vlm --batch many
 refused 64 'eval --help' eval $vlm --no-such-option
 refused 74 'image root no-such & check the path' eval $vlm --questions data/questions.jsonl --image-root no-such --out p.jsonl
