@@ -8,6 +8,7 @@
 
 #include "base/base64.h"
 #include "base/file.h"
+#include "train/checkpoint.h"
 #include "train/hf_folder.h"
 #include "train/vocabulary.h"
 
@@ -82,7 +83,8 @@ bif_status bif_session_open(const char *path, unsigned kinds, const bif_session_
 {
     bif_status st = BIF_OK;
     *out = (bif_session){0};
-    BIF_TRY(bif_resolve_model(comm, "checkpoint", path, &out->folder));
+    BIF_TRY(options->best ? bif_checkpoint_find_best(comm, path, &out->folder)
+                          : bif_resolve_model(comm, "checkpoint", path, &out->folder));
     st = open_model(options, kinds, comm, out);
     if (st == BIF_OK) {
         st = open_input(options, out);

@@ -9,6 +9,7 @@
 
 typedef struct {
     bif_beside beside;         /* --base, --tower */
+    bool best;                 /* the path is a run's folder, and the checkpoint its best.json names is meant */
     const char *device;        /* "cpu", ... */
     int threads;               /* of a rank; 0 = bif_comm_threads decides */
     bif_precision precision;   /* auto = bf16 on CUDA, fp32 on the CPU, whatever the folder holds */
@@ -32,7 +33,7 @@ typedef struct {
     char *folder;
 } bif_session;
 
-/* path: a Hugging Face folder or a run's folder (its newest valid checkpoint). kinds: mask of 1 << bif_model_kind that are welcome.
+/* path: a Hugging Face folder or a run's folder (its newest valid checkpoint, or its best). kinds: mask of 1 << bif_model_kind that are welcome.
  * Collective (the newest checkpoint is chosen by rank 0). */
 bif_status bif_session_open(const char *path, unsigned kinds, const bif_session_options *options, bif_comm *comm, bif_session *out);
 void bif_session_close(bif_session *session);

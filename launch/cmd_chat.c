@@ -42,7 +42,8 @@ static void help(void)
          "  --precision NAME         auto, fp32 or bf16 (auto: bf16 on CUDA, fp32 on the CPU)\n"
          "  --threads N              CPU threads (0 = all cores)\n"
          "  --base DIR               the base of a LoRA adapter (default: as adapter_config.json says)\n"
-         "  --tower DIR              the vision tower, where the checkpoint only names it\n\n"
+         "  --tower DIR              the vision tower, where the checkpoint only names it\n"
+         "  --best                   of a run's folder the checkpoint that best.json names, not the newest\n\n"
          "Lines that begin with / are commands: /image FILE (shown with the next turn), /reset, /system TEXT (and a new conversation),\n"
          "/save FILE (as LLaVA's JSON, which data pack takes), /help, /quit; // stands for a / of a turn. Ctrl-C ends an answer, Ctrl-D\n"
          "the conversation.");
@@ -233,7 +234,7 @@ done:
 bif_status bif_cmd_chat(int argc, char **argv)
 {
     enum { OPT_IMAGE = 256, OPT_MAX_NEW, OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_SEED, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_PLACE,
-           OPT_TOKENIZER, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_BASE, OPT_TOWER };
+           OPT_TOKENIZER, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_BASE, OPT_TOWER, OPT_BEST };
     static const struct option options[] = {{"image", required_argument, NULL, OPT_IMAGE},
                                             {"max-new-tokens", required_argument, NULL, OPT_MAX_NEW},
                                             {"temperature", required_argument, NULL, OPT_TEMPERATURE},
@@ -250,6 +251,7 @@ bif_status bif_cmd_chat(int argc, char **argv)
                                             {"threads", required_argument, NULL, OPT_THREADS},
                                             {"base", required_argument, NULL, OPT_BASE},
                                             {"tower", required_argument, NULL, OPT_TOWER},
+                                            {"best", no_argument, NULL, OPT_BEST},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     bif_status st = BIF_OK;
@@ -278,6 +280,7 @@ bif_status bif_cmd_chat(int argc, char **argv)
             a.session.threads = (int)n;
             break;
         case OPT_BASE: a.session.beside.base = optarg; break;
+        case OPT_BEST: a.session.best = true; break;
         case OPT_TOWER: a.session.beside.tower = optarg; break;
         case 'h': help(); goto done;
         default: BIF_TRY(bif_fail(BIF_ERR_USAGE, "chat: wrong option; see bifocal chat --help"));

@@ -39,6 +39,7 @@ static const char export_help[] =
     "                  gguf converts tensors, the others copy them to the bit\n"
     "  --base FOLDER   the base of an adapter (the folder that its adapter_config.json names)\n"
     "  --tower FOLDER  the vision tower, where FOLDER only names it (or to replace it)\n" SHARD_HELP("  ")
+    "  --best          of a run's folder the checkpoint that its best.json names, not the newest\n"
     "Of gguf only:\n"
     "  --type NAME       f16, bf16 or f32: of the matrices (f16)\n"
     "  --tokenizer PATH  a tokenizer's file or its folder (FOLDER's)\n"
@@ -73,14 +74,15 @@ static char *new_folder(char *path)
     return path;
 }
 
-static bif_status convert(const char *verb, char **paths, int count, bif_folder_layout layout, const bif_convert_options *options)
+static bif_status convert(const char *verb, char **paths, int count, bool best, bif_folder_layout layout,
+                          const bif_convert_options *options)
 {
     bif_status st = BIF_OK;
     char *source = NULL;
     if (count != 2) {
         return bif_fail(BIF_ERR_USAGE, "%s: name a source and a new folder; see bifocal %s --help", verb, verb);
     }
-    BIF_TRY(bif_folder_resolve(paths[0], &source));
+    BIF_TRY(bif_folder_resolve(paths[0], best, &source));
     BIF_TRY(bif_convert_folder(source, new_folder(paths[1]), layout, options));
     bif_info("%s: written from %s", paths[1], source);
 done:
@@ -119,19 +121,19 @@ bif_status bif_cmd_import(int argc, char **argv)
         default: return bif_fail(BIF_ERR_USAGE, "import: wrong option; see bifocal import --help");
         }
     }
-    st = convert("import", argv + optind, argc - optind, BIF_FOLDER_HF_OLD, &o);
+    st = convert("import", argv + optind, argc - optind, false, BIF_FOLDER_HF_OLD, &o);
 done:
     return st;
 }
 
-static bif_status export_gguf(char **paths, int count, const bif_gguf_options *options)
+static bif_status export_gguf(char **paths, int count, bool best, const bif_gguf_options *options)
 {
     bif_status st = BIF_OK;
     char *source = NULL;
     if (count != 2) {
         return bif_fail(BIF_ERR_USAGE, "export: name a source and a new folder; see bifocal export --help");
     }
-    BIF_TRY(bif_folder_resolve(paths[0], &source));
+    BIF_TRY(bif_folder_resolve(paths[0], best, &source));
     BIF_TRY(bif_gguf_export(source, new_folder(paths[1]), options));
     bif_info("%s: written from %s", paths[1], source);
 done:
@@ -146,6 +148,7 @@ bif_status bif_cmd_export(int argc, char **argv)
                                             {"tower", required_argument, NULL, 't'},
                                             {"shard-size", required_argument, NULL, 's'},
                                             {"type", required_argument, NULL, 'y'},
+                                            {"best", no_argument, NULL, 'B'},
                                             {"tokenizer", required_argument, NULL, 'k'},
                                             {"pre", required_argument, NULL, 'p'},
                                             {"help", no_argument, NULL, 'h'},
@@ -157,6 +160,7 @@ bif_status bif_cmd_export(int argc, char **argv)
     bif_status st = BIF_OK;
     bif_gguf_options gguf = {.type = BIF_GGUF_F16};
     int layout = -1, type = -1;
+    bool best = false;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         switch (c) {
         case 'f':
@@ -179,6 +183,7 @@ bif_status bif_cmd_export(int argc, char **argv)
         case 't': o.tower = optarg; break;
         case 'k': gguf.tokenizer = optarg; break;
         case 'p': gguf.pre = optarg; break;
+        case 'B': best = true; break;
         case 'h': fputs(export_help, stdout); return BIF_OK;
         default: return bif_fail(BIF_ERR_USAGE, "export: wrong option; see bifocal export --help");
         }
@@ -191,12 +196,12 @@ bif_status bif_cmd_export(int argc, char **argv)
     }
     if (layout == 3) {
         gguf.beside = (bif_beside){.tower = o.tower, .base = o.base};
-        return export_gguf(argv + optind, argc - optind, &gguf);
+        return export_gguf(argv + optind, argc - optind, best, &gguf);
     }
     if (type >= 0 || gguf.tokenizer != NULL || gguf.pre != NULL) {
         return bif_fail(BIF_ERR_USAGE, "export: --type, --tokenizer and --pre belong to --format gguf");
     }
-    st = convert("export", argv + optind, argc - optind, (bif_folder_layout)layout, &o);
+    st = convert("export", argv + optind, argc - optind, best, (bif_folder_layout)layout, &o);
 done:
     return st;
 }

@@ -37,7 +37,7 @@ enum { OPT_QUESTIONS = 256, OPT_ROOT, OPT_OUT, OPT_SUMMARY, OPT_PROMPT, OPT_IMAG
        OPT_BLANK, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_PLACE, OPT_GRAD, OPT_JSON,
        OPT_BASE, OPT_TOWER, OPT_ABLATE, OPT_RESTART,
        OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_SEED, OPT_BEAMS, OPT_LENGTH_PENALTY,
-       OPT_TASK, OPT_VARIANT, OPT_SUFFIX, OPT_REFERENCES, OPT_BOXES, OPT_RANK, OPT_SHARDS };
+       OPT_TASK, OPT_VARIANT, OPT_SUFFIX, OPT_REFERENCES, OPT_BOXES, OPT_RANK, OPT_SHARDS, OPT_BEST };
 
 static const struct {
     struct option option;
@@ -91,6 +91,7 @@ static const struct {
     {{"base", required_argument, NULL, OPT_BASE}, "eval generate probe", "DIR",
      "the base of a LoRA adapter (default: as adapter_config.json says)"},
     {{"tower", required_argument, NULL, OPT_TOWER}, "eval generate probe", "DIR", "the vision tower, where the checkpoint only names it"},
+    {{"best", no_argument, NULL, OPT_BEST}, "eval generate probe", NULL, "of a run's folder the checkpoint that best.json names, not the newest"},
     {{"json", no_argument, NULL, OPT_JSON}, "generate", NULL, "print a JSON object instead of the answer alone"},
     {{"help", no_argument, NULL, 'h'}, "eval generate probe", NULL, "this text"},
 };
@@ -162,6 +163,7 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
         case OPT_FIT: a->session.image_fit = optarg; break;
         case OPT_PLACE: a->session.image_place = optarg; break;
         case OPT_BASE: a->session.beside.base = optarg; break;
+        case OPT_BEST: a->session.best = true; break;
         case OPT_TOWER: a->session.beside.tower = optarg; break;
         case OPT_TOKENIZER: a->session.tokenizer = optarg; break;
         case OPT_DEVICE: a->session.device = optarg; break;

@@ -7,8 +7,11 @@
 #include "train/hf_folder.h"
 
 /* A folder without a config.json is a run's, when it holds checkpoints. */
-bif_status bif_folder_resolve(const char *path, char **out)
+bif_status bif_folder_resolve(const char *path, bool best, char **out)
 {
+    if (best) {
+        return bif_checkpoint_best(path, out);
+    }
     struct stat info;
     const bool is_run = stat(path, &info) == 0 && S_ISDIR(info.st_mode) && !bif_hf_is_folder(path);
     *out = NULL;
@@ -24,7 +27,7 @@ bif_status bif_folder_open(const char *path, const bif_beside *beside, bif_folde
     bif_status st = BIF_OK;
     struct stat info;
     *out = (bif_folder){0};
-    BIF_TRY(bif_folder_resolve(path, &out->path));
+    BIF_TRY(bif_folder_resolve(path, false, &out->path));
     BIF_TRY(bif_hf_open_with(out->path, beside, &out->set));
     const bool is_folder = stat(out->path, &info) == 0 && S_ISDIR(info.st_mode);
     out->known = is_folder && bif_hf_config_read_with(out->path, beside, &out->config) == BIF_OK;

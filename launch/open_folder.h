@@ -13,8 +13,8 @@ typedef struct {
     int64_t found;           /* rows that have a tensor */
 } bif_folder;
 
-/* The folder itself; for a run's folder its newest whole checkpoint. malloc'ed. */
-bif_status bif_folder_resolve(const char *path, char **out);
+/* The folder itself; for a run's folder its newest whole checkpoint, or, best, the one that its best.json names. malloc'ed. */
+bif_status bif_folder_resolve(const char *path, bool best, char **out);
 /* path: a folder of weights, a run's folder, or one file of weights; beside: with an adapter's base and the tower, NULL = none. */
 bif_status bif_folder_open(const char *path, const bif_beside *beside, bif_folder *out);
 void bif_folder_close(bif_folder *folder);

@@ -341,6 +341,47 @@ done:
     return st;
 }
 
+bif_status bif_checkpoint_best(const char *output, char **path)
+{
+    bif_status st = BIF_OK;
+    json_t *value = NULL;
+    const char *name = NULL;
+    char *file = bif_path_join(output, "best.json");
+    *path = NULL;
+    if (!bif_exists(file)) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: has no best.json; a run that is evaluated as it trains (evaluate.every, evaluate.keep_best) leaves one",
+                         output));
+    }
+    BIF_TRY(bif_json_load_file(file, (size_t)1 << 20, &value));
+    BIF_TRY(bif_json_string(file, value, "checkpoint", true, &name));
+    if (strncmp(name, "step_", 5) != 0 || strchr(name, '/') != NULL) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: checkpoint '%s' is no folder step_N of the run", file, name));
+    }
+    *path = bif_path_join(output, name);
+    st = bif_checkpoint_verify(*path);
+    if (st != BIF_OK) {
+        st = bif_fail_context(st, "%s", file);
+        free(*path);
+        *path = NULL;
+    }
+done:
+    json_decref(value);
+    free(file);
+    return st;
+}
+
+bif_status bif_checkpoint_find_best(bif_comm *comm, const char *output, char **path)
+{
+    bif_status st = BIF_OK;
+    char *mine = NULL;
+    *path = NULL;
+    BIF_TRY(bif_comm_agree(comm, bif_comm_rank(comm) == 0 ? bif_checkpoint_best(output, &mine) : BIF_OK));
+    *path = bif_comm_broadcast_text(comm, mine == NULL ? "" : mine, 0);
+done:
+    free(mine);
+    return st;
+}
+
 static bif_status load_mine(bif_device *device, const char *path, bif_params *params, bif_moments *moments, bif_run_state *state)
 {
     bif_status st = BIF_OK;

@@ -55,6 +55,10 @@ bif_status bif_checkpoint_find(bif_comm *comm, const char *output, char **path);
 bif_status bif_checkpoint_newest(const char *output, char **path);
 /* The newest step_N, whole or not; *path is malloc'ed, NULL if there is none. For one process. */
 bif_status bif_checkpoint_last(const char *output, char **path);
+/* The checkpoint that OUTPUT/best.json names, verified; *path is malloc'ed. For one process. BIF_ERR_DATA: no best.json, or a damaged one. */
+bif_status bif_checkpoint_best(const char *output, char **path);
+/* The same, collective. */
+bif_status bif_checkpoint_find_best(bif_comm *comm, const char *output, char **path);
 /* Collective. Only the state, to tell whose checkpoint it is before anything is loaded. */
 bif_status bif_checkpoint_state(bif_comm *comm, const char *path, bif_run_state *state);
 /* Collective. Values into the table (all groups; of a model with adapters what the folder holds: the frozen rows must be there), moments (any

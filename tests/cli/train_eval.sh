@@ -63,6 +63,23 @@ train none --set evaluate.keep_best=no
 [ -e out/none/best.json ] && fail "a best checkpoint nobody asked for"
 [ "$(cd out/none && ls -d step_* | tr '\n' ' ')" = "step_00000016 step_00000032 step_00000040 " ] || { ls out/none; fail "checkpoints of evaluations"; }
 
+# --best: eval, generate, chat and export of the run take that checkpoint, not the newest.
+run eval out/with --best --questions asked.jsonl --image-root data/images --out best.jsonl --threads 1 >best.log 2>&1 || { cat best.log; fail "eval --best"; }
+cmp -s best.jsonl out/with/eval/step_00000024.jsonl || fail "eval --best: another checkpoint's answers"
+LAUNCH= ranks 2 eval out/with --best --questions asked.jsonl --image-root data/images --out best2.jsonl >best.log 2>&1 && cmp -s best.jsonl best2.jsonl || fail "--best on two ranks"
+ask="what color is the square?"
+[ "$(run generate out/with --best --image data/images/1.png --prompt "$ask" --threads 1)" = "$(run generate out/with/step_00000024 --image data/images/1.png --prompt "$ask" --threads 1)" ] ||
+  fail "generate --best"
+cmp -s <(echo "$ask" | run chat out/with --best --image data/images/1.png --threads 1 2>/dev/null) <(echo "$ask" | run chat out/with/step_00000024 --image data/images/1.png --threads 1 2>/dev/null) ||
+  fail "chat --best"
+run export --best --format hf-old out/with exported >best.log 2>&1 && "$tools/tool_st_diff" exported/model.safetensors out/with/step_00000024/model.safetensors 0 || { cat best.log; fail "export --best"; }
+refused 65 "out/tune: has no best.json" eval out/tune --best --questions asked.jsonl --image-root data/images --out x.jsonl
+cp -r out/with out/hurt && rm out/hurt/step_00000024/config.json
+LAUNCH=$two refused 65 "out/hurt/best.json & config.json" eval out/hurt --best --questions asked.jsonl --image-root data/images --out x.jsonl
+echo '{"checkpoint":"../with/step_00000024"}' >out/hurt/best.json
+refused 65 "is no folder step_N" chat out/hurt --best
+rm -r out/hurt
+
 # Stopped in between and gone on; several ranks; adapters with dropout.
 run train tune.yaml --set output=out/stop $evaluate --set train.keep=1 --set train.stop_after=27 >stop.log 2>&1; [ $? -eq 75 ] || { cat stop.log; fail "did not stop"; }
 rm out/stop/best.json # as if it had been killed before it was written
