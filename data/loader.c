@@ -108,6 +108,9 @@ static bif_status check_options(const bif_loader_options *o)
     }
     BIF_TRY(in_range("the end of the samples", o->end_sample, 0, INT64_MAX));
     BIF_TRY(in_range("bytes of the picture cache", o->cache_bytes, 0, INT64_MAX));
+    if (o->caption_column != NULL && !(o->caption_mix > 0.0 && o->caption_mix <= 1.0)) {
+        BIF_TRY(bif_fail(BIF_ERR_CONFIG, "loader: the share of visits that take the caption column is %g, it must be above 0 and at most 1", o->caption_mix));
+    }
     BIF_TRY(check_order(o));
     if (!pairs) {
         BIF_TRY(in_range("the token budget of a micro-batch (at least the longest sample)", o->max_tokens,
@@ -182,7 +185,7 @@ static void set_tables(bif_loader *loader)
 {
     const bif_loader_options *o = &loader->options;
     const bool pictures = o->cache_pixels && o->mode != BIF_LOADER_TEXT;
-    loader->length = bif_calloc((size_t)loader->samples, sizeof *loader->length);
+    loader->length = bif_calloc((size_t)loader->samples * (loader->caption != NULL ? 2 : 1), sizeof *loader->length);
     loader->warned = bif_calloc((size_t)loader->samples, sizeof *loader->warned);
     loader->pixels = pictures ? bif_calloc((size_t)loader->images, sizeof *loader->pixels) : NULL;
     loader->slots = o->prefetch + 1; /* one is in the trainer's hands */
@@ -213,9 +216,13 @@ bif_status bif_loader_open(const bif_loader_options *options, bif_loader **out)
     if (options->selection != NULL) {
         BIF_TRY(bif_loader_select(loader));
     }
+    if (options->caption_column != NULL) {
+        BIF_TRY(bif_loader_captions_open(loader));
+    }
     BIF_TRY(bif_loader_order_open(loader));
     loader->options.order_file = NULL;
     loader->options.selection = NULL;
+    loader->options.caption_column = NULL;
     loader->options.shards = NULL;
     loader->options.shard_count = 0;
     if (options->end_sample > 0) { /* whole steps up to there, the last one perhaps shorter */
@@ -241,6 +248,7 @@ void bif_loader_close(bif_loader *loader)
     for (int64_t i = 0; loader->pixels != NULL && i < loader->images; i++) {
         free(atomic_load_explicit(&loader->pixels[i], memory_order_relaxed));
     }
+    bif_loader_captions_close(loader);
     for (int64_t s = 0; s < loader->shards; s++) {
         bif_shard_close(loader->shard[s]);
     }

@@ -11,6 +11,7 @@ enum { BIF_LOADER_TRIES = 64 }; /* pairs looked at for one place of a CAPTION st
 
 /* One sample of a step. Between the stages it belongs to one thread. */
 typedef struct {
+    int64_t epoch;
     uint64_t sample; /* global number; CAPTION: the one that was used in the end */
     int64_t tokens;  /* 0: left out */
     int64_t images;
@@ -83,7 +84,8 @@ struct bif_loader {
     bif_loader_epoch *epoch;            /* MODALITY_LENGTH: as many as steps in work can touch */
     int64_t epochs;
 
-    _Atomic(uint64_t) *length;  /* [samples] 0 unknown, UINT64_MAX unusable, else tokens and above bit 32 pictures */
+    struct bif_column **caption; /* [shards] of options.caption_column, or NULL */
+    _Atomic(uint64_t) *length;  /* [samples], with a caption column [2, samples]: own text, column's text. 0 unknown, UINT64_MAX unusable, else tokens and above bit 32 pictures */
     _Atomic(uint8_t) *warned;   /* [samples] logged already */
     _Atomic(uint8_t *) *pixels; /* [images] cached [S, S, 3], augmenting a bif_kept_picture; NULL without a cache */
     _Atomic(int64_t) cached;    /* bytes */
@@ -111,12 +113,22 @@ int64_t bif_loader_step_items(const bif_loader *loader, int64_t step); /* over a
 bif_loader_place bif_loader_place_of(const bif_loader *loader, int64_t step, int64_t index);
 uint64_t bif_loader_sample_at(bif_loader *loader, bif_loader_place place, int64_t attempt);
 
+/* ---- loader_caption.c ---- */
+bif_status bif_loader_captions_open(bif_loader *loader); /* of options.caption_column; they go into the digest */
+void bif_loader_captions_close(bif_loader *loader);
+/* Whether this visit takes the column's text, if it has one that fits. */
+bool bif_loader_takes_column(const bif_loader *loader, int64_t epoch, uint64_t sample);
+/* The sample's record with the column's text as its caption, malloc'ed; NULL: its own stays. */
+char *bif_loader_column_record(const bif_loader *loader, uint64_t sample, const bif_shard_sample *record, size_t *size);
+
 /* ---- loader_text.c ---- */
+/* The shard of a sample of the loader; *local: its number there. */
+int64_t bif_loader_shard_of(const bif_loader *loader, uint64_t sample, int64_t *local);
 /* The shard of a sample of the loader and its record. */
 bif_status bif_loader_sample(const bif_loader *loader, uint64_t sample, const bif_shard **shard, int64_t *first_image,
                              bif_shard_sample *out);
 /* Checks of all that every rank can see, then ids and labels as the mode wants them. BIF_ERR_DATA: cannot be used. */
-bif_status bif_loader_encode(const bif_loader *loader, uint64_t sample, bif_encoded *out);
+bif_status bif_loader_encode(const bif_loader *loader, int64_t epoch, uint64_t sample, bif_encoded *out);
 /* "path:index" of a sample, cut if too long. */
 void bif_loader_where(const bif_loader *loader, uint64_t sample, char *text, size_t size);
 /* Logs this thread's last failure once for the sample. */

@@ -9,8 +9,7 @@
 
 #define MOST_BYTES ((uint64_t)1 << 30) /* of one encoded picture: the shard, which is not trusted, sizes its buffer */
 
-/* The shard of a sample of the loader; *local: its number there. */
-static int64_t shard_of(const bif_loader *loader, uint64_t number, int64_t *local)
+int64_t bif_loader_shard_of(const bif_loader *loader, uint64_t number, int64_t *local)
 {
     const uint64_t sample = loader->kept != NULL ? loader->kept[number] : number;
     int64_t low = 0, high = loader->shards; /* first_sample[low] <= sample < first_sample[high] */
@@ -30,7 +29,7 @@ bif_status bif_loader_sample(const bif_loader *loader, uint64_t sample, const bi
                              bif_shard_sample *out)
 {
     int64_t local = 0;
-    const int64_t s = shard_of(loader, sample, &local);
+    const int64_t s = bif_loader_shard_of(loader, sample, &local);
     *shard = loader->shard[s];
     *first_image = loader->first_image[s];
     return bif_shard_get_sample(*shard, local, out);
@@ -39,7 +38,7 @@ bif_status bif_loader_sample(const bif_loader *loader, uint64_t sample, const bi
 void bif_loader_where(const bif_loader *loader, uint64_t sample, char *text, size_t size)
 {
     int64_t local = 0;
-    const int64_t s = shard_of(loader, sample, &local);
+    const int64_t s = bif_loader_shard_of(loader, sample, &local);
     snprintf(text, size, "%s:%" PRId64, bif_shard_path(loader->shard[s]), local);
 }
 
@@ -52,7 +51,7 @@ void bif_loader_warn(bif_loader *loader, uint64_t sample)
     int64_t local = 0;
     bif_loader_where(loader, sample, where, sizeof where);
     snprintf(own[0], sizeof own[0], "%s: ", where);
-    snprintf(own[1], sizeof own[1], "shard '%s', ", bif_shard_path(loader->shard[shard_of(loader, sample, &local)]));
+    snprintf(own[1], sizeof own[1], "shard '%s', ", bif_shard_path(loader->shard[bif_loader_shard_of(loader, sample, &local)]));
     const char *reason = bif_error_message();
     for (int i = 0; i < 2; i++) {
         reason += strncmp(reason, own[i], strlen(own[i])) == 0 ? strlen(own[i]) : 0;
@@ -206,9 +205,10 @@ done:
     return st;
 }
 
-bif_status bif_loader_encode(const bif_loader *loader, uint64_t sample, bif_encoded *out)
+bif_status bif_loader_encode(const bif_loader *loader, int64_t epoch, uint64_t sample, bif_encoded *out)
 {
     bif_status st = BIF_OK;
+    char *other = NULL;
     const bif_loader_mode mode = loader->options.mode;
     const bif_shard *shard = NULL;
     int64_t first_image = 0;
@@ -224,6 +224,12 @@ bif_status bif_loader_encode(const bif_loader *loader, uint64_t sample, bif_enco
     if (mode != BIF_LOADER_TEXT) {
         BIF_TRY(check_pictures(loader, where, shard, &record));
     }
+    if (bif_loader_takes_column(loader, epoch, sample)) {
+        size_t size = 0;
+        other = bif_loader_column_record(loader, sample, &record, &size);
+        record.text = other != NULL ? other : record.text;
+        record.text_size = other != NULL ? size : record.text_size;
+    }
     if (mode == BIF_LOADER_CHAT) {
         BIF_TRY(bif_chat_encode(&loader->options.chat, where, record.text, record.text_size, record.image_count, out));
         if (out->images > loader->limits.images) {
@@ -234,6 +240,7 @@ bif_status bif_loader_encode(const bif_loader *loader, uint64_t sample, bif_enco
         BIF_TRY(encode_text(loader, where, &record, out));
     }
 done:
+    free(other);
     if (st != BIF_OK) {
         bif_encoded_free(out);
         *out = (bif_encoded){0};

@@ -18,9 +18,11 @@ static uint8_t *pixels_of(const bif_loader *loader, const bif_loader_slot *slot,
 
 static bif_status measure(bif_loader *loader, bif_loader_item *item)
 {
-    uint64_t length = atomic_load_explicit(&loader->length[item->sample], memory_order_relaxed);
+    const bool column = bif_loader_takes_column(loader, item->epoch, item->sample);
+    _Atomic(uint64_t) *known = &loader->length[(column ? (uint64_t)loader->samples : 0) + item->sample];
+    uint64_t length = atomic_load_explicit(known, memory_order_relaxed);
     if (length == 0) {
-        bif_status st = bif_loader_encode(loader, item->sample, &item->encoded);
+        bif_status st = bif_loader_encode(loader, item->epoch, item->sample, &item->encoded);
         if (st != BIF_OK && st != BIF_ERR_DATA) {
             return st;
         }
@@ -28,7 +30,7 @@ static bif_status measure(bif_loader *loader, bif_loader_item *item)
             bif_loader_warn(loader, item->sample);
         }
         length = st == BIF_OK ? (uint64_t)item->encoded.images << 32 | item->encoded.ids.count : UINT64_MAX;
-        atomic_store_explicit(&loader->length[item->sample], length, memory_order_relaxed);
+        atomic_store_explicit(known, length, memory_order_relaxed);
     }
     if (length == UINT64_MAX) {
         item->skipped = loader->options.rank == 0; /* all ranks leave it out, one counts it */
@@ -44,7 +46,7 @@ static bif_status fill_chat(bif_loader_worker *worker, bif_loader_slot *slot, bi
     bif_loader *loader = worker->loader;
     bif_status st = BIF_OK;
     if (item->encoded.ids.count == 0) {
-        st = bif_loader_encode(loader, item->sample, &item->encoded);
+        st = bif_loader_encode(loader, item->epoch, item->sample, &item->encoded);
     }
     if (st != BIF_OK || item->images == 0) {
         return st;
@@ -68,7 +70,7 @@ static bif_status fill_pair(bif_loader_worker *worker, bif_loader_slot *slot, in
     const bif_loader_place place = bif_loader_place_of(loader, slot->step, loader->options.rank * loader->pairs + index);
     for (int64_t attempt = 0; attempt < BIF_LOADER_TRIES && attempt <= loader->epoch_samples; attempt++) {
         item->sample = bif_loader_sample_at(loader, place, attempt);
-        bif_status st = bif_loader_encode(loader, item->sample, &item->encoded);
+        bif_status st = bif_loader_encode(loader, place.epoch, item->sample, &item->encoded);
         if (st == BIF_OK) {
             st = bif_loader_pictures(worker, (uint64_t)place.epoch, item->sample, 1, pixels_of(loader, slot, item));
         }
@@ -92,7 +94,9 @@ static bif_status run_item(bif_loader_worker *worker, bif_loader_slot *slot, bif
     bif_loader *loader = worker->loader;
     if (stage == BIF_SLOT_LENGTHS) {
         bif_loader_item *item = &slot->item[index];
-        item->sample = bif_loader_sample_at(loader, bif_loader_place_of(loader, slot->step, index), 0);
+        const bif_loader_place place = bif_loader_place_of(loader, slot->step, index);
+        item->epoch = place.epoch;
+        item->sample = bif_loader_sample_at(loader, place, 0);
         return measure(loader, item);
     }
     if (loader->options.mode == BIF_LOADER_CAPTION) {

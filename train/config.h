@@ -68,6 +68,8 @@ typedef struct {
         bif_sampler sampler; /* data/loader.h */
         char *order;         /* a file, NULL = none */
         char *selection, *validation_selection; /* files of data/selection.h, NULL = none */
+        char *caption_column; /* NULL = none */
+        double caption_mix;
         bif_last last;
         int64_t threads, prefetch, cache_mib;
         int64_t validation_samples; /* at most so many, 0 = all */
@@ -133,7 +135,8 @@ void bif_config_free(bif_config *config);
 /* The resolved recipe as YAML with every key, malformed never: reading it again gives the same config. malloc'ed. */
 char *bif_config_text(const bif_config *config);
 /* Digest over all keys that change numbers: not output, device, threads, how often something is logged, saved, validated or evaluated, prefetch and cache;
- * not the paths of shards, data.selection and data.order (bif_loader_digest covers their content); and not batch.micro_tokens, micro_samples and deal,
+ * not the paths of shards, data.selection, data.caption_column and data.order (bif_loader_digest covers
+ * their content); and not batch.micro_tokens, micro_samples and deal,
  * which only regroup the sums, so that a run that was out of memory can go on with smaller ones. They are numbers too where train.loss is micro_mean (but
  * for micro_tokens if batch.deal is order), and micro_samples where data.sampler is modality_length. Not deterministic, which only reorders sums; and not
  * precision, because `auto` says nothing without the device: the checkpoint itself records which it was, and one of the other precision is refused

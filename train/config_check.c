@@ -273,6 +273,12 @@ void bif_config_finish(bif_config *config, const bool *given, const char *where,
     if (config->train.validate_every > 0 && config->data.validation.count == 0) {
         complain(&c, "train.validate_every is given, but data.validation names no shards");
     }
+    if (!(config->data.caption_mix > 0.0)) {
+        complain(&c, "data.caption_mix must be above 0");
+    }
+    if (config->data.caption_column == NULL && config->data.caption_mix < 1.0) {
+        complain(&c, "data.caption_mix is given, but data.caption_column names no column");
+    }
     if (config->data.validation_selection != NULL && config->data.validation.count == 0) {
         complain(&c, "data.validation_selection is given, but data.validation names no shards");
     }

@@ -110,6 +110,10 @@ const bif_key bif_keys[] = {
          "how data.shuffle orders; modality_length: LLaVA's batches of either pictures or text alone, of about equal length over the micro-batches"),
     TEXT("data.order", data.order, NULL, NULL, false,
          "file with the sample numbers of an epoch in order, to replay another run (text, one a line, or .npy); replaces data.sampler and data.shuffle"),
+    TEXT("data.caption_column", data.caption_column, NULL, NULL, false,
+         "captions of data.shards from this text column (bifocal data recaption): of pairs, captions, and single answers with template plain; other "
+         "conversations, and samples without such a text, keep their own"),
+    F64("data.caption_mix", data.caption_mix, 0, 1, "1", "share of the visits of a sample that take data.caption_column, drawn anew every epoch; above 0"),
     PICK("data.last", data.last, "endless|wrap|short|drop", "",
          "an epoch's last samples that fill no step: endless goes on with the next epoch; wrap fills up from the epoch's beginning, as Hugging Face's Trainer "
          "does; short is a smaller step; drop leaves them out; default wrap with modality_length, else endless"),

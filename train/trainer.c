@@ -101,6 +101,8 @@ static bif_loader_options loader_options(const trainer *t, const bif_strings *sh
         .shards = (const char *const *)shards->items,
         .shard_count = shards->count,
         .selection = c->data.selection,
+        .caption_column = c->data.caption_column,
+        .caption_mix = c->data.caption_mix,
         .mode = c->stage == BIF_STAGE_CLIP ? BIF_LOADER_CAPTION : c->stage == BIF_STAGE_LM ? BIF_LOADER_TEXT : BIF_LOADER_CHAT,
         .chat = t->chat,
         .preprocess = t->preprocess,
@@ -138,6 +140,7 @@ static bif_loader_options validation_options(const trainer *t)
 {
     bif_loader_options options = loader_options(t, &t->config->data.validation);
     options.selection = t->config->data.validation_selection;
+    options.caption_column = NULL;
     options.shuffle = false;
     options.sampler = BIF_SAMPLER_PERMUTED;
     options.order_file = NULL;
@@ -186,7 +189,8 @@ static bif_status open_data(trainer *t)
     options.start_step = t->state.step;
     st = bif_loader_open(&options, &t->loader);
     if (st != BIF_OK) {
-        BIF_TRY(bif_fail_context(st, "data.shards%s%s", c->data.selection != NULL ? " or data.selection" : "", c->data.order != NULL ? " or data.order" : ""));
+        BIF_TRY(bif_fail_context(st, "data.shards%s%s%s", c->data.selection != NULL ? " or data.selection" : "", c->data.caption_column != NULL ? " or data.caption_column" : "",
+                                 c->data.order != NULL ? " or data.order" : ""));
     }
     const int64_t samples = bif_loader_samples(t->loader);
     t->limits = bif_loader_limits(t->loader);
@@ -298,8 +302,8 @@ static bif_status check_data_digest(trainer *t)
 {
     const char *digest = bif_loader_digest(t->loader);
     if (t->state.step > 0 && strcmp(t->state.data_digest, digest) != 0) {
-        return bif_fail(BIF_ERR_CONFIG, "data.shards, data.selection or data.order: not what the checkpoint in %s was trained on; restore them, or "
-                        "set another output", t->config->output);
+        return bif_fail(BIF_ERR_CONFIG, "data.shards, data.selection, data.caption_column or data.order: not what the checkpoint in %s was trained "
+                        "on; restore them, or set another output", t->config->output);
     }
     snprintf(t->state.data_digest, sizeof t->state.data_digest, "%s", digest);
     return BIF_OK;

@@ -69,7 +69,7 @@ leftovers
 sum=$(cat out/lm/step_*/MANIFEST.json out/lm/config.yaml out/lm/metrics.jsonl | sha256sum)
 refused 78 'out/lm/step_00000020 was made with other settings: optimizer.lr was 0.001 and is 0.002; & set another output' train lm.yaml --set optimizer.lr=2e-3
 refused 78 'was made with other settings' train clip.yaml --set output=out/lm
-refused 78 'data.shards, data.selection or data.order: not what the checkpoint' train lm.yaml --set data.shards=[shards/captions]
+refused 78 'data.shards, data.selection, data.caption_column or data.order: not what the checkpoint' train lm.yaml --set data.shards=[shards/captions]
 LAUNCH=$two refused 78 'was made with other settings: seed was 42 and is 43' train lm.yaml --set seed=43
 [ "$sum" = "$(cat out/lm/step_*/MANIFEST.json out/lm/config.yaml out/lm/metrics.jsonl | sha256sum)" ] || fail "a refused start changed the run"
 

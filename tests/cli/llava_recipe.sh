@@ -70,6 +70,6 @@ printf '0\nfirst\n' >bad.txt
 refused 65 "bad.txt:2: 'first' is not the number of a sample" train finetune.yaml --set output=out/bad --set data.order=bad.txt
 tac finetune-order.txt >back.txt
 run train finetune.yaml --set output=out/other --set train.stop_after=2 >other.log 2>&1
-refused 78 'data.shards, data.selection or data.order: not what the checkpoint' train finetune.yaml --set output=out/other --set data.order=back.txt
+refused 78 'data.shards, data.selection, data.caption_column or data.order: not what the checkpoint' train finetune.yaml --set output=out/other --set data.order=back.txt
 [ -z "$(ls -d out/bad/step_* 2>/dev/null)" ] || fail "a refused order left a checkpoint"
 finish
