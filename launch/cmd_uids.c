@@ -1,0 +1,355 @@
+/* bifocal data uids | select-uids: selections as DataComp's lists of uids, out and in. */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "data/uids.h"
+#include "launch/commands.h"
+#include "launch/options.h"
+#include "launch/pool_samples.h"
+#include "launch/team.h"
+
+#define POLL_SAMPLES 16384
+
+typedef struct {
+    const char *from, *out, *uids;
+    char **shards;
+    int shard_count;
+    int64_t memory_mib;
+    bool json;
+} options;
+
+typedef struct {
+    const options *o;
+    const bif_team *team;
+    bif_pool pool;
+    bif_selection *selection;
+    void *item; /* [count] of this rank: bif_uid, or bif_drop */
+    int64_t count, room;
+    bif_uid *list; /* [listed] select-uids */
+    int64_t listed;
+    uint8_t *met; /* [listed] a bit each, at the first of equal ones: some sample has it */
+} work;
+
+static void *add(work *w, size_t size)
+{
+    if (w->count == w->room) {
+        w->room = w->room > 0 ? 2 * w->room : 4096;
+        w->item = bif_realloc(w->item, (size_t)w->room, size);
+    }
+    return (char *)w->item + (size_t)w->count++ * size;
+}
+
+static bif_status enough_memory(const work *w, double bytes)
+{
+    return bytes <= (double)w->o->memory_mib * 0x1p20
+               ? BIF_OK
+               : bif_fail(BIF_ERR_MEMORY, "this takes up to %.0f MiB on a rank; give --memory-mib %.0f, or work on fewer shards at a time",
+                          bytes / 0x1p20 + 1, bytes / 0x1p20 + 1);
+}
+
+/* For every kept sample of a shard, visit(w, number, uid). */
+static bif_status each_kept(work *w, int64_t number, void (*visit)(work *w, int64_t sample, bif_uid uid))
+{
+    bif_status st = BIF_OK;
+    bif_shard *shard = NULL;
+    const int64_t first = w->pool.first_sample[number], samples = w->pool.first_sample[number + 1] - first;
+    const uint16_t *times = bif_selection_times(w->selection) + first;
+    BIF_TRY(bif_pool_shard(&w->pool, number, &shard));
+    for (int64_t i = 0; i < samples; i++) {
+        uint64_t uid[2];
+        if (i % POLL_SAMPLES == 0) {
+            w->team->poll(w->team->context);
+        }
+        if (times[i] == 0) {
+            continue;
+        }
+        BIF_TRY(bif_sample_uid(shard, i, uid));
+        visit(w, first + i, (bif_uid){uid[0], uid[1]});
+    }
+    bif_progress("uids: shard %" PRId64 " of %" PRId64, number + 1, w->pool.shards);
+done:
+    bif_shard_close(shard);
+    return st;
+}
+
+static void free_work(work *w)
+{
+    free(w->item);
+    free(w->list);
+    free(w->met);
+    bif_selection_free(w->selection);
+    bif_pool_close(&w->pool);
+}
+
+/* Options of both verbs; false: --help was asked for, and printed. */
+static bif_status parse(int argc, char **argv, const struct option *known, const char *verb, const char *help, options *o, bool *go_on)
+{
+    bif_status st = BIF_OK;
+    *o = (options){.memory_mib = 2048};
+    *go_on = false;
+    for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+        switch (c) {
+        case 'o': o->out = optarg; break;
+        case 'f': o->from = optarg; break;
+        case 'u': o->uids = optarg; break;
+        case 'j': o->json = true; break;
+        case 'm': BIF_TRY(bif_option_number("memory-mib", optarg, 1, &o->memory_mib)); break;
+        case 'h': fputs(help, stdout); goto done;
+        default: BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s: wrong option; see bifocal %s --help", verb, verb));
+        }
+    }
+    BIF_TRY(bif_option_need(verb, "out", o->out));
+    BIF_TRY(bif_option_writable("out", o->out));
+    if (optind == argc) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s: name the shards; see bifocal %s --help", verb, verb));
+    }
+    o->shards = argv + optind;
+    o->shard_count = argc - optind;
+    *go_on = true;
+done:
+    return st;
+}
+
+/* ---- uids ---- */
+
+static const char uids_help[] =
+    "usage: bifocal data uids --out FILE.npy [--from SEL] [options] SHARD...\n\n"
+    "Writes the uids of the kept samples as DataComp's tools read them (resharder.py): the upper and the lower 64 bits, sorted, as the array that numpy\n"
+    "calls u8,u8. A sample that is kept k times is listed k times. A uid is the sample's id where that is 32 hex digits, else a digest of its\n"
+    "source, id, text and pictures.\n\n"
+    "  --out FILE.npy    the list\n"
+    "  --from SEL        which samples are kept; default: all\n"
+    "  --memory-mib N    memory of a rank (2048); what would take more is refused\n";
+
+static void take_uid(work *w, int64_t sample, bif_uid uid)
+{
+    for (int k = 0; k < bif_selection_times(w->selection)[sample]; k++) {
+        *(bif_uid *)add(w, sizeof uid) = uid;
+    }
+}
+
+static bif_status list_unit(void *argument, int64_t shard)
+{
+    return each_kept(argument, shard, take_uid);
+}
+
+static bif_status write_uids(work *w, const char *gathered, size_t size)
+{
+    bif_uid *all = bif_malloc(size + 1);
+    const int64_t count = (int64_t)(size / sizeof *all);
+    int64_t distinct = 0;
+    memcpy(all, gathered, size);
+    const bif_status st = bif_uids_write(w->o->out, all, count);
+    for (int64_t i = 0; i < count; i++) {
+        distinct += i == 0 || bif_uid_compare(&all[i - 1], &all[i]) != 0;
+    }
+    free(all);
+    if (st == BIF_OK) {
+        printf("%s: %" PRId64 " uids of %" PRId64 " samples, %" PRId64 " different\n", w->o->out, count, w->pool.samples, distinct);
+    }
+    return st;
+}
+
+static bif_status list_job(void *context, const bif_team *team, bif_comm *comm)
+{
+    (void)comm;
+    bif_status st = BIF_OK;
+    work w = {.o = context, .team = team};
+    char *all = NULL;
+    size_t size = 0;
+    st = bif_selection_open(w.o->from, w.o->shards, w.o->shard_count, &w.pool, &w.selection);
+    if (st == BIF_OK) { /* twice on rank 0, which gathers, and once more to sort */
+        st = enough_memory(&w, 48.0 * (double)bif_selection_kept(w.selection) + 2.0 * (double)w.pool.samples);
+    }
+    BIF_TRY(team->agree(team->context, st));
+    BIF_TRY(team->share(team->context, w.pool.shards, list_unit, &w));
+    team->gather(team->context, w.item, (size_t)w.count * sizeof(bif_uid), &all, &size);
+    BIF_TRY(team->agree(team->context, team->rank == 0 ? write_uids(&w, all, size) : BIF_OK));
+done:
+    free(all);
+    free_work(&w);
+    return st;
+}
+
+bif_status bif_cmd_data_uids(int argc, char **argv)
+{
+    static const struct option known[] = {{"out", required_argument, NULL, 'o'},
+                                          {"from", required_argument, NULL, 'f'},
+                                          {"memory-mib", required_argument, NULL, 'm'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
+    options o;
+    bool go_on = false;
+    const bif_status st = parse(argc, argv, known, "data uids", uids_help, &o, &go_on);
+    return go_on ? bif_with_team(0, list_job, &o) : st;
+}
+
+/* ---- select-uids ---- */
+
+static const char select_help[] =
+    "usage: bifocal data select-uids --uids FILE.npy --out OUT.sel [--from IN.sel] [options] SHARD...\n\n"
+    "A selection of the samples whose uids are in a list, as DataComp gives them out (see bifocal data uids): the others are dropped, and one that is\n"
+    "listed k times is kept k times. How many uids of the list no sample has is said.\n\n"
+    "  --uids FILE.npy   the list; it need not be sorted\n"
+    "  --out OUT.sel     the selection, with one step more\n"
+    "  --from IN.sel     the selection to go on from; default: all samples\n"
+    "  --json            the result as JSON\n"
+    "  --memory-mib N    memory of a rank (2048); what would take more is refused\n";
+
+enum { NOT_LISTED = 0, AS_LISTED = 1 };
+
+static void match_uid(work *w, int64_t sample, bif_uid uid)
+{
+    int64_t low = 0, high = w->listed, count = 0;
+    while (low < high) { /* the first that is not smaller */
+        const int64_t middle = low + (high - low) / 2;
+        if (bif_uid_compare(&w->list[middle], &uid) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    while (low + count < w->listed && count < UINT16_MAX && bif_uid_compare(&w->list[low + count], &uid) == 0) {
+        count++;
+    }
+    if (count > 0) {
+        w->met[low / 8] |= (uint8_t)(1 << low % 8);
+    }
+    if (count != bif_selection_times(w->selection)[sample]) {
+        *(bif_drop *)add(w, sizeof(bif_drop)) = (bif_drop){.sample = (uint64_t)sample, .other = BIF_NO_SAMPLE, .value = (float)count,
+                                                           .reason = count == 0 ? NOT_LISTED : AS_LISTED, .times = (uint16_t)count};
+    }
+}
+
+static bif_status select_unit(void *argument, int64_t shard)
+{
+    return each_kept(argument, shard, match_uid);
+}
+
+/* Reads the list; a uid that stands there more often than a selection can repeat a sample is refused. */
+static bif_status read_list(work *w)
+{
+    bif_status st = bif_uids_read(w->o->uids, &w->list, &w->listed);
+    if (st != BIF_OK) {
+        return st;
+    }
+    for (int64_t i = UINT16_MAX; i < w->listed; i++) {
+        if (bif_uid_compare(&w->list[i - UINT16_MAX], &w->list[i]) == 0) {
+            return bif_fail(BIF_ERR_DATA, "%s: the uid %016" PRIx64 "%016" PRIx64 " is listed more than %d times", w->o->uids, w->list[i].high,
+                            w->list[i].low, UINT16_MAX);
+        }
+    }
+    w->met = bif_calloc((size_t)w->listed / 8 + 1, 1);
+    return BIF_OK;
+}
+
+static int by_sample(const void *a, const void *b)
+{
+    const uint64_t x = ((const bif_drop *)a)->sample, y = ((const bif_drop *)b)->sample;
+    return (x > y) - (x < y);
+}
+
+/* met [ranks][listed / 8 + 1] */
+static int64_t count_absent(const work *w, const char *met, size_t size, int64_t *distinct)
+{
+    const size_t one = (size_t)w->listed / 8 + 1;
+    int64_t absent = 0;
+    *distinct = 0;
+    for (int64_t i = 0; i < w->listed; i++) {
+        if (i > 0 && bif_uid_compare(&w->list[i - 1], &w->list[i]) == 0) {
+            continue;
+        }
+        bool found = false;
+        for (size_t rank = 0; rank < size / one && !found; rank++) {
+            found = (((const uint8_t *)met)[rank * one + (size_t)i / 8] >> i % 8 & 1) != 0;
+        }
+        absent += !found;
+        (*distinct)++;
+    }
+    return absent;
+}
+
+static bif_status write_selection(work *w, const char *records, size_t size, const char *met, size_t met_size)
+{
+    static const char *const reasons[] = {[NOT_LISTED] = "not in the list", [AS_LISTED] = "as often as listed"};
+    bif_status st = BIF_OK;
+    char hex[33];
+    const int64_t count = (int64_t)(size / sizeof(bif_drop));
+    bif_drop *all = bif_malloc(size + 1);
+    int64_t distinct = 0;
+    memcpy(all, records, size);
+    if (count > 0) {
+        qsort(all, (size_t)count, sizeof *all, by_sample);
+    }
+    bif_digest_bytes(w->list, (size_t)w->listed * sizeof *w->list, hex);
+    json_t *parameters = json_pack("{s:s, s:I}", "uids_xxh3", hex, "listed", (json_int_t)w->listed);
+    bif_selection_add(w->selection, "select-uids", parameters, reasons, 2, all, count);
+    json_decref(parameters);
+    free(all);
+    BIF_TRY(bif_selection_write(w->selection, w->o->out));
+    const int64_t absent = count_absent(w, met, met_size, &distinct), step = bif_selection_steps(w->selection) - 1;
+    if (w->o->json) {
+        json_t *result = bif_step_json(w->selection, step);
+        json_object_set_new(result, "uids", json_integer(distinct));
+        json_object_set_new(result, "uids_absent", json_integer(absent));
+        json_dumpf(result, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(result);
+    } else {
+        bif_step_print(w->selection, step);
+        printf("%" PRId64 " of the %" PRId64 " different uids in the list belong to no sample here\n", absent, distinct);
+    }
+done:
+    return st;
+}
+
+static bif_status select_job(void *context, const bif_team *team, bif_comm *comm)
+{
+    (void)comm;
+    bif_status st = BIF_OK;
+    work w = {.o = context, .team = team};
+    char *records = NULL, *met = NULL;
+    size_t size = 0, met_size = 0;
+    st = bif_selection_open(w.o->from, w.o->shards, w.o->shard_count, &w.pool, &w.selection);
+    st = st == BIF_OK ? read_list(&w) : st;
+    if (st == BIF_OK) { /* records: a rank's, all of them gathered, and those of the step */
+        st = enough_memory(&w, 74.0 * (double)w.pool.samples + (32.0 + team->world / 8.0) * (double)w.listed);
+    }
+    BIF_TRY(team->agree(team->context, st));
+    BIF_TRY(team->share(team->context, w.pool.shards, select_unit, &w));
+    team->gather(team->context, w.item, (size_t)w.count * sizeof(bif_drop), &records, &size);
+    team->gather(team->context, w.met, (size_t)w.listed / 8 + 1, &met, &met_size);
+    BIF_TRY(team->agree(team->context, team->rank == 0 ? write_selection(&w, records, size, met, met_size) : BIF_OK));
+done:
+    free(records);
+    free(met);
+    free_work(&w);
+    return st;
+}
+
+bif_status bif_cmd_data_select_uids(int argc, char **argv)
+{
+    static const struct option known[] = {{"uids", required_argument, NULL, 'u'},
+                                          {"out", required_argument, NULL, 'o'},
+                                          {"from", required_argument, NULL, 'f'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {"memory-mib", required_argument, NULL, 'm'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
+    bif_status st = BIF_OK;
+    options o;
+    bool go_on = false;
+    st = parse(argc, argv, known, "data select-uids", select_help, &o, &go_on);
+    if (!go_on) {
+        return st;
+    }
+    BIF_TRY(bif_option_need("data select-uids", "uids", o.uids));
+    st = bif_with_team(0, select_job, &o);
+done:
+    return st;
+}

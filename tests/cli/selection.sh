@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Selections used: what they hold, why a sample was dropped, undone, compared; DataComp's lists of uids both ways; training on shards and a selection.
+. "$(dirname "$0")/common.inc"
+golden=${BIFOCAL_TESTS:?folder of the tests}/golden/uids
+make_data 60
+# Shards whose samples have DataComp's uids: md5 of their numbers. Three shards; in `turned` they stand the other way round.
+while read -r line; do
+  n=$(sed 's/^{"id":"\([0-9]*\)".*/\1/' <<<"$line")
+  sed "s/^{\"id\":\"[0-9]*\"/{\"id\":\"$(printf %s "$n" | md5sum | cut -c1-32)\"/" <<<"$line"
+done <data/captions.jsonl >data/uids.jsonl
+run data pack --input data/uids.jsonl --image-root data/images --out pool --prefix p --max-samples 23 --quiet || fail "the pool could not be packed"
+mkdir turned && cp pool/p-00000.h5 turned/c.h5 && cp pool/p-00001.h5 turned/b.h5 && cp pool/p-00002.h5 turned/a.h5
+id() { printf %s "$1" | md5sum | cut -c1-32; }
+
+# numpy's bytes, both ways, for any number of ranks.
+for np in 1 2 3; do
+  ranks $np data uids --out all.npy pool >uids.log 2>&1 && cmp all.npy "$golden/all.npy" || { cat uids.log; fail "np $np: uids of all samples"; }
+  ranks $np data select-uids --uids "$golden/listed.npy" --out listed-$np.sel pool >select.log 2>&1 || { cat select.log; fail "np $np: select-uids"; }
+  ranks $np data uids --from listed-$np.sel --out kept.npy turned/a.h5 turned/c.h5 turned/b.h5 >uids.log 2>&1 && cmp kept.npy "$golden/kept.npy" || { cat uids.log; fail "np $np: uids of a selection"; }
+done
+cmp listed-1.sel listed-2.sel && cmp listed-1.sel listed-3.sel || fail "the selection depends on the ranks"
+grep -q '^5 of the 25 different uids in the list belong to no sample here' select.log || { cat select.log; fail "absent uids are not counted"; }
+grep -q 'dropped: not in the list  *40$' select.log && grep -q 'repeated: as often as listed  *10$' select.log && grep -q 'after  *30$' select.log || { cat select.log; fail "the table of select-uids"; }
+run data select-uids --uids "$golden/listed.raw" --out raw.sel pool >/dev/null && cmp raw.sel listed-1.sel || fail "an array without a header and unsorted"
+run data select-uids --uids all.npy --from listed-1.sel --out once.sel pool >once.log && grep -q 'once again: as often as listed  *10$' once.log || { cat once.log; fail "a list upon a selection"; }
+run data select-uids --json --uids "$golden/listed.npy" --out x.sel pool | grep -q '"uids_absent": 5' || fail "select-uids --json"
+head -c 200 "$golden/all.npy" >short.npy
+refused 65 'short.npy: the header promises 60 elements' data select-uids --uids short.npy --out no.sel pool
+refused 65 'tokenizer.json: neither a .npy file nor a plain array' data select-uids --uids tokenizer.json --out no.sel pool
+refused 64 'data uids: --out is missing' data uids pool
+
+# What a selection holds, why, undo, diff. Samples 0, 6, ... are kept twice, 3, 9, ... once.
+run data selection listed-1.sel >shown || fail "data selection"
+grep -q '^3 shards, 60 samples, 30 kept' shown && grep -q '  p-00002.h5$' shown && grep -q '^step 1: select-uids {"listed":35,"uids_xxh3":"[0-9a-f]*"}$' shown || { cat shown; fail "data selection"; }
+run data selection --json once.sel | tr -d ' \n' | grep -q '"verb":"select-uids",.*"before":30,"after":20,"reasons":\[{"name":"notinthelist","dropped":0,.*"once":10}\]' || fail "data selection --json"
+run data selection --list kept listed-1.sel pool >kept.jsonl && run data selection --list dropped listed-1.sel pool >dropped.jsonl || fail "data selection --list"
+[ "$(wc -l <kept.jsonl)" -eq 20 ] && [ "$(grep -c '"times":2' kept.jsonl)" -eq 10 ] && [ "$(wc -l <dropped.jsonl)" -eq 40 ] || { cat kept.jsonl; fail "the lists of samples"; }
+grep -q "\"shard\":\"p-00001.h5\",\"index\":2,\"id\":\"$(id 25)\",\"uid\":\"$(id 25)\",\"step\":1,\"verb\":\"select-uids\",\"reason\":\"not in the list\"" dropped.jsonl || { cat dropped.jsonl; fail "sample 25 is not listed as dropped"; }
+run data selection --list kept listed-1.sel turned | sed 's/c.h5/p-00000.h5/; s/b.h5/p-00001.h5/; s/a.h5/p-00002.h5/' | cmp - kept.jsonl || fail "numbers depend on the order of the shards"
+for name in "$(id 25)" p-00001.h5:2 pool/p-00001.h5:2 "#$(sed -n "s/^{\"sample\":\([0-9]*\),.*$(id 25).*/\1/p" dropped.jsonl | head -n 1)"; do
+  run data why once.sel "$name" pool >why || fail "why $name"
+  grep -q "^sample #[0-9]* id '$(id 25)' uid $(id 25), p-00001.h5:2$" why && grep -q '^  caption "a green square"$' why &&
+    grep -q '^  step 1 select-uids {.*}: dropped for "not in the list", value 0$' why && ! grep -q '^  step 2' why && grep -q 'in the end: kept 0 times' why || { cat why; fail "why $name"; }
+done
+run data why --json once.sel "$(id 6 | tr a-f A-F)" pool | tr -d ' \n' >why
+grep -q '"times":1,"steps":\[{"step":1,.*"verdict":"repeated",.*"times":2},{"step":2,.*"verdict":"repeated","reason":"asoftenaslisted".*"times":1}\]' why || { cat why; fail "why --json"; }
+refused 65 "no sample of 60 has the id or uid 'nobody'" data why once.sel nobody pool
+refused 64 'there are 60 samples' data why once.sel '#60' pool
+refused 65 'which is not among the shards that are named' data why once.sel '#6' pool/p-00000.h5
+run data undo --out back.sel once.sel >undo.log && cmp back.sel listed-1.sel || fail "undo"
+grep -q '^1 steps taken back, 1 stay; 30 samples kept, before 20$' undo.log || { cat undo.log; fail "undo does not say what it did"; }
+refused 64 '3 steps cannot be undone' data undo --steps 3 --out no.sel once.sel
+run data undo --steps 2 --out none.sel once.sel >/dev/null
+run data diff listed-1.sel raw.sel | grep -q 'the same samples are kept: 20' || fail "diff of equal ones"
+refused 65 'differ in 10 samples' data diff listed-1.sel once.sel
+run data diff --list none.sel once.sel turned >diff.log 2>/dev/null
+grep -q 'kept by A alone: 40' diff.log && grep -q 'dropped in B by its step 1 select-uids, not in the list: 40' diff.log && grep -q "\"id\":\"$(id 25)\".*\"a\":1,\"b\":0,\"step\":1" diff.log || { cat diff.log; fail "diff --list"; }
+printf 'x' >bad.sel && refused 65 'bad.sel: not a selection' data selection bad.sel
+head -c 400 listed-1.sel >bad.sel && refused 65 'it is cut short' data diff bad.sel once.sel
+
+# New shards: the same for any number of ranks; the sources stay as they are.
+sum=$(cat pool/* turned/* | sha256sum)
+for np in 1 2 3; do
+  ranks $np data compact --from listed-1.sel --out new$np --prefix n --max-samples 12 turned/c.h5 turned/b.h5 turned/a.h5 >compact.log 2>&1 || { cat compact.log; fail "np $np: compact"; }
+  run data verify new$np >verify.log || { cat verify.log; fail "np $np: the new shards are not good"; }
+  for shard in 0 1 2; do cmp new1/n-0000$shard.h5 new$np/n-0000$shard.h5 || fail "np $np: other shards than one rank's"; done
+done
+grep -q '30 samples and 20 images .* in 3 shards new3/n-\*.h5' compact.log || { cat compact.log; fail "what compact says"; }
+[ "$(ls -A new1 | tr '\n' ' ')" = "n-00000.h5 n-00001.h5 n-00002.h5 " ] || fail "beside the shards stands: $(ls -A new1)"
+[ "$sum" = "$(cat pool/* turned/* | sha256sum)" ] || fail "compact changed its sources"
+run data show --index 1 --json --tokenizer tokenizer.json new1 | grep -q "\"id\": *\"$(id 0)-1\"" || fail "the second copy of sample 0 has another id"
+refused 64 'is there already' data compact --from listed-1.sel --out new1 --prefix n pool
+leftovers
+absent '*-compacting*'
+finish
