@@ -1,253 +1,391 @@
-#include "data/stats.h"
+#include "data/stats_parts.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/json.h"
-#include "data/shard.h"
+#include "base/log.h"
+#include "data/language.h"
+#include "data/text_measures.h"
 
-typedef struct {
-    uint64_t high, low;
-} image_id;
-
-/* Per image of all shards; 40 bytes an image. */
-typedef struct {
-    image_id *ids;
-    uint64_t *width, *height, *size;
-    int64_t count, capacity;
-} images;
-
-static int compare_u64(const void *a, const void *b)
+static bif_status hold(bif_stats_work *w, int64_t bytes)
 {
-    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
+    w->held += bytes;
+    return w->held <= w->options->memory
+               ? BIF_OK
+               : bif_fail(BIF_ERR_MEMORY, "these statistics need more than %lld MiB; raise --memory-mib (at least %lld so far)",
+                          (long long)(w->options->memory >> 20), (long long)(w->held >> 20) + 1);
 }
 
-static int compare_id(const void *a, const void *b)
-{
-    const image_id *x = a, *y = b;
-    return x->high != y->high ? (x->high > y->high) - (x->high < y->high) : (x->low > y->low) - (x->low < y->low);
-}
+/* ---- words ---- */
 
-static int compare_source(const void *a, const void *b)
+static void put_word(bif_stats_words *set, uint64_t hash, uint8_t level)
 {
-    return strcmp(((const bif_source_count *)a)->name, ((const bif_source_count *)b)->name);
-}
-
-static bif_spread spread(uint64_t *values, int64_t count)
-{
-    if (count == 0) {
-        return (bif_spread){0};
+    int64_t at = (int64_t)(hash & (uint64_t)(set->room - 1));
+    while (set->hash[at] != 0 && set->hash[at] != hash) {
+        at = (at + 1) & (set->room - 1);
     }
-    qsort(values, (size_t)count, sizeof *values, compare_u64);
-    return (bif_spread){(int64_t)values[0], (int64_t)values[(count - 1) / 2], (int64_t)values[count - 1]};
+    if (set->hash[at] == 0) {
+        set->hash[at] = hash;
+        set->used++;
+    }
+    set->level[at] = set->level[at] < level ? level : set->level[at];
 }
 
-static void count_source(bif_data_stats *stats, const char *name)
+static bif_status add_word(bif_stats_work *w, uint64_t hash, uint8_t level)
 {
-    for (int64_t i = stats->source_count; i-- > 0;) {
-        if (strcmp(stats->sources[i].name, name) == 0) {
-            stats->sources[i].samples++;
-            return;
+    bif_stats_words *set = &w->words;
+    if (2 * set->used >= set->room) {
+        bif_stats_words larger = {.room = set->room == 0 ? 4096 : 2 * set->room};
+        const bif_status st = hold(w, (larger.room - set->room) * 9);
+        if (st != BIF_OK) {
+            return st;
         }
+        larger.hash = bif_calloc((size_t)larger.room, sizeof *larger.hash);
+        larger.level = bif_calloc((size_t)larger.room, sizeof *larger.level);
+        for (int64_t i = 0; i < set->room; i++) {
+            if (set->hash[i] != 0) {
+                put_word(&larger, set->hash[i], set->level[i]);
+            }
+        }
+        free(set->hash);
+        free(set->level);
+        *set = larger;
     }
-    stats->sources = bif_realloc(stats->sources, (size_t)stats->source_count + 1, sizeof *stats->sources);
-    stats->sources[stats->source_count++] = (bif_source_count){bif_strdup(name), 1};
+    put_word(set, hash == 0 ? 1 : hash, level);
+    return BIF_OK;
 }
 
-static void count_text(bif_data_stats *stats, const bif_shard_sample *sample)
-{
-    json_t *value = NULL;
-    stats->text_bytes += (int64_t)sample->text_size;
-    bool good = bif_json_parse("text", sample->text, sample->text_size, &value) == BIF_OK;
-    const json_t *turns = json_object_get(value, "conversations");
-    if (good && json_is_array(turns)) {
-        stats->conversations++;
-        stats->turns += (int64_t)json_array_size(turns);
-        stats->image_only += json_array_size(turns) == 0 && sample->image_count > 0;
-    } else if (good && json_is_string(json_object_get(value, "caption"))) {
-        stats->captions++;
-    } else {
-        stats->bad_texts++;
-    }
-    json_decref(value);
-}
-
-static void add_image(images *all, const bif_shard_image *image)
-{
-    if (all->count == all->capacity) {
-        all->capacity = all->capacity ? all->capacity * 2 : 1024;
-        all->ids = bif_realloc(all->ids, (size_t)all->capacity, sizeof *all->ids);
-        all->width = bif_realloc(all->width, (size_t)all->capacity, sizeof *all->width);
-        all->height = bif_realloc(all->height, (size_t)all->capacity, sizeof *all->height);
-        all->size = bif_realloc(all->size, (size_t)all->capacity, sizeof *all->size);
-    }
-    all->ids[all->count] = (image_id){image->id[0], image->id[1]};
-    all->width[all->count] = image->width;
-    all->height[all->count] = image->height;
-    all->size[all->count++] = image->size;
-}
-
-static bif_status read_shard(const char *path, bif_data_stats *stats, images *all)
+/* Words between white space and punctuation of ASCII, ASCII letters in lower case. */
+static bif_status count_words(bif_stats_work *w, const char *text, size_t size, uint8_t level, int64_t *words)
 {
     bif_status st = BIF_OK;
-    bif_shard *shard = NULL;
-    BIF_TRY(bif_shard_open(path, &shard));
+    char word[64];
+    for (size_t at = 0; at < size && st == BIF_OK;) {
+        size_t used = 0, length = 0;
+        for (; at < size; at++, length++) {
+            const unsigned char c = (unsigned char)text[at];
+            const bool upper = c >= 'A' && c <= 'Z';
+            if (!upper && c < 0x80 && !(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '\'') {
+                break;
+            }
+            if (used < sizeof word) {
+                word[used++] = (char)(upper ? c | 32 : c);
+            }
+        }
+        if (length == 0) {
+            at++;
+            continue;
+        }
+        ++*words;
+        st = add_word(w, XXH3_64bits(word, used), level);
+    }
+    return st;
+}
+
+/* ---- samples ---- */
+
+static void measure(bif_stats_work *w, bif_stat_measure which, int64_t value, uint8_t level)
+{
+    bif_stats_values *v = &w->measure[which];
+    v->value[v->count++] = (uint64_t)value << 8 | level;
+}
+
+/* The answers of a conversation, one a line; malloc'ed. */
+static char *answers(const json_t *turns)
+{
+    char *text = NULL;
+    size_t size = 0, i = 0;
+    FILE *out = open_memstream(&text, &size);
+    BIF_BUG_IF(out == NULL, "out of memory for a conversation");
+    const json_t *turn = NULL;
+    json_array_foreach(turns, i, turn)
+    {
+        const char *from = json_string_value(json_object_get(turn, "from")), *value = json_string_value(json_object_get(turn, "value"));
+        if (from != NULL && value != NULL && strcmp(from, "gpt") == 0) {
+            fprintf(out, "%s%s", ftell(out) > 0 ? "\n" : "", value);
+        }
+    }
+    fclose(out);
+    return text;
+}
+
+static bif_status count_text(bif_stats_work *w, const char *text, uint8_t level)
+{
+    bif_status st = BIF_OK;
+    int64_t(*count)[BIF_STATS] = w->stats->count;
+    const size_t size = strlen(text);
+    const bif_text_measures m = bif_text_measure(text, size);
+    int64_t words = 0;
+    measure(w, BIF_MEASURE_CHARS, m.chars, level);
+    BIF_TRY(count_words(w, text, size, level, &words));
+    measure(w, BIF_MEASURE_WORDS, words, level);
+    count[level][BIF_STAT_WORDS] += words;
+    bif_text_key(text, size, w->texts[w->text_count].key);
+    w->texts[w->text_count++].level = level;
+    bif_stats_count_of(w, &w->stats->languages, bif_language_of(text, size))[level]++;
+    bif_stats_count_of(w, &w->stats->scripts, m.script < 0 ? "none" : bif_script_codes[m.script])[level]++;
+    if (w->options->tokenizer != NULL) {
+        w->ids.count = 0;
+        BIF_TRY(bif_tokenizer_encode(w->options->tokenizer, text, size, false, &w->ids));
+        for (size_t i = 0; i < w->ids.count; i++) {
+            uint8_t *used = &w->token_level[w->ids.ids[i]];
+            *used = *used < level + 1 ? (uint8_t)(level + 1) : *used;
+        }
+        measure(w, BIF_MEASURE_TOKENS, (int64_t)w->ids.count, level);
+        count[level][BIF_STAT_TOKENS] += (int64_t)w->ids.count;
+    }
+    if (w->concept != NULL) {
+        bif_concepts_match(w->options->concepts, text, size, &w->found);
+        for (int64_t i = 0; i < w->found.count; i++) {
+            w->concept[level * w->stats->concepts + w->found.id[i]]++;
+        }
+    }
+done:
+    return st;
+}
+
+static bif_status count_sample(bif_stats_work *w, const bif_shard_sample *sample, uint8_t level)
+{
+    bif_status st = BIF_OK;
+    json_t *value = NULL;
+    char *text = NULL;
+    int64_t *count = w->stats->count[level];
+    count[BIF_STAT_SAMPLES]++;
+    count[BIF_STAT_TEXT_ONLY] += sample->image_count == 0;
+    count[BIF_STAT_ONE_IMAGE] += sample->image_count == 1;
+    count[BIF_STAT_MANY_IMAGES] += sample->image_count > 1;
+    count[BIF_STAT_TEXT_BYTES] += (int64_t)sample->text_size;
+    bif_stats_count_of(w, &w->stats->sources, sample->source)[level]++;
+    const bool good = bif_json_parse("text", sample->text, sample->text_size, &value) == BIF_OK;
+    const json_t *turns = json_object_get(value, "conversations"), *caption = json_object_get(value, "caption");
+    if (good && json_is_array(turns)) {
+        count[BIF_STAT_CONVERSATIONS]++;
+        count[BIF_STAT_TURNS] += (int64_t)json_array_size(turns);
+        count[BIF_STAT_IMAGE_ONLY] += json_array_size(turns) == 0 && sample->image_count > 0;
+        text = answers(turns);
+    } else if (good && json_is_string(caption)) {
+        count[BIF_STAT_CAPTIONS]++;
+        text = bif_strdup(json_string_value(caption));
+    } else {
+        count[BIF_STAT_BAD_TEXTS]++;
+        bif_error_clear();
+    }
+    if (text != NULL) {
+        BIF_TRY(count_text(w, text, level));
+    }
+done:
+    free(text);
+    json_decref(value);
+    return st;
+}
+
+static bif_status count_images(bif_stats_work *w, const bif_shard *shard)
+{
+    static const char *const names[] = {"unknown", "jpeg", "png", "webp"};
+    bif_status st = BIF_OK;
+    bif_column *pixels = NULL;
+    if (!w->no_pixels) {
+        BIF_TRY(bif_column_open(shard, "pixels", &pixels));
+    }
+    w->no_pixels = w->no_pixels || (pixels == NULL && bif_shard_images(shard) > 0);
+    if (pixels != NULL && (bif_column_describe(pixels)->type != BIF_COLUMN_U64 || bif_column_describe(pixels)->width != 2 ||
+                           bif_column_describe(pixels)->of != BIF_COLUMN_OF_IMAGE)) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "shard '%s': its column 'pixels' is not what bifocal data hash writes; make it anew", bif_shard_path(shard)));
+    }
+    const uint64_t *digest = pixels == NULL ? NULL : bif_column_data(pixels);
     for (int64_t i = 0; i < bif_shard_images(shard); i++) {
         bif_shard_image image = {0};
         BIF_TRY(bif_shard_get_image(shard, i, &image));
-        add_image(all, &image);
-        stats->formats[image.format]++;
-        stats->image_bytes += (int64_t)image.size;
+        const uint8_t level = w->image_level[i];
+        const int64_t longer = image.width > image.height ? image.width : image.height;
+        const int64_t shorter = image.width > image.height ? image.height : image.width;
+        measure(w, BIF_MEASURE_WIDTH, image.width, level);
+        measure(w, BIF_MEASURE_HEIGHT, image.height, level);
+        measure(w, BIF_MEASURE_ASPECT, shorter == 0 ? 0 : longer * 100 / shorter, level);
+        measure(w, BIF_MEASURE_BYTES, (int64_t)(image.size >> 56 ? 0 : image.size), level);
+        w->images[w->image_count++] = (bif_stats_keyed){{image.id[0], image.id[1]}, level};
+        w->stats->count[level][BIF_STAT_IMAGES]++;
+        w->stats->count[level][BIF_STAT_IMAGE_BYTES] += (int64_t)image.size;
+        bif_stats_count_of(w, &w->stats->formats, names[image.format])[level]++;
+        if (digest != NULL && (digest[2 * i] | digest[2 * i + 1]) == 0) {
+            w->stats->count[level][BIF_STAT_UNDECODABLE]++;
+        } else if (digest != NULL) {
+            w->pixels[w->pixel_count++] = (bif_stats_keyed){{digest[2 * i], digest[2 * i + 1]}, level};
+        }
     }
+done:
+    bif_column_close(pixels);
+    return st;
+}
+
+static bif_status count_clusters(bif_stats_work *w, const bif_shard *shard)
+{
+    bif_status st = BIF_OK;
+    bif_column *column = NULL;
+    char *name = bif_format("%s.cluster", w->options->clusters);
+    const int64_t images = bif_shard_images(shard), stages = w->stats->stages;
+    BIF_TRY(bif_column_need(shard, name, BIF_COLUMN_OF_IMAGE, BIF_COLUMN_U32, 1, "run bifocal data cluster", &column));
+    const uint32_t *cluster = bif_column_data(column);
+    int64_t most = w->clusters;
+    for (int64_t i = 0; i < images; i++) {
+        most = cluster[i] != UINT32_MAX && cluster[i] >= most ? (int64_t)cluster[i] + 1 : most;
+    }
+    if (most > w->clusters) {
+        BIF_TRY(hold(w, (most - w->clusters) * stages * (int64_t)sizeof *w->cluster));
+        int64_t *larger = bif_calloc((size_t)(most * stages), sizeof *larger);
+        for (int64_t k = 0; k < stages && w->clusters > 0; k++) {
+            memcpy(larger + k * most, w->cluster + k * w->clusters, (size_t)w->clusters * sizeof *larger);
+        }
+        free(w->cluster);
+        w->cluster = larger;
+        w->clusters = most;
+    }
+    for (int64_t i = 0; i < images; i++) {
+        if (cluster[i] != UINT32_MAX) {
+            w->cluster[w->image_level[i] * w->clusters + cluster[i]]++;
+        }
+    }
+done:
+    bif_column_close(column);
+    free(name);
+    return st;
+}
+
+static bif_status read_shard(bif_stats_work *w, int64_t number)
+{
+    bif_status st = BIF_OK;
+    bif_shard *shard = NULL;
+    BIF_TRY(bif_pool_shard(w->options->pool, number, &shard));
+    const int64_t first = w->options->pool->first_sample[number];
+    w->image_level = w->stats->image_level + w->options->pool->first_image[number];
     for (int64_t i = 0; i < bif_shard_samples(shard); i++) {
         bif_shard_sample sample = {0};
+        const uint8_t level = w->level[first + i];
         BIF_TRY(bif_shard_get_sample(shard, i, &sample));
-        stats->text_only += sample.image_count == 0;
-        stats->one_image += sample.image_count == 1;
-        stats->many_images += sample.image_count > 1;
-        count_text(stats, &sample);
-        count_source(stats, sample.source);
+        for (int64_t k = 0; k < sample.image_count; k++) {
+            uint8_t *of_image = &w->image_level[sample.images[k]];
+            *of_image = *of_image < level ? level : *of_image;
+        }
+        BIF_TRY(count_sample(w, &sample, level));
     }
-    stats->shards++;
-    stats->samples += bif_shard_samples(shard);
+    BIF_TRY(count_images(w, shard));
+    if (w->options->clusters != NULL) {
+        BIF_TRY(count_clusters(w, shard));
+    }
+    bif_progress("%" PRId64 " of %" PRId64 " shards", number + 1, w->options->pool->shards);
 done:
     bif_shard_close(shard);
     return st;
 }
 
-bif_status bif_data_stats_read(const char *const *paths, size_t count, bif_data_stats *out)
+/* ---- the whole ---- */
+
+static void find_levels(bif_stats_work *w)
+{
+    const bif_selection *selection = w->options->selection;
+    bif_data_stats *s = w->stats;
+    s->stages = 1 + (selection == NULL ? 0 : bif_selection_steps(selection));
+    s->stage = bif_calloc((size_t)s->stages, sizeof *s->stage);
+    s->stage[0] = bif_strdup("all");
+    memset(w->level, (int)(s->stages - 1), (size_t)w->options->pool->samples);
+    for (int64_t k = 1; k < s->stages; k++) {
+        const bif_selection_step step = bif_selection_get(selection, k - 1);
+        s->stage[k] = bif_format("%" PRId64 " %s", k, step.verb);
+        for (int64_t i = 0; i < step.count; i++) {
+            if (step.records[i].times == 0) {
+                w->level[step.records[i].sample] = (uint8_t)(k - 1);
+            }
+        }
+    }
+}
+
+bif_status bif_data_stats_read(const bif_stats_options *options, bif_data_stats *out)
 {
     bif_status st = BIF_OK;
-    images all = {0};
-    *out = (bif_data_stats){0};
-    for (size_t i = 0; i < count; i++) {
-        BIF_TRY(read_shard(paths[i], out, &all));
+    const bif_pool *pool = options->pool;
+    bif_stats_work w = {.options = options, .stats = out};
+    *out = (bif_data_stats){.shards = pool->shards};
+    if (options->selection != NULL && bif_selection_steps(options->selection) > 254) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "a selection of more than 254 steps"));
     }
-    out->images = all.count;
-    out->width = spread(all.width, all.count);
-    out->height = spread(all.height, all.count);
-    out->size = spread(all.size, all.count);
-    if (all.count > 0) {
-        qsort(all.ids, (size_t)all.count, sizeof *all.ids, compare_id);
+    BIF_TRY(hold(&w, pool->samples * (1 + (int64_t)sizeof(bif_stats_keyed) + 3 * 8) + pool->images * (1 + 2 * (int64_t)sizeof(bif_stats_keyed) + 4 * 8)));
+    w.level = bif_malloc((size_t)pool->samples);
+    out->image_level = bif_calloc((size_t)pool->images + 1, 1);
+    find_levels(&w);
+    out->count = bif_calloc((size_t)out->stages, sizeof *out->count);
+    out->measure = bif_calloc((size_t)out->stages, sizeof *out->measure);
+    for (int i = 0; i < BIF_MEASURES; i++) {
+        w.measure[i].value = bif_malloc((size_t)(i < BIF_MEASURE_CHARS ? pool->images : pool->samples) * sizeof(uint64_t) + 1);
     }
-    for (int64_t i = 0; i < all.count; i++) {
-        out->distinct_images += i == 0 || compare_id(&all.ids[i - 1], &all.ids[i]) != 0;
+    w.images = bif_malloc((size_t)pool->images * sizeof *w.images + 1);
+    w.pixels = bif_malloc((size_t)pool->images * sizeof *w.pixels + 1);
+    w.texts = bif_malloc((size_t)pool->samples * sizeof *w.texts + 1);
+    if (options->tokenizer != NULL) {
+        w.token_level = bif_calloc((size_t)bif_tokenizer_vocab(options->tokenizer), 1);
     }
-    if (out->source_count > 0) {
-        qsort(out->sources, (size_t)out->source_count, sizeof *out->sources, compare_source);
+    if (options->concepts != NULL) {
+        out->concepts = bif_concepts_describe(options->concepts).entries;
+        BIF_TRY(hold(&w, out->concepts * out->stages * (int64_t)sizeof *w.concept));
+        w.concept = bif_calloc((size_t)(out->concepts * out->stages), sizeof *w.concept);
     }
+    if (options->clusters != NULL) {
+        out->embeddings = bif_strdup(options->clusters);
+    }
+    for (int64_t i = 0; i < pool->shards; i++) {
+        BIF_TRY(read_shard(&w, i));
+    }
+    bif_stats_finish(&w);
 done:
-    free(all.ids);
-    free(all.width);
-    free(all.height);
-    free(all.size);
+    for (int i = 0; i < BIF_MEASURES; i++) {
+        free(w.measure[i].value);
+    }
+    free(w.level);
+    free(w.images);
+    free(w.pixels);
+    free(w.texts);
+    free(w.words.hash);
+    free(w.words.level);
+    free(w.token_level);
+    free(w.concept);
+    free(w.cluster);
+    bif_ids_free(&w.ids);
+    bif_concepts_found_free(&w.found);
     if (st != BIF_OK) {
         bif_data_stats_free(out);
     }
     return st;
 }
 
-void bif_data_stats_free(bif_data_stats *stats)
+static void free_classes(bif_stat_classes *classes)
 {
-    for (int64_t i = 0; i < stats->source_count; i++) {
-        free(stats->sources[i].name);
+    for (int64_t i = 0; i < classes->count; i++) {
+        free(classes->row[i].name);
+        free(classes->row[i].count);
     }
-    free(stats->sources);
-    *stats = (bif_data_stats){0};
+    free(classes->row);
 }
 
-static const char *const format_names[4] = {"unknown", "jpeg", "png", "webp"};
-
-char *bif_data_stats_text(const bif_data_stats *s)
+void bif_data_stats_free(bif_data_stats *s)
 {
-    char *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    BIF_BUG_IF(out == NULL, "out of memory for a table");
-    const struct {
-        const char *name;
-        int64_t value;
-    } rows[] = {
-        {"shards", s->shards},
-        {"samples", s->samples},
-        {"  text only", s->text_only},
-        {"  one image", s->one_image},
-        {"  many images", s->many_images},
-        {"  image only (not trained on)", s->image_only},
-        {"  with a caption", s->captions},
-        {"  with a conversation", s->conversations},
-        {"  with a bad text", s->bad_texts},
-        {"turns", s->turns},
-        {"text bytes", s->text_bytes},
-        {"images", s->images},
-        {"  distinct", s->distinct_images},
-        {"image bytes", s->image_bytes},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        fprintf(out, "%-30s %15lld\n", rows[i].name, (long long)rows[i].value);
+    for (int64_t k = 0; s->stage != NULL && k < s->stages; k++) {
+        free(s->stage[k]);
     }
-    for (int i = 0; i < 4; i++) {
-        if (s->formats[i] > 0) {
-            fprintf(out, "  %-28s %15lld\n", format_names[i], (long long)s->formats[i]);
-        }
+    bif_stat_classes *const all[] = {&s->formats,    &s->sources,   &s->languages,   &s->scripts,
+                                     &s->same_images, &s->same_texts, &s->top_concepts};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        free_classes(all[i]);
     }
-    if (s->images > 0) {
-        fprintf(out, "%-30s %15s %11s %11s\n", "", "min", "median", "max");
-        const struct {
-            const char *name;
-            bif_spread value;
-        } spreads[] = {{"width", s->width}, {"height", s->height}, {"bytes of an image", s->size}};
-        for (int i = 0; i < 3; i++) {
-            fprintf(out, "%-30s %15lld %11lld %11lld\n", spreads[i].name, (long long)spreads[i].value.min,
-                    (long long)spreads[i].value.median, (long long)spreads[i].value.max);
-        }
-    }
-    for (int64_t i = 0; i < s->source_count; i++) {
-        fprintf(out, "%s%-28.64s %15lld\n", i == 0 ? "samples by source\n  " : "  ", s->sources[i].name, (long long)s->sources[i].samples);
-    }
-    fclose(out);
-    return text;
-}
-
-static json_t *spread_json(bif_spread value)
-{
-    return json_pack("{s:I,s:I,s:I}", "min", (json_int_t)value.min, "median", (json_int_t)value.median, "max", (json_int_t)value.max);
-}
-
-static void put(json_t *object, const char *key, int64_t value)
-{
-    json_object_set_new(object, key, json_integer(value));
-}
-
-json_t *bif_data_stats_json(const bif_data_stats *s)
-{
-    json_t *root = json_object(), *formats = json_object(), *sources = json_object();
-    put(root, "shards", s->shards);
-    put(root, "samples", s->samples);
-    put(root, "text_only", s->text_only);
-    put(root, "one_image", s->one_image);
-    put(root, "many_images", s->many_images);
-    put(root, "image_only", s->image_only);
-    put(root, "captions", s->captions);
-    put(root, "conversations", s->conversations);
-    put(root, "bad_texts", s->bad_texts);
-    put(root, "turns", s->turns);
-    put(root, "text_bytes", s->text_bytes);
-    put(root, "images", s->images);
-    put(root, "distinct_images", s->distinct_images);
-    put(root, "image_bytes", s->image_bytes);
-    for (int i = 0; i < 4; i++) {
-        put(formats, format_names[i], s->formats[i]);
-    }
-    json_object_set_new(root, "formats", formats);
-    json_object_set_new(root, "width", spread_json(s->width));
-    json_object_set_new(root, "height", spread_json(s->height));
-    json_object_set_new(root, "bytes_of_an_image", spread_json(s->size));
-    for (int64_t i = 0; i < s->source_count; i++) {
-        put(sources, s->sources[i].name, s->sources[i].samples);
-    }
-    json_object_set_new(root, "sources", sources);
-    return root;
+    free(s->stage);
+    free(s->image_level);
+    free(s->count);
+    free(s->measure);
+    free(s->concept);
+    free(s->clusters);
+    free(s->vendi);
+    free(s->embeddings);
+    *s = (bif_data_stats){0};
 }

@@ -10,51 +10,6 @@
 #include "eval/html.h"
 #include "eval/report_parts.h"
 
-static const char head[] =
-    "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
-    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"referrer\" content=\"no-referrer\">\n";
-
-static const char style[] =
-    ":root{color-scheme:light "
-    "dark;--ink:#1d2330;--soft:#626b7d;--line:#dde1e9;--paper:#fff;--well:#f5f6f9;--good:#1a7f4b;--bad:#b3261e;--mid:#946200;"
-    "--mine:#2456c7;--theirs:#8a8f9c;--band:#cfe3d6}\n"
-    "@media(prefers-color-scheme:dark){:root{--ink:#e4e7ee;--soft:#9aa3b5;--line:#343b49;--paper:#14171d;--well:#1d2129;--good:#5cc98c;--"
-    "bad:#ff8a80;"
-    "--mid:#e0b04a;--mine:#86a8ff;--theirs:#8d94a3;--band:#21402f}}\n"
-    "*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,\"Segoe "
-    "UI\",Roboto,"
-    "\"Noto Sans\",\"Noto Sans CJK KR\",sans-serif}main{max-width:1280px;margin:0 auto;padding:28px 20px 80px}\n"
-    "h1{font-size:26px;margin:0 0 4px}h2{font-size:20px;margin:44px 0 8px;padding-top:18px;border-top:1px solid "
-    "var(--line)}h3{font-size:15px;margin:20px 0 6px}\n"
-    "p{margin:6px 0}.soft{color:var(--soft)}.small{font-size:13px}.scroll{overflow-x:auto}\n"
-    "table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:7px 10px;text-align:right;border-bottom:1px solid "
-    "var(--line);"
-    "vertical-align:top;white-space:nowrap}th{font-weight:600}thead th{border-bottom:2px solid "
-    "var(--line)}th:first-child,td:first-child{text-align:left;"
-    "padding-left:0}td.plot{padding:4px 10px}.value{font-weight:600}.range{color:var(--soft);font-size:12.5px;display:block}\n"
-    ".held{display:block}.badge{display:inline-block;font-size:12px;line-height:18px;padding:0 7px;border-radius:9px;border:1px solid "
-    "currentColor}\n"
-    ".good{color:var(--good)}.bad{color:var(--bad)}.mid{color:var(--mid)}.published{color:var(--soft)}\n"
-    "details{margin:10px 0}summary{cursor:pointer;color:var(--soft)}\n"
-    ".filters{display:flex;flex-wrap:wrap;gap:8px 18px;margin:12px 0;font-size:14px}.filters "
-    "select{font:inherit;max-width:260px;margin-left:6px}\n"
-    ".cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:16px}\n"
-    ".card{border:1px solid var(--line);border-radius:10px;overflow:hidden;background:var(--well);display:flex;flex-direction:column}\n"
-    ".card figure{margin:0;background:#0002;display:flex;gap:4px;justify-content:center;height:200px}.card figure "
-    "img{height:200px;max-width:100%;"
-    "min-width:0;object-fit:contain}.card .none{align-self:center;color:var(--soft);font-size:13px;padding:0 16px;text-align:center}\n"
-    ".card .body{padding:10px 14px 14px}.text{white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate}\n"
-    ".question{font-weight:600;margin:0 0 8px;max-height:11em;overflow:auto}.answer{border-left:3px solid "
-    "var(--theirs);padding-left:9px;margin:8px 0}\n"
-    ".answer.y{border-color:var(--good)}.answer.n{border-color:var(--bad)}.answer>.text,.compared{max-height:9em;"
-    "overflow:auto;display:block}.compared{font-size:13px;color:var(--soft);max-height:4.6em}\n"
-    ".who{font-size:12.5px;color:var(--soft);display:flex;justify-content:space-between;gap:8px}.refs{font-size:13.5px;margin:8px 0 0}\n"
-    ".refs span.text{background:var(--paper);border:1px solid var(--line);border-radius:5px;padding:0 "
-    "5px;margin-right:3px;display:inline-block}\n"
-    ".meta{font-size:12px;color:var(--soft);margin-top:8px;overflow-wrap:anywhere}\n"
-    "@media print{.card{break-inside:avoid}.filters{display:none}}\n";
-
 /* ---- scores ---- */
 
 typedef struct {
@@ -326,11 +281,11 @@ bif_status bif_report_html(const bif_score_report *report, const bif_report_page
             BIF_TRY(bif_fail_errno(errno, "image root %s", page->image_root));
         }
     }
-    bif_html_add(out, head);
+    bif_html_add(out, bif_html_head);
     bif_html_add(out, "<title>");
     bif_html_words(out, page->title);
     bif_html_add(out, "</title>\n<style>\n");
-    bif_html_add(out, style);
+    bif_html_add(out, bif_html_style);
     bif_html_add(out, "</style>\n</head>\n<body><main>\n<h1>");
     bif_html_words(out, page->title);
     bif_html_addf(out, "</h1>\n<p class=\"soft\">%zu task%s, %zu checkpoint%s; scored by bifocal by each benchmark's own rules</p>\n",

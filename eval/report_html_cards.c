@@ -5,7 +5,6 @@
 
 #include "base/base64.h"
 #include "base/file.h"
-#include "data/image.h"
 #include "eval/html.h"
 #include "eval/report_parts.h"
 
@@ -38,33 +37,6 @@ done:
     return st;
 }
 
-/* An encoded picture as a data URI, made small. */
-static bif_status put_thumbnail(const char *file, const char *bytes, size_t size, bif_text_buffer *out)
-{
-    bif_status st = BIF_OK;
-    uint8_t *jpeg = NULL;
-    size_t jpeg_size = 0;
-    bif_image image = {0}, small = {0};
-    BIF_TRY(bif_image_decode(file, bytes, size, NULL, &image));
-    const int64_t longer = image.width > image.height ? image.width : image.height;
-    const int64_t to = longer < THUMBNAIL ? longer : THUMBNAIL;
-    small.width = image.width * to / longer > 0 ? image.width * to / longer : 1;
-    small.height = image.height * to / longer > 0 ? image.height * to / longer : 1;
-    small.rgb = bif_malloc((size_t)(3 * small.width * small.height));
-    bif_resize_bicubic(image.rgb, image.width, image.height, small.rgb, small.width, small.height);
-    BIF_TRY(bif_image_encode_jpeg(&small, 82, &jpeg, &jpeg_size));
-    bif_html_addf(out, "<img width=\"%lld\" height=\"%lld\" alt=\"", (long long)small.width, (long long)small.height);
-    bif_html_text(out, (bif_span){file, strlen(file)}, 200);
-    bif_html_add(out, "\" src=\"data:image/jpeg;base64,");
-    bif_html_base64(out, jpeg, jpeg_size);
-    bif_html_add(out, "\">");
-done:
-    free(jpeg);
-    bif_image_free(&image);
-    bif_image_free(&small);
-    return st;
-}
-
 /* A picture that cannot be shown is a sentence in its place, not an error. */
 static void put_picture(const bif_report_page *page, int root, const bif_card *card, int64_t which, bif_text_buffer *out)
 {
@@ -72,7 +44,7 @@ static void put_picture(const bif_report_page *page, int root, const bif_card *c
     size_t size = 0;
     char *file = card->embedded ? bif_strdup("the picture of the table") : bif_span_copy(card->picture[which]), *bytes = NULL;
     BIF_TRY(card->embedded ? bif_base64_decode(file, card->picture[which], &bytes, &size) : read_file(page, root, file, &bytes, &size));
-    BIF_TRY(put_thumbnail(file, bytes, size, out));
+    BIF_TRY(bif_html_picture(out, file, bytes, size, THUMBNAIL));
 done:
     if (st != BIF_OK) {
         bif_html_add(out, "<span class=\"none\">");

@@ -1,4 +1,4 @@
-/* bifocal data pack | verify | stats */
+/* bifocal data pack | verify */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -12,9 +12,7 @@
 #include "base/log.h"
 #include "data/pack.h"
 #include "data/shard.h"
-#include "data/stats.h"
 #include "launch/commands.h"
-#include "launch/open_shards.h"
 
 static const char pack_help[] =
     "usage: bifocal data pack --input FILE --out FOLDER --prefix NAME [--image-root FOLDER] [options]\n\n"
@@ -195,67 +193,5 @@ bif_status bif_cmd_data_verify(int argc, char **argv)
         st = bif_fail(v.worst, "%lld of %lld shards are not good", (long long)v.bad, (long long)v.shards);
     }
 done:
-    return st;
-}
-
-static const char stats_help[] =
-    "usage: bifocal data stats [--json] SHARD...\n\n"
-    "Counts what is in shards, taken together: samples, images, turns, bytes, formats, sizes, sources. A SHARD is a file (*.h5)\n"
-    "or a folder of them.\n\n"
-    "  --json   as JSON\n";
-
-typedef struct {
-    char **path;
-    size_t count;
-} path_list;
-
-static bif_status add_path(void *context, const char *path)
-{
-    path_list *list = context;
-    list->path = bif_realloc(list->path, list->count + 1, sizeof *list->path);
-    list->path[list->count++] = bif_strdup(path);
-    return BIF_OK;
-}
-
-bif_status bif_cmd_data_stats(int argc, char **argv)
-{
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
-    bif_status st = BIF_OK;
-    bif_data_stats stats = {0};
-    path_list list = {0};
-    bool as_json = false;
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 'h') {
-            fputs(stats_help, stdout);
-            goto done;
-        }
-        if (c != 'j') {
-            BIF_TRY(bif_fail(BIF_ERR_USAGE, "data stats: wrong option; see bifocal data stats --help"));
-        }
-        as_json = true;
-    }
-    if (optind == argc) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data stats: name at least one shard; see bifocal data stats --help"));
-    }
-    for (int i = optind; i < argc; i++) {
-        BIF_TRY(bif_shard_each(argv[i], add_path, &list));
-    }
-    BIF_TRY(bif_data_stats_read((const char *const *)list.path, list.count, &stats));
-    if (as_json) {
-        json_t *value = bif_data_stats_json(&stats);
-        json_dumpf(value, stdout, JSON_INDENT(2));
-        putchar('\n');
-        json_decref(value);
-    } else {
-        char *text = bif_data_stats_text(&stats);
-        fputs(text, stdout);
-        free(text);
-    }
-done:
-    for (size_t i = 0; i < list.count; i++) {
-        free(list.path[i]);
-    }
-    free(list.path);
-    bif_data_stats_free(&stats);
     return st;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/half.h"
 #include "kernels/convert.h"
 #include "train/safetensors.h"
 

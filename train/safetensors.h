@@ -51,7 +51,6 @@ void bif_entry_floats(const bif_st_entry *entry, int64_t first, int64_t count, f
 /* The same elements in the entry's own dtype, any: the file's bytes, or with a delta the sum rounded once (to nearest, ties to even). */
 void bif_entry_bytes(const bif_st_entry *entry, int64_t first, int64_t count, void *out);
 
-uint16_t bif_to_f16(float value); /* nearest, ties to even (train/safetensors_floats.c) */
 /* Gives back the memory pages that hold an entry's data in the mapping; they come again from the file when they are read again. */
 void bif_safetensors_release(const bif_safetensors *st, const bif_st_entry *entry);
 

@@ -3,48 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "kernels/convert.h"
 #include "kernels/low_rank.h"
 #include "train/safetensors.h"
 
 #define CHUNK ((int64_t)1 << 18) /* elements rounded at a time */
 #define ROWS ((int64_t)256)      /* of B, as f32, at a time */
-
-static float from_f16(uint16_t half)
-{
-    const uint32_t sign = (uint32_t)(half & 0x8000u) << 16, exponent = (half >> 10) & 0x1fu, mantissa = half & 0x3ffu;
-    if (exponent == 0) { /* zero and subnormal: mantissa * 2^-24 is exact in f32 */
-        const float value = (float)mantissa * 0x1p-24f;
-        return sign != 0 ? -value : value;
-    }
-    const uint32_t bits = sign | (exponent == 31 ? 0xffu : exponent + 112u) << 23 | mantissa << 13;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* Nearest, ties to even; too large becomes infinity, NaN stays NaN. */
-uint16_t bif_to_f16(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000u);
-    bits &= 0x7fffffffu;
-    if (bits > 0x7f800000u) {
-        return (uint16_t)(sign | 0x7e00u);
-    }
-    if (bits >= 0x477ff000u) { /* 65520, half way from the largest number to the next */
-        return (uint16_t)(sign | 0x7c00u);
-    }
-    if (bits < 0x38800000u) { /* below 2^-14: in steps of 2^-24, rounded by the addition */
-        float small;
-        memcpy(&small, &bits, sizeof small);
-        small += 0.5f; /* a step of 0.5 is 2^-24 */
-        memcpy(&bits, &small, sizeof bits);
-        return (uint16_t)(sign | (bits - 0x3f000000u));
-    }
-    return (uint16_t)(sign | ((bits - 0x38000000u + 0xfffu + (bits >> 13 & 1u)) >> 13));
-}
 
 /* As they are in the file. */
 static void stored(const bif_st_entry *entry, int64_t first, int64_t count, float *out)
@@ -69,7 +34,7 @@ static void stored(const bif_st_entry *entry, int64_t first, int64_t count, floa
     for (int64_t i = 0; i < count; i++) {
         uint16_t half;
         memcpy(&half, from + 2 * i, sizeof half);
-        out[i] = from_f16(half);
+        out[i] = bif_from_f16(half);
     }
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/half.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "kernels/convert.h"

@@ -397,22 +397,29 @@ Test(pack, stats)
     o.max_samples = 2;
     cr_expect_eq(good(&o).shards, 3);
     static const char *const paths[] = {"out/p-00000.h5", "out/p-00001.h5", "out/p-00002.h5"};
+    bif_pool pool;
     bif_data_stats s;
-    cr_assert_eq(bif_data_stats_read(paths, 3, &s), BIF_OK, "%s", bif_error_message());
-    cr_expect_eq(s.samples, 5);
-    cr_expect_eq(s.images, 5);          /* a.png and b.png lie in two shards each */
-    cr_expect_eq(s.distinct_images, 3);
-    cr_expect_eq(s.text_only, 1);
-    cr_expect_eq(s.one_image, 3);
-    cr_expect_eq(s.many_images, 1);
-    cr_expect_eq(s.image_only, 1);
-    cr_expect_eq(s.captions, 1);
-    cr_expect_eq(s.conversations, 4);
-    cr_expect_eq(s.turns, 8);
-    cr_expect_eq(s.formats[BIF_IMAGE_PNG], 5);
-    cr_expect(s.width.min == 5 && s.width.median == 12 && s.width.max == 30);
-    cr_expect(s.height.min == 5 && s.height.median == 7 && s.height.max == 40);
-    cr_expect(s.source_count == 1 && strcmp(s.sources[0].name, "in.json") == 0 && s.sources[0].samples == 5);
+    cr_assert_eq(bif_pool_open(paths, 3, &pool), BIF_OK, "%s", bif_error_message());
+    const bif_stats_options options_of = {.pool = &pool, .memory = 1 << 20};
+    cr_assert_eq(bif_data_stats_read(&options_of, &s), BIF_OK, "%s", bif_error_message());
+    const int64_t *count = s.count[0];
+    cr_expect_eq(s.stages, 1);
+    cr_expect_eq(count[BIF_STAT_SAMPLES], 5);
+    cr_expect_eq(count[BIF_STAT_IMAGES], 5); /* a.png and b.png lie in two shards each */
+    cr_expect_eq(count[BIF_STAT_DISTINCT_IMAGES], 3);
+    cr_expect_eq(count[BIF_STAT_TEXT_ONLY], 1);
+    cr_expect_eq(count[BIF_STAT_ONE_IMAGE], 3);
+    cr_expect_eq(count[BIF_STAT_MANY_IMAGES], 1);
+    cr_expect_eq(count[BIF_STAT_IMAGE_ONLY], 1);
+    cr_expect_eq(count[BIF_STAT_CAPTIONS], 1);
+    cr_expect_eq(count[BIF_STAT_CONVERSATIONS], 4);
+    cr_expect_eq(count[BIF_STAT_TURNS], 8);
+    cr_expect_eq(count[BIF_STAT_DISTINCT_PIXELS], -1);
+    cr_expect(s.formats.count == 1 && strcmp(s.formats.row[0].name, "png") == 0 && s.formats.row[0].count[0] == 5);
+    const bif_quantiles *width = &s.measure[0][BIF_MEASURE_WIDTH], *height = &s.measure[0][BIF_MEASURE_HEIGHT];
+    cr_expect(width->min == 5 && width->median == 12 && width->max == 30);
+    cr_expect(height->min == 5 && height->median == 7 && height->max == 40);
+    cr_expect(s.sources.count == 1 && strcmp(s.sources.row[0].name, "in.json") == 0 && s.sources.row[0].count[0] == 5);
     char *text = bif_data_stats_text(&s);
     cr_expect(strstr(text, "distinct") && strstr(text, "in.json"));
     free(text);
@@ -421,5 +428,5 @@ Test(pack, stats)
     cr_expect_eq(json_integer_value(json_object_get(json_object_get(value, "sources"), "in.json")), 5);
     json_decref(value);
     bif_data_stats_free(&s);
-    cr_expect_eq(bif_data_stats_read((const char *const[]){"in.json"}, 1, &s), BIF_ERR_DATA);
+    bif_pool_close(&pool);
 }
