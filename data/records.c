@@ -17,6 +17,7 @@ struct bif_records {
     bif_records_format format;
     char *block;
     size_t used, at; /* bytes in the block; the next one */
+    int64_t base;    /* where the block stands in the file */
     int64_t line;    /* of the next byte */
     int64_t number;  /* records so far */
     char *text;      /* the record being read */
@@ -45,6 +46,7 @@ static bif_status peek(bif_records *records, int *out)
 {
     if (records->at == records->used) {
         records->at = 0;
+        records->base += (int64_t)records->used;
         bif_status st = bif_read_some(records->fd, records->path, records->block, BLOCK_BYTES, &records->used);
         if (st != BIF_OK) {
             records->used = 0;
@@ -372,6 +374,30 @@ done:
     return BIF_OK;
 }
 
+bif_status bif_records_open_at(const char *path, const char *name, bif_records_format format, const bif_record *from, bif_records **out)
+{
+    bif_records *records = NULL;
+    const bif_status st = bif_records_open(path, format, &records);
+    if (st != BIF_OK) {
+        return st;
+    }
+    free(records->path);
+    records->path = bif_strdup(name);
+    if (from != NULL && lseek(records->fd, (off_t)from->offset, SEEK_SET) != (off_t)from->offset) {
+        const int err = errno;
+        bif_records_close(records);
+        return bif_fail_errno(err, "cannot go to byte %lld of '%s'", (long long)from->offset, path);
+    }
+    if (from != NULL) {
+        records->used = records->at = 0;
+        records->base = from->offset;
+        records->line = from->line;
+        records->number = from->number - 1;
+    }
+    *out = records;
+    return BIF_OK;
+}
+
 void bif_records_close(bif_records *records)
 {
     if (records == NULL) {
@@ -411,6 +437,7 @@ bif_status bif_records_next(bif_records *records, bif_record *out, bool *more)
             BIF_TRY(skip_space(records, &c));
         }
         out->line = records->line;
+        out->offset = records->base + (int64_t)records->at;
         if (*more && records->format == BIF_RECORDS_JSON) {
             BIF_TRY(next_element(records, more));
         } else if (*more && records->format == BIF_RECORDS_JSONL) {

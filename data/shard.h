@@ -1,7 +1,7 @@
 /* Shard format v1: image-text samples in one HDF5 file that h5py reads as it is, and that we read with pread.
  *
  *   /                      attributes: format = "bifocal-shard", version = 1, tool, samples, images, payload_xxh3 (32 hex digits:
- *                          XXH3-128 over every dataset's bytes in the order below)
+ *                          XXH3-128 over every dataset's bytes in the order below); pictures, where they were changed when packed: how
  *   /image/bytes           u8 [B]     encoded files end to end, contiguous, aligned to 4096 from 4096 bytes on; images start
  *                          at multiples of 8
  *   /image/offset          u64 [I]    where image i starts
@@ -80,6 +80,8 @@ bif_status bif_shard_add_image(bif_shard_writer *writer, const void *bytes, size
 /* text: a JSON value as above. */
 bif_status bif_shard_add_sample(bif_shard_writer *writer, const char *text, size_t text_size, const char *id, const char *source,
                                 const int64_t *images, int64_t image_count);
+/* What was done to the pictures before, as the attribute "pictures" of the file, which readers ignore. At most once. */
+void bif_shard_writer_note(bif_shard_writer *writer, const char *note);
 int64_t bif_shard_writer_bytes(const bif_shard_writer *writer);   /* image bytes so far */
 int64_t bif_shard_writer_samples(const bif_shard_writer *writer);
 bif_status bif_shard_writer_commit(bif_shard_writer *writer); /* frees in every case */

@@ -22,7 +22,7 @@ typedef struct {
 } buffer;
 
 struct bif_shard_writer {
-    char *path;
+    char *path, *note; /* note: of what was done to the pictures, NULL = nothing */
     int fd;               /* image bytes until commit: a file without a name, so a killed writer leaves nothing of this size */
     uint64_t bytes;       /* in fd, up to the end of the last image */
     bif_digest *digest;   /* over the image bytes */
@@ -99,6 +99,7 @@ static void writer_free(bif_shard_writer *writer)
     }
     free(writer->sources);
     free(writer->slots);
+    free(writer->note);
     free(writer->path);
     free(writer);
 }
@@ -108,6 +109,12 @@ void bif_shard_writer_abandon(bif_shard_writer *writer)
     if (writer != NULL) {
         writer_free(writer);
     }
+}
+
+void bif_shard_writer_note(bif_shard_writer *writer, const char *note)
+{
+    BIF_BUG_IF(writer->note != NULL || note[0] == '\0', "a shard has one note");
+    writer->note = bif_strdup(note);
 }
 
 int64_t bif_shard_writer_bytes(const bif_shard_writer *writer)
@@ -336,7 +343,8 @@ static bif_status write_hdf5(bif_shard_writer *writer, bif_memory_file *memory, 
     H5Pclose(fapl);
     bool good = file >= 0 && put_string(file, "format", "bifocal-shard") && put_number(file, "version", 1) &&
                 put_string(file, "tool", "bifocal") && put_number(file, "samples", writer->samples) &&
-                put_number(file, "images", writer->images) && put_string(file, "payload_xxh3", hex) && put_groups(file);
+                put_number(file, "images", writer->images) && put_string(file, "payload_xxh3", hex) && (writer->note == NULL || put_string(file, "pictures", writer->note)) &&
+                put_groups(file);
     for (int which = 0; which < BIF_TABLES && good; which++) {
         good = put_column(writer, file, which, at);
     }

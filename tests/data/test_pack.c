@@ -15,6 +15,7 @@
 #include "data/stats.h"
 
 static char root[] = "/tmp/bif-pack-XXXXXX";
+static bif_team team;
 
 static void put(const char *path, const char *text)
 {
@@ -47,6 +48,7 @@ static void put_bomb(const char *path)
 
 static void setup(void)
 {
+    team = bif_team_alone(2);
     cr_assert_not_null(mkdtemp(root));
     cr_assert_eq(chdir(root), 0);
     cr_assert_eq(bif_make_dirs("img/sub"), BIF_OK);
@@ -82,7 +84,7 @@ static bif_pack_options options(const char *input)
 static bif_pack_result good(const bif_pack_options *o)
 {
     bif_pack_result result;
-    cr_assert_eq(bif_pack(o, &result), BIF_OK, "%s", bif_error_message());
+    cr_assert_eq(bif_pack(o, &team, &result), BIF_OK, "%s", bif_error_message());
     cr_expect_eq(system("test -z \"$(ls -A out | grep -v '^p-.*\\(h5\\|jsonl\\)$')\""), 0, "something was left");
     return result;
 }
@@ -90,7 +92,7 @@ static bif_pack_result good(const bif_pack_options *o)
 static void failed(const bif_pack_options *o, bif_status code, const char *words)
 {
     bif_pack_result result;
-    bif_status st = bif_pack(o, &result);
+    bif_status st = bif_pack(o, &team, &result);
     cr_expect_eq(st, code, "%s: %d %s", o->input, st, bif_error_message());
     cr_expect(strstr(bif_error_message(), words) != NULL, "message: %s (wanted: %s)", bif_error_message(), words);
     cr_expect_eq(system("test -z \"$(ls -A out 2>/dev/null | grep -v '^p-errors.jsonl$')\""), 0, "something was left");
@@ -352,7 +354,7 @@ Test(pack, overwrite)
     o.max_samples = 1;
     cr_expect_eq(good(&o).shards, 3);
     put("out/p-notes.h5", "not ours");
-    cr_expect_eq(bif_pack(&o, &r), BIF_ERR_USAGE);
+    cr_expect_eq(bif_pack(&o, &team, &r), BIF_ERR_USAGE);
     cr_expect(strstr(bif_error_message(), "is there already"));
     put("in.jsonl", "{\"caption\":\"new\"}\n");
     o.overwrite = true;
@@ -363,7 +365,7 @@ Test(pack, overwrite)
     cr_expect(bif_exists("out/p-notes.h5"));
     /* a failed pack leaves the old shards */
     put("in.jsonl", "bad\n");
-    cr_expect_eq(bif_pack(&o, &r), BIF_ERR_DATA);
+    cr_expect_eq(bif_pack(&o, &team, &r), BIF_ERR_DATA);
     sample("out/p-00000.h5", 0, "{\"caption\":\"new\"}", "", 0);
 }
 
