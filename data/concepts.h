@@ -44,3 +44,9 @@ typedef struct {
 } bif_concepts_found;
 void bif_concepts_match(const bif_concepts *concepts, const char *text, size_t size, bif_concepts_found *found);
 void bif_concepts_found_free(bif_concepts_found *found);
+
+/* Matches of entries, as a file: JSON {"name": count} when the path ends in .json (as MetaCLIP's entry_counts_400m.json), else a line
+ * name TAB count each. Names that are no entries are passed over; entries the file lacks get 0. counts [entries], whole numbers. BIF_ERR_DATA: no
+ * entry of the list is in the file, or a count is no whole number from 0 on. */
+bif_status bif_concepts_read_counts(const bif_concepts *concepts, const char *path, double *counts, int64_t *lacking);
+bif_status bif_concepts_write_counts(const bif_concepts *concepts, const char *path, const double *counts);

@@ -43,6 +43,7 @@ static const verb verbs[] = {
     {"data", "show", bif_cmd_data_show, "one sample as tokens with its loss mask"},
     {"data", "embed", bif_cmd_data_embed, "embeddings of pictures and texts by a checkpoint, as columns"},
     {"data", "prune", bif_cmd_data_prune, "drop samples by size, blank pictures, captions, scores"},
+    {"data", "balance", bif_cmd_data_balance, "less of what there is too much of: concepts, clusters, sources, languages"},
     {"data", "tokenizer", bif_cmd_data_tokenizer, "train a byte-level BPE tokenizer"},
     {"checkpoint", "show", bif_cmd_checkpoint_show, "what a folder of weights holds"},
     {"checkpoint", "diff", bif_cmd_checkpoint_diff, "what differs between two folders of weights"},
