@@ -10,18 +10,50 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "data/column.h"
 #include "data/shard.h"
 #include "launch/commands.h"
 
 static const char verify_help[] =
     "usage: bifocal data verify SHARD...\n\n"
-    "Reads shards back: structure, offsets, the checksum and id of every image, the digest of the whole, and every text as JSON.\n"
-    "A SHARD is a file (*.h5) or a folder of them. Prints one line a file; the exit code is 65 when one is bad.\n";
+    "Reads shards back: structure, offsets, the checksum and id of every image, the digest of the whole, and every text as JSON; and the columns that\n"
+    "stand beside them: whether they are whole and belong to their shard.\n"
+    "A SHARD is a file (*.h5) or a folder of them. Prints one line a file, and one a column that is bad; the exit code is\n"
+    "65 when something is.\n";
 
 typedef struct {
     int64_t shards, bad;
     bif_status worst;
 } verified;
+
+/* A line for every column beside a shard that is good itself which cannot be used; how many. */
+static int64_t verify_columns(const char *path)
+{
+    int64_t bad = 0;
+    bif_shard *shard = NULL;
+    char **names = NULL, *folder = bif_column_folder(path);
+    size_t count = 0;
+    bif_status st = bif_shard_open(path, &shard);
+    if (st != BIF_OK || (st = bif_column_list(shard, &names, &count)) != BIF_OK) {
+        printf("%s: %s\n", folder, bif_error_message());
+        bad++;
+    }
+    for (size_t i = 0; i < count; i++) {
+        bif_column *column = NULL;
+        st = bif_column_open(shard, names[i], &column);
+        if (st != BIF_OK || column == NULL) {
+            const char *reason = st != BIF_OK ? bif_error_message() : "its bytes are not those that were written (their digest differs)";
+            printf("column %s/%s: %s\n", folder, names[i], reason);
+            bad++;
+        }
+        bif_column_close(column);
+        free(names[i]);
+    }
+    free(names);
+    free(folder);
+    bif_shard_close(shard);
+    return bad;
+}
 
 /* In a child: the HDF5 library itself may crash on a hostile file, and the other shards are to be read all the same. */
 static bif_status verify_in_child(const char *path)
@@ -37,6 +69,9 @@ static bif_status verify_in_child(const char *path)
         setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
         bif_status st = bif_shard_verify(path, &bad);
         printf("%s: %s\n", path, st == BIF_OK ? "good" : bif_error_message());
+        if (st == BIF_OK && verify_columns(path) > 0) {
+            st = BIF_ERR_DATA;
+        }
         fflush(stdout);
         _exit((int)st);
     }

@@ -72,4 +72,45 @@ run data show --index 1 --json --tokenizer tokenizer.json new1 | grep -q "\"id\"
 refused 64 'is there already' data compact --from listed-1.sel --out new1 --prefix n pool
 leftovers
 absent '*-compacting*'
+
+# Columns beside a shard are verified with it.
+mkdir -p new1/n-00001.columns
+columns=new1/n-00001.columns
+printf 'null\n' >$columns/late.jsonl
+printf '{"format":"bifocal-column","version":1,"name":"late","of":"sample","method":"m","shard":"00000000000000000000000000000000","xxh3":"0","rows":1,"width":1,"type":"text"}' >$columns/late.json
+expect=0
+run data verify new1 >verify.log 2>&1 || expect=$?
+[ $expect -eq 65 ] && grep -q "^column $columns/late: .*made of another shard" verify.log && [ "$(grep -c ": good$" verify.log)" -eq 3 ] || { cat verify.log; fail "a column of another shard is not told ($expect)"; }
+rm -r $columns
+
+# Training on the shards and the selection is training on the new shards: the same numbers to the bit, shuffled or not, in stages clip and pretrain; the
+# shards' order is the recipe's, not the selection's.
+pool='data.shards=[turned/c.h5,turned/b.h5,turned/a.h5]'
+for way in "clip.yaml --set augment.scale=0.5" "clip.yaml --set data.shuffle=no --set data.last=drop" \
+           "lm.yaml --set data.max_tokens=256 --set data.last=wrap --set data.sampler=modality_length --set batch.micro_samples=4"; do
+  rm -rf out
+  # shellcheck disable=SC2086
+  run train $way --set train.steps=12 --set output=out/a --set "$pool" --set data.selection=listed-1.sel >a.log 2>&1 &&
+    run train $way --set train.steps=12 --set output=out/b --set data.shards=[new1] >b.log 2>&1 || { cat a.log b.log; fail "$way"; }
+  grep -q 'data: 30 samples' a.log || { cat a.log; fail "$way: another number of samples"; }
+  [ -n "$(losses out/a)" ] && [ "$(losses out/a)" = "$(losses out/b)" ] || { diff <(losses out/a) <(losses out/b); fail "$way: the losses differ"; }
+  "$tools/tool_st_diff" "$(weights out/a)" "$(weights out/b)" 0 >/dev/null || fail "$way: the weights differ"
+done
+rm -rf out
+run train clip.yaml --set train.steps=12 --set output=out/all --set "$pool" >all.log 2>&1 && grep -q 'data: 60 samples' all.log || { cat all.log; fail "all samples"; }
+
+# A resume keeps to its selection; one of the same samples in another file will do. Validation has a selection of its own.
+clip="train clip.yaml --set output=out/run --set data.shards=[pool] --set data.validation=[turned] --set data.validation_selection=once.sel"
+run $clip --set train.steps=8 --set train.validate_every=4 --set data.selection=listed-1.sel --set train.stop_after=4 >run.log 2>&1
+[ $? -eq 75 ] || { cat run.log; fail "the run did not stop after 4 steps"; }
+for LAUNCH in '' "$two"; do
+  refused 78 'data.shards, data.selection, data.caption_column or data.order: not what the checkpoint in out/run was trained on' $clip --set train.steps=8 --set train.validate_every=4 --set data.selection=once.sel
+  refused 78 'data.shards, data.selection, data.caption_column or data.order: not what the checkpoint' $clip --set train.steps=8 --set train.validate_every=4
+  refused 65 'data.selection: listed-1.sel was made with the shard p-0000 & which is not among the shards that are named' train clip.yaml --set output=out/no --set data.shards=[pool/p-00000.h5] --set data.selection=listed-1.sel
+  refused 65 'data.validation_selection: all.npy: not a selection' train clip.yaml --set output=out/no --set data.shards=[pool] --set data.validation=[pool] --set data.validation_selection=all.npy
+done
+LAUNCH=
+refused 78 'data.validation_selection is given, but data.validation names no shards' train clip.yaml --set data.validation_selection=once.sel
+run $clip --set train.steps=8 --set train.validate_every=4 --set data.selection=raw.sel >run.log 2>&1 || { cat run.log; fail "a resume with the same selection in another file"; }
+grep -q 'resuming from out/run/step_00000004' run.log || { cat run.log; fail "the run began anew"; }
 finish
