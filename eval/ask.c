@@ -274,11 +274,13 @@ done:
     return st;
 }
 
-bif_status bif_asker_new(bif_session *session, const bif_questions *questions, const bif_ask_options *options, bif_asker **out)
+/* All that is known without the device: prompts are encoded. */
+static bif_status prepare(bif_session *session, const bif_questions *questions, const bif_ask_options *options, bif_asker **out,
+                          bif_generator_limits *limits)
 {
     bif_status st = BIF_OK;
     const int64_t side = session->model.kind == BIF_MODEL_LLAVA ? session->model.vit.image : 0, batch = options->batch;
-    int64_t longest = 1, bytes = 0;
+    int64_t longest = 1;
     bif_asker *a = bif_calloc(1, sizeof *a);
     *out = a;
     *a = (bif_asker){.session = session, .questions = questions, .settings = options, .root_fd = -1, .bytes = 3 * side * side};
@@ -287,6 +289,37 @@ bif_status bif_asker_new(bif_session *session, const bif_questions *questions, c
     a->answers = bif_calloc((size_t)batch, sizeof *a->answers);
     place_pictures(a);
     BIF_TRY(measure_prompts(a, &longest));
+    if (options->way != BIF_ASK_DECODE) {
+        BIF_TRY(measure_options(a));
+    }
+    *limits = (bif_generator_limits){.batch = batch,
+                                     .max_prompt = longest,
+                                     .max_images = a->most,
+                                     .decoding = options->way == BIF_ASK_DECODE ? options->decoding : (bif_decoding){.max_new = 1},
+                                     .max_options = a->most_options,
+                                     .max_option = a->longest_option};
+done:
+    return st;
+}
+
+bif_status bif_asker_measure(bif_session *session, const bif_questions *questions, const bif_ask_options *options, size_t *bytes)
+{
+    bif_asker *a = NULL;
+    bif_generator_limits limits;
+    const bif_status st = prepare(session, questions, options, &a, &limits);
+    *bytes = st == BIF_OK ? bif_generator_measure(session, &limits) : 0;
+    bif_asker_free(a);
+    return st;
+}
+
+bif_status bif_asker_new(bif_session *session, const bif_questions *questions, const bif_ask_options *options, bif_asker **out)
+{
+    bif_status st = BIF_OK;
+    const int64_t batch = options->batch;
+    int64_t bytes = 0;
+    bif_generator_limits limits;
+    BIF_TRY(prepare(session, questions, options, out, &limits));
+    bif_asker *a = *out;
     order_questions(a);
     if (!bif_mul_i64(batch * a->most, a->bytes, &bytes)) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: a question with %lld pictures", questions->items[0].file, (long long)a->most));
@@ -300,23 +333,54 @@ bif_status bif_asker_new(bif_session *session, const bif_questions *questions, c
         }
     }
     if (options->way != BIF_ASK_DECODE) {
-        BIF_TRY(measure_options(a));
         a->options = bif_calloc((size_t)batch, sizeof *a->options);
         for (int64_t i = 0; i < batch; i++) {
             a->options[i] = bif_calloc((size_t)a->most_options, sizeof **a->options);
         }
         a->scores = bif_calloc((size_t)(batch * a->most_options), sizeof *a->scores);
     }
-    const bif_generator_limits limits = {.batch = batch,
-                                         .max_prompt = longest,
-                                         .max_images = a->most,
-                                         .decoding = options->way == BIF_ASK_DECODE ? options->decoding : (bif_decoding){.max_new = 1},
-                                         .max_options = a->most_options,
-                                         .max_option = a->longest_option};
     BIF_TRY(bif_generator_new(session, &limits, &a->generator));
     bif_generator_between(a->generator, options->between, options->context);
 done:
     return st;
+}
+
+bif_status bif_asker_find_pictures(const bif_asker *a)
+{
+    const bif_questions *set = a->questions;
+    const bif_question *worst = NULL; /* the first in the files' order, not in that of asking */
+    const bif_seen *gone = NULL, *last = NULL;
+    for (int64_t i = 0; a->root_fd >= 0 && i < set->count; i++) {
+        const int64_t which = a->order[i];
+        const bif_question *q = &set->items[which];
+        for (int64_t k = 0; k < q->images; k++) {
+            const bif_seen *picture = &q->pictures[k];
+            if (picture->base64.size > 0 || (last != NULL && compare_pictures(&last, &picture) == 0) || (worst != NULL && q > worst)) {
+                continue;
+            }
+            int fd = -1;
+            size_t size = 0;
+            if (bif_open_beneath(a->root_fd, a->settings->image_root, picture->name, &fd, &size) == BIF_OK) {
+                close(fd);
+                last = picture;
+            } else {
+                worst = q;
+                gone = picture;
+                bif_error_clear();
+            }
+        }
+    }
+    if (worst == NULL) {
+        return BIF_OK;
+    }
+    int fd = -1;
+    size_t size = 0;
+    const bif_status st = bif_open_beneath(a->root_fd, a->settings->image_root, gone->name, &fd, &size);
+    if (st == BIF_OK) { /* it came just now */
+        close(fd);
+        return BIF_OK;
+    }
+    return at_question(st, worst);
 }
 
 void bif_asker_free(bif_asker *a)

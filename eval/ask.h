@@ -28,6 +28,10 @@ typedef struct bif_asker bif_asker;
  * options are borrowed. BIF_ERR_DATA with the file and line of a question; BIF_ERR_USAGE: pictures for a decoder alone. */
 bif_status bif_asker_new(bif_session *session, const bif_questions *questions, const bif_ask_options *options, bif_asker **out);
 void bif_asker_free(bif_asker *asker); /* NULL is allowed */
+/* What it would take of the device, of a model whose weights need not be there. */
+bif_status bif_asker_measure(bif_session *session, const bif_questions *questions, const bif_ask_options *options, size_t *bytes);
+/* Opens each picture that is a file once, so that one that is missing is told before anything is asked: the first question that has one. */
+bif_status bif_asker_find_pictures(const bif_asker *asker);
 /* All questions in the order they are best asked in: those about the same pictures together (what their prompts share is computed once a
  * batch), the longest prompts first. The same on all ranks. */
 const int64_t *bif_asker_order(const bif_asker *asker);

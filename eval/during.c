@@ -135,7 +135,7 @@ static bif_status digest_of(const bif_during *d, char digest[33])
 }
 
 /* Of this rank alone. */
-static bif_status open_questions(bif_during *d, const bif_live_model *model)
+static bif_status read_questions(bif_during *d, const bif_live_model *model)
 {
     bif_status st = BIF_OK;
     const bif_config *c = d->config;
@@ -151,25 +151,46 @@ static bif_status open_questions(bif_during *d, const bif_live_model *model)
                                     .caption_prompt = c->evaluate.prompt,
                                     .image_root = c->evaluate.image_root};
     BIF_TRY(bif_prompt_read(&prompt, &d->source, &d->questions));
-    const bool own = c->evaluate.references.count == 0;
-    d->references = own ? (const char *const *)&c->evaluate.questions : (const char *const *)c->evaluate.references.items;
-    d->reference_files = own ? 1 : c->evaluate.references.count;
-    if (own && !file) {
-        d->own = bif_format("%s/eval/references.jsonl", c->output);
-        d->references = (const char *const *)&d->own;
-        BIF_TRY(bif_comm_rank(d->comm) == 0 ? write_own_references(d) : BIF_OK);
-    }
     const int64_t usual = prompt.task != NULL ? prompt.task->max_new : 16, most = c->evaluate.max_new_tokens;
     d->ask = (bif_ask_options){.image_root = c->evaluate.image_root,
                                .batch = c->evaluate.batch < d->questions.count ? c->evaluate.batch : d->questions.count,
                                .decoding = {.max_new = most > 0 ? most : usual, .top_p = 1.0, .length_penalty = 1.0},
                                .threads = bif_comm_threads(d->comm, (int)c->threads)};
-    if (bif_comm_rank(d->comm) == 0) {
-        BIF_TRY(try_references(d));
+done:
+    return st;
+}
+
+static bif_status open_questions(bif_during *d, const bif_live_model *model)
+{
+    bif_status st = BIF_OK;
+    const bif_config *c = d->config;
+    const bool own = c->evaluate.references.count == 0, first = bif_comm_rank(d->comm) == 0;
+    BIF_TRY(read_questions(d, model));
+    d->references = own ? (const char *const *)&c->evaluate.questions : (const char *const *)c->evaluate.references.items;
+    d->reference_files = own ? 1 : c->evaluate.references.count;
+    if (own && d->source.file_count == 0) {
+        d->own = bif_format("%s/eval/references.jsonl", c->output);
+        d->references = (const char *const *)&d->own;
+        BIF_TRY(first ? write_own_references(d) : BIF_OK);
     }
+    BIF_TRY(first ? try_references(d) : BIF_OK);
     BIF_TRY(bif_asker_new(&d->session, &d->questions, &d->ask, &d->asker));
+    BIF_TRY(first ? bif_asker_find_pictures(d->asker) : BIF_OK);
 done:
     return st == BIF_OK ? st : bif_fail_context(st, "evaluate");
+}
+
+static bif_status measure_during(void *context, const bif_config *config, bif_comm *comm, const bif_live_model *model, size_t *bytes)
+{
+    bif_status st = BIF_OK;
+    bif_during *d = context;
+    *d = (bif_during){.config = config, .comm = comm};
+    BIF_TRY(read_questions(d, model));
+    BIF_TRY(bif_asker_measure(&d->session, &d->questions, &d->ask, bytes));
+done:
+    bif_questions_free(&d->questions);
+    *d = (bif_during){0};
+    return st;
 }
 
 static bif_status open_during(void *context, const bif_config *config, bif_comm *comm, const bif_live_model *model, char digest[33])
@@ -290,5 +311,5 @@ done:
 
 bif_evaluator bif_during_evaluator(bif_during *during)
 {
-    return (bif_evaluator){.context = during, .open = open_during, .evaluate = evaluate, .close = close_during};
+    return (bif_evaluator){.context = during, .measure = measure_during, .open = open_during, .evaluate = evaluate, .close = close_during};
 }

@@ -44,16 +44,13 @@ static int64_t most_rows(const bif_generator *g)
     return rows > l->batch * l->max_options * l->max_option ? rows : l->batch * l->max_options * l->max_option;
 }
 
-bif_status bif_generator_new(bif_session *session, const bif_generator_limits *limits, bif_generator **out)
+/* Everything but memory of the device. */
+static bif_status size_up(bif_session *session, const bif_generator_limits *limits, bif_generator *g)
 {
-    bif_status st = BIF_OK;
     const bif_model_config *model = &session->model;
-    const bif_decoder *decoder = &session->vlm.decoder;
     const bool llava = model->kind == BIF_MODEL_LLAVA;
-    bif_generator *g = bif_calloc(1, sizeof *g);
     *g = (bif_generator){.session = session, .limits = *limits, .fan = 1, .classes = bif_decoder_classes(&model->decoder)};
     const bif_decoding *d = &g->limits.decoding;
-    BIF_TRY(check(d, g->classes));
     g->fan = d->beams > g->fan ? d->beams : g->fan;
     g->fan = limits->max_options > g->fan ? limits->max_options : g->fan;
     g->cap = limits->max_prompt + (d->max_new > limits->max_option ? d->max_new : limits->max_option);
@@ -62,37 +59,65 @@ bif_status bif_generator_new(bif_session *session, const bif_generator_limits *l
                                  .images = limits->batch * limits->max_images,
                                  .image_size = llava ? model->vit.image : 0,
                                  .tokens_per_image = llava ? bif_tokens_per_image(model) : 0};
-    g->packed = bif_batch_new(&g->pack);
-    const int64_t rows = most_rows(g), slots = limits->batch * g->fan;
-    g->slots = bif_calloc((size_t)rows, sizeof *g->slots);
-    g->ids = bif_calloc((size_t)rows, sizeof *g->ids);
-    g->length = bif_calloc((size_t)limits->batch, sizeof *g->length);
-    g->logits = d->beams > 1 || d->temperature > 0.0 ? bif_calloc((size_t)(slots * g->classes), sizeof *g->logits) : NULL;
-    g->candidates = g->logits != NULL ? bif_calloc((size_t)g->classes, sizeof *g->candidates) : NULL;
-    /* The cache lives all the time; bif_vlm_embed works above the prompts' activations. */
+    return check(d, g->classes);
+}
+
+/* The cache lives all the time; bif_vlm_embed works above the prompts' activations. */
+static void plan_cache(bif_generator *g, bif_arena *arena)
+{
+    const bif_session *session = g->session;
+    const bif_decoder *decoder = &session->vlm.decoder;
+    const int64_t rows = most_rows(g), index = g->pack.tokens > rows ? g->pack.tokens : rows;
+    bif_kv_cache_plan(decoder, arena, g->limits.batch * g->fan, g->cap, index, &g->cache);
+    g->last = bif_take2(arena, session->vlm.params.dtype, g->limits.batch, decoder->config.hidden);
+    g->scratch = bif_take1(arena, BIF_DTYPE_F32, g->fan * g->limits.decoding.max_new * decoder->config.kv_heads * decoder->config.head_dim).data;
+}
+
+static size_t arena_bytes(bif_generator *g)
+{
+    const bif_session *session = g->session;
+    const bif_decoder *decoder = &session->vlm.decoder;
+    const int64_t rows = most_rows(g), slots = g->limits.batch * g->fan;
     bif_arena measure = bif_arena_measure("generation");
-    const int64_t index = g->pack.tokens > rows ? g->pack.tokens : rows;
-    bif_kv_cache_plan(decoder, &measure, slots, g->cap, index, &g->cache);
-    bif_take2(&measure, session->vlm.params.dtype, limits->batch, model->decoder.hidden);
-    bif_take1(&measure, BIF_DTYPE_F32, g->fan * d->max_new * model->decoder.kv_heads * model->decoder.head_dim);
+    plan_cache(g, &measure);
     const size_t mark = bif_arena_mark(&measure);
-    bif_decoder_plan(decoder, &measure, g->pack.tokens, limits->batch, BIF_KEEP_NOTHING);
-    bif_take1(&measure, BIF_DTYPE_I32, limits->batch);
+    bif_decoder_plan(decoder, &measure, g->pack.tokens, g->limits.batch, BIF_KEEP_NOTHING);
+    bif_take1(&measure, BIF_DTYPE_I32, g->limits.batch);
     bif_arena_release(&measure, mark);
     bif_decoder_plan(decoder, &measure, rows, -1, BIF_KEEP_NOTHING);
     bif_take2(&measure, session->vlm.params.dtype, slots, g->classes);
     for (int i = 0; i < 6; i++) { /* ids, rows, targets, losses, picks */
         bif_take1(&measure, BIF_DTYPE_I32, rows);
     }
-    bif_take2(&measure, session->vlm.params.dtype, slots, model->decoder.hidden);
-    const size_t size = measure.peak + bif_vlm_measure(&session->vlm, session->device, &g->pack, false);
+    bif_take2(&measure, session->vlm.params.dtype, slots, decoder->config.hidden);
+    return measure.peak + bif_vlm_measure(&session->vlm, session->device, &g->pack, false);
+}
+
+size_t bif_generator_measure(bif_session *session, const bif_generator_limits *limits)
+{
+    bif_generator g;
+    return size_up(session, limits, &g) != BIF_OK ? 0 : arena_bytes(&g) + bif_feeder_bytes(session->device, &session->vlm.shape, &g.pack);
+}
+
+bif_status bif_generator_new(bif_session *session, const bif_generator_limits *limits, bif_generator **out)
+{
+    bif_status st = BIF_OK;
+    bif_generator *g = bif_calloc(1, sizeof *g);
+    BIF_TRY(size_up(session, limits, g));
+    g->packed = bif_batch_new(&g->pack);
+    const bif_decoding *d = &g->limits.decoding;
+    const int64_t rows = most_rows(g), slots = limits->batch * g->fan;
+    g->slots = bif_calloc((size_t)rows, sizeof *g->slots);
+    g->ids = bif_calloc((size_t)rows, sizeof *g->ids);
+    g->length = bif_calloc((size_t)limits->batch, sizeof *g->length);
+    g->logits = d->beams > 1 || d->temperature > 0.0 ? bif_calloc((size_t)(slots * g->classes), sizeof *g->logits) : NULL;
+    g->candidates = g->logits != NULL ? bif_calloc((size_t)g->classes, sizeof *g->candidates) : NULL;
+    const size_t size = arena_bytes(g);
     void *memory = NULL;
     BIF_TRY(session->device->alloc(session->device, size, &memory));
     g->arena = bif_arena_over("generation", memory, size);
     BIF_TRY(bif_feeder_reserve(&session->vlm.feeder, session->device, bif_feeder_bytes(session->device, &session->vlm.shape, &g->pack)));
-    bif_kv_cache_plan(decoder, &g->arena, slots, g->cap, index, &g->cache);
-    g->last = bif_take2(&g->arena, session->vlm.params.dtype, limits->batch, model->decoder.hidden);
-    g->scratch = bif_take1(&g->arena, BIF_DTYPE_F32, g->fan * d->max_new * model->decoder.kv_heads * model->decoder.head_dim).data;
+    plan_cache(g, &g->arena);
 done:
     if (st != BIF_OK) {
         bif_generator_free(g);

@@ -40,6 +40,8 @@ typedef struct {
 } bif_generator_limits;
 /* Plans memory. BIF_ERR_USAGE: settings of decoding that make no sense. */
 bif_status bif_generator_new(bif_session *session, const bif_generator_limits *limits, bif_generator **out);
+/* What it would take of the device, of a model whose weights need not be there; 0: settings that make no sense. */
+size_t bif_generator_measure(bif_session *session, const bif_generator_limits *limits);
 void bif_generator_free(bif_generator *generator);
 /* Something to do between the steps of decoding (a rank that serves others polls there); NULL = nothing. */
 void bif_generator_between(bif_generator *generator, void (*between)(void *context), void *context);

@@ -293,6 +293,7 @@ bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *
     st = bif_prompt_read(&options->prompt, &options->source, &set);
     st = st == BIF_OK ? check_types(first, &set) : st;
     st = st == BIF_OK ? bif_asker_new(session, &set, &ask, &asker) : st;
+    st = st == BIF_OK && rank == 0 ? bif_asker_find_pictures(asker) : st;
     BIF_TRY(bif_comm_agree(comm, st));
     BIF_TRY(bif_comm_agree(comm, bif_vqa_same_list(comm, &set, first)));
     predictions = bif_calloc((size_t)set.count, sizeof *predictions);

@@ -18,7 +18,8 @@ static const char help[] =
     "  --set KEY=VALUE   set a key of the recipe (repeatable; the last one wins), for example --set optimizer.lr=1e-3\n"
     "  --check           read and check the recipe, print it resolved, and stop\n"
     "  --plan            print what trains and how much memory a rank takes, from the recipe and, of the folders it names,\n"
-    "                    config.json and the tokenizer, and stop: no GPU, weights or data are needed (a stage 2 reads its stage 1)\n"
+    "                    config.json and the tokenizer, and stop: no GPU, weights or data are needed (a stage 2 reads its stage 1);\n"
+    "                    the questions of evaluate are read, if they are there, and what they take is counted\n"
     "  --ranks N         of so many ranks (1)\n"
     "  --help-config     print every key of a recipe with type, range, default and meaning\n";
 
@@ -33,17 +34,14 @@ typedef struct {
 static bif_status run(void *context, bif_comm *comm)
 {
     const job *j = context;
-    if (!j->plan) {
-        bif_during *during = bif_during_new();
-        const bif_evaluator evaluator = bif_during_evaluator(during);
-        const bif_status st = bif_train(j->config, comm, j->config->evaluate.every > 0 ? &evaluator : NULL);
-        bif_during_free(during);
-        return st;
-    }
-    if (bif_comm_world(comm) > 1) {
+    if (j->plan && bif_comm_world(comm) > 1) {
         return bif_fail(BIF_ERR_USAGE, "train: --plan is for one process; name the ranks with --ranks");
     }
-    return bif_plan_recipe(j->config, (int)j->ranks, comm);
+    bif_during *during = bif_during_new();
+    const bif_evaluator evaluator = bif_during_evaluator(during), *used = j->config->evaluate.every > 0 ? &evaluator : NULL;
+    const bif_status st = j->plan ? bif_plan_recipe(j->config, (int)j->ranks, used, comm) : bif_train(j->config, comm, used);
+    bif_during_free(during);
+    return st;
 }
 
 bif_status bif_cmd_train(int argc, char **argv)

@@ -24,6 +24,8 @@ typedef struct {
 /* All of it is collective, and none of it may change what the run computes from. */
 typedef struct {
     void *context;
+    /* What open will take of the device, from the files of questions alone: the model's tensors are only declared. Not collective. */
+    bif_status (*measure)(void *context, const bif_config *config, bif_comm *comm, const bif_live_model *model, size_t *bytes);
     /* Before step 1: reads everything that is needed and takes all memory, so that what is wrong is said now. digest: of what is evaluated
      * and how; scores with another digest do not compare. */
     bif_status (*open)(void *context, const bif_config *config, bif_comm *comm, const bif_live_model *model, char digest[33]);

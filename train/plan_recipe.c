@@ -27,7 +27,30 @@ static double gib(double bytes)
     return bytes / (1024.0 * 1024.0 * 1024.0);
 }
 
-bif_status bif_plan_recipe(const bif_config *config, int ranks, bif_comm *comm)
+/* What an evaluation takes beside, or why that is not known. */
+static double print_evaluation(const bif_stage_run *run, const bif_evaluator *evaluator, bif_tokenizer *tokenizer)
+{
+    const bif_config *c = run->config;
+    int64_t max_tokens = 0;
+    bif_chat chat = {0};
+    const bif_preprocess preprocess = {0};
+    size_t bytes = 0;
+    const bif_live_model model = {.run = run, .tokenizer = tokenizer, .chat = &chat, .preprocess = &preprocess};
+    bif_status st = bif_longest(c, &run->model, &max_tokens);
+    st = st != BIF_OK ? st
+                      : bif_build_chat(&run->model, tokenizer, c->data.template_, c->data.system, c->data.image_place, max_tokens,
+                                       c->data.truncate, &chat);
+    st = st != BIF_OK ? st : evaluator->measure(evaluator->context, c, run->comm, &model, &bytes);
+    if (st == BIF_OK) {
+        printf("  %-44s %8.2f\n", "evaluation, its own cache and activations", gib((double)bytes));
+    } else {
+        printf("  %-44s not counted: %s\n", "evaluation", bif_error_message());
+        bif_error_clear();
+    }
+    return (double)bytes;
+}
+
+bif_status bif_plan_recipe(const bif_config *config, int ranks, const bif_evaluator *evaluator, bif_comm *comm)
 {
     bif_status st = BIF_OK;
     const bool gpu = strcmp(config->device, "cpu") != 0;
@@ -66,11 +89,12 @@ bif_status bif_plan_recipe(const bif_config *config, int ranks, bif_comm *comm)
     printf("a rank of %d on %s, %s, micro-batches of at most %lld tokens, %lld sequences and %lld pictures; GiB:\n", ranks, gpu ? "CUDA" : "the CPU",
            bif_precision_name(dtype), (long long)limits.tokens, (long long)limits.sequences, (long long)limits.images);
     printf("  %-44s %8.2f\n  %-44s %8.2f\n  %-44s %8.2f\n", "parameters", gib(values), "gradients, f32", gib(grads), "optimiser, this rank's part", gib(moments));
+    const double evaluation = evaluator != NULL ? print_evaluation(&run, evaluator, tokenizer) : 0.0;
     for (int recompute = 0; recompute < 2; recompute++) {
         bif_stage_set_recompute(&run, recompute == 1);
         const double activations = (double)bif_stage_measure(&run, &limits), inputs = (double)bif_stage_measure_inputs(&run, &limits);
         printf("  %-44s %8.2f   sum %8.2f\n", recompute == 1 ? "activations and inputs, blocks recomputed" : "activations and inputs, all kept",
-               gib(activations + inputs), gib(values + grads + moments + activations + inputs));
+               gib(activations + inputs), gib(values + grads + moments + evaluation + activations + inputs));
     }
     if (gpu) {
         printf("besides, the GPU's context, libraries and communication: about 1 to 2\n");

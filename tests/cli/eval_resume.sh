@@ -45,17 +45,17 @@ diff <(jq -S 'del(.seconds, .peak_rss_mib, .answered_before)' whole.json) <(jq -
 absent 'again.jsonl.*'
 echo "killed $killed times in $try starts, then $(jq .answered_before again.json) of $(wc -l <many.jsonl) answers were there"
 
-# What is kept, looked at: two ranks are stopped by a picture that is missing.
+# What is kept, looked at: two ranks are stopped by a picture that is none.
 head -n 200 many.jsonl >few.jsonl
 arguments[2]=few.jsonl
-cp -r data/images fewer && rm fewer/23.png
+cp -r data/images fewer && echo none >fewer/23.png
 arguments[4]=fewer
 eval_few() { run eval "${arguments[@]}" --out few.out.jsonl --summary few.json "$@" >few.log 2>&1; }
-LAUNCH=$two refused 65 "there is no file '23.png'" eval "${arguments[@]}" --out few.out.jsonl --batch 4
+LAUNCH=$two refused 65 "23.png: neither JPEG, PNG nor WebP" eval "${arguments[@]}" --out few.out.jsonl --batch 4
 [ -e few.out.jsonl ] && fail "predictions of a run that failed"
 kept=$(cat few.out.jsonl.part-1-* | grep -c '"prediction"')
 [ "$kept" -gt 0 ] || fail "nothing is kept"
-refused 65 "there is no file '23.png'" eval "${arguments[@]}" --out few.out.jsonl
+refused 65 "23.png: neither JPEG, PNG nor WebP" eval "${arguments[@]}" --out few.out.jsonl
 # Damage: a torn end, a changed letter, something else.
 part=$(ls -S few.out.jsonl.part-1-* | head -n 1)
 before=$(cat few.out.jsonl.part-*-* | grep -c '"prediction"')

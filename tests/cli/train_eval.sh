@@ -109,11 +109,29 @@ cp -r out/stop out/other && rm -rf out/other/step_00000040
 train other --set evaluate.references=no.jsonl --set train.keep=1
 grep -q "is of another evaluation" other.log || { cat other.log; fail "scores of two evaluations were compared"; }
 
-# A picture that is not there costs the evaluation, not the run.
-sed '3s/"image": *"[^"]*"/"image":"gone.jpg"/' data/questions.jsonl >gone.jsonl
-train gone --set evaluate.questions=gone.jsonl --set train.steps=8
-grep -q "step 8 is not evaluated.*gone.jpg" gone.log || { cat gone.log; fail "a missing picture"; }
-[ -n "$(scores out/gone)" ] && fail "a score of nothing"
+# A picture that is not there is told before step 1; one that cannot be read costs the evaluation, not the run.
+sed '3s/"image": *"[^"]*"/"image":"gone.jpg"/; 7s/"image": *"[^"]*"/"image":"away.jpg"/' data/questions.jsonl >gone.jsonl
+refused 65 "evaluate & gone.jsonl:3: & gone.jpg" train tune.yaml --set output=out/gone $evaluate --set evaluate.questions=gone.jsonl
+LAUNCH=$two refused 65 "evaluate & gone.jsonl:3: & gone.jpg" train tune.yaml --set output=out/gone $evaluate --set evaluate.questions=gone.jsonl
+[ -e out/gone/step_00000016 ] && fail "a run began in spite of a missing picture"
+cp data/classes.txt data/images/text.png
+sed '3s/"image": *"[^"]*"/"image":"text.png"/' data/questions.jsonl >broken.jsonl
+train spoilt --set evaluate.questions=broken.jsonl --set train.steps=8
+grep -q "step 8 is not evaluated.*text.png" spoilt.log || { cat spoilt.log; fail "a picture that is none"; }
+[ -n "$(scores out/spoilt)" ] && fail "a score of nothing"
+rm data/images/text.png
+
+# --plan: the questions are read and what they take is counted, pictures aside; or it is said that they are not.
+plan() { run train tune.yaml --plan $evaluate "$@" >plan.txt 2>&1 || { cat plan.txt; fail "--plan $*"; }; }
+size() { awk -v what="$1" 'index($0, what) { print $NF; exit }' plan.txt; }
+plan && [ -n "$(size evaluation,)" ] || { cat plan.txt; fail "an evaluation's line"; }
+run train tune.yaml --plan >none.txt 2>&1 && ! grep -q evaluation none.txt || fail "an evaluation nobody asked for"
+plan --set evaluate.max_new_tokens=500000 --set evaluate.batch=40
+one=$(size evaluation,) sum=$(size "all kept")
+plan --set evaluate.max_new_tokens=500000 --set evaluate.batch=20
+awk -v a="$one" -v b="$(size evaluation,)" -v s="$sum" -v t="$(size "all kept")" 'BEGIN { d = s - t - (a - b); exit !(a > 1.9 * b && b > 0.1 && d < 0.02 && d > -0.02) }' ||
+  { cat plan.txt; fail "an evaluation of 40 questions takes $one GiB, sum $sum"; }
+plan --set evaluate.questions=nowhere.jsonl && grep -q "evaluation .* not counted: .*nowhere.jsonl" plan.txt || { cat plan.txt; fail "questions that are not there"; }
 
 refused 78 "evaluate.every asks for answers" train clip.yaml $evaluate
 refused 78 "evaluate.questions names no file" train tune.yaml --set evaluate.every=3
