@@ -31,6 +31,8 @@ bif_status bif_cmd_data_compact(int argc, char **argv);
 bif_status bif_cmd_data_show(int argc, char **argv);
 bif_status bif_cmd_data_embed(int argc, char **argv);
 bif_status bif_cmd_data_tokenizer(int argc, char **argv);
+bif_status bif_cmd_data_dedup(int argc, char **argv);
+bif_status bif_cmd_data_leak(int argc, char **argv);
 bif_status bif_cmd_data_prune(int argc, char **argv);
 bif_status bif_cmd_data_balance(int argc, char **argv);
 bif_status bif_cmd_checkpoint_show(int argc, char **argv);
