@@ -193,8 +193,12 @@ static bool add_sample(job *j, const bif_shard *shard, int64_t index, char **rea
     if (fine) {
         snprintf(where, sizeof where, "sample %lld", (long long)index);
         bif_sample_caption(&sample, &text, &size);
-        fine = text != NULL && bif_embedder_add_text(j->embedder, where, text, size);
-        if (text == NULL) {
+        const size_t before = text != NULL ? strspn(text, " \t\r\n") : 0; /* white space around it goes, as in training */
+        while (size > before && strchr(" \t\r\n", text[size - 1]) != NULL) {
+            size--;
+        }
+        fine = size > before && bif_embedder_add_text(j->embedder, where, text + before, size - before);
+        if (size <= before) {
             *reason = bif_format("%s: it has no text", where);
         }
     }

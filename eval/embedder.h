@@ -6,7 +6,7 @@
  *  a vision tower alone    pictures: what the tower pools (CLIP: the class token behind the last norm, SigLIP: its head; the pooler_output of
  *                          transformers), E = the tower's width. A SigLIP tower without its head: the mean of the last block's rows.
  *
- * A row does not depend on what else is in its batch, nor on the batch's size. */
+ * A row does not depend on what else is in its batch; on the size of the batch at most in the last bits of f32. */
 #pragma once
 #include "eval/session.h"
 

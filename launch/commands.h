@@ -30,6 +30,7 @@ bif_status bif_cmd_data_select_uids(int argc, char **argv);
 bif_status bif_cmd_data_compact(int argc, char **argv);
 bif_status bif_cmd_data_show(int argc, char **argv);
 bif_status bif_cmd_data_embed(int argc, char **argv);
+bif_status bif_cmd_data_cluster(int argc, char **argv);
 bif_status bif_cmd_data_tokenizer(int argc, char **argv);
 bif_status bif_cmd_data_dedup(int argc, char **argv);
 bif_status bif_cmd_data_leak(int argc, char **argv);

@@ -44,6 +44,7 @@ static const verb verbs[] = {
     {"data", "embed", bif_cmd_data_embed, "embeddings of pictures and texts by a checkpoint, as columns"},
     {"data", "dedup", bif_cmd_data_dedup, "drop samples that duplicate others, into a selection"},
     {"data", "leak", bif_cmd_data_leak, "drop samples that are also in other shards, an evaluation's say"},
+    {"data", "cluster", bif_cmd_data_cluster, "clusters of embeddings (k-means), as columns"},
     {"data", "prune", bif_cmd_data_prune, "drop samples by size, blank pictures, captions, scores"},
     {"data", "balance", bif_cmd_data_balance, "less of what there is too much of: concepts, clusters, sources, languages"},
     {"data", "tokenizer", bif_cmd_data_tokenizer, "train a byte-level BPE tokenizer"},
