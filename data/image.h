@@ -38,6 +38,13 @@ bif_status bif_image_probe(const char *what, const void *bytes, size_t size, con
                            int64_t *width, int64_t *height);
 bif_status bif_image_decode(const char *what, const void *bytes, size_t size, const bif_image_limits *limits, bif_image *out);
 
+/* The pixels as they are stored: the orientation (1 to 8) is told and not applied. *grey: the file has one channel and neither palette nor
+ * alpha. Pillow's convert("L") of the file as it is equals convert("L") of these pixels in every mode that is read here
+ * (tests/golden/check_hashes.py). */
+bif_status bif_image_decode_stored(const char *what, const void *bytes, size_t size, const bif_image_limits *limits, bif_image *out,
+                                   int *orientation, bool *grey);
+void bif_image_upright(bif_image *image, int orientation); /* what bif_image_decode would have given */
+
 /* out: rgb buffer [out_h, out_w, 3] of the caller. Any sizes >= 1. */
 void bif_resize_bicubic(const uint8_t *rgb, int64_t width, int64_t height, uint8_t *out, int64_t out_width, int64_t out_height);
 

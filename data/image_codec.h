@@ -5,6 +5,7 @@
 typedef struct {
     int64_t width, height; /* as stored, before the rotation */
     int orientation;       /* EXIF, 1..8 */
+    bool grey;             /* one channel, no palette, no alpha */
 } bif_image_head;
 
 /* Reads the header and checks it against `limits`; with rgb != NULL also the pixels: *rgb [height, width, 3],

@@ -101,8 +101,8 @@ static void rotate(const uint8_t *from, const bif_image_head *head, bif_image *o
     }
 }
 
-bif_status bif_image_decode(const char *what, const void *bytes, size_t size, const bif_image_limits *limits,
-                            bif_image *out)
+bif_status bif_image_decode_stored(const char *what, const void *bytes, size_t size, const bif_image_limits *limits, bif_image *out,
+                                   int *orientation, bool *grey)
 {
     bif_status st = BIF_OK;
     bif_image_format format;
@@ -111,13 +111,33 @@ bif_status bif_image_decode(const char *what, const void *bytes, size_t size, co
     *out = (bif_image){ 0 };
     BIF_TRY(read_image(what, bytes, size, limits, &format, &head, &rgb));
     *out = (bif_image){ .rgb = rgb, .width = head.width, .height = head.height };
-    if (head.orientation > 1) {
-        out->width = turned(head.orientation) ? head.height : head.width;
-        out->height = turned(head.orientation) ? head.width : head.height;
-        out->rgb = bif_malloc((size_t)out->width * (size_t)out->height * 3);
-        rotate(rgb, &head, out);
-        free(rgb);
+    *orientation = head.orientation;
+    *grey = head.grey;
+done:
+    return st;
+}
+
+void bif_image_upright(bif_image *image, int orientation)
+{
+    if (orientation > 1) {
+        const bif_image_head head = { .width = image->width, .height = image->height, .orientation = orientation };
+        uint8_t *stored = image->rgb;
+        image->width = turned(orientation) ? head.height : head.width;
+        image->height = turned(orientation) ? head.width : head.height;
+        image->rgb = bif_malloc((size_t)image->width * (size_t)image->height * 3);
+        rotate(stored, &head, image);
+        free(stored);
     }
+}
+
+bif_status bif_image_decode(const char *what, const void *bytes, size_t size, const bif_image_limits *limits,
+                            bif_image *out)
+{
+    bif_status st = BIF_OK;
+    int orientation = 1;
+    bool grey = false;
+    BIF_TRY(bif_image_decode_stored(what, bytes, size, limits, out, &orientation, &grey));
+    bif_image_upright(out, orientation);
 done:
     return st;
 }

@@ -144,7 +144,7 @@ bif_status bif_jpeg_read(const char *what, const uint8_t *bytes, size_t size, co
         st = bif_fail(BIF_ERR_DATA, "%s: broken JPEG: %s", what, r->message);
         goto done;
     }
-    *head = (bif_image_head){ r->jpeg.image_width, r->jpeg.image_height, orientation(&r->jpeg) };
+    *head = (bif_image_head){ r->jpeg.image_width, r->jpeg.image_height, orientation(&r->jpeg), r->jpeg.num_components == 1 };
     BIF_TRY(bif_image_check(what, head->width, head->height, limits));
     int parts = r->jpeg.num_components;
     if (parts != 1 && parts != 3 && parts != 4) {

@@ -147,7 +147,7 @@ bif_status bif_png_read(const char *what, const uint8_t *bytes, size_t size, con
         goto done;
     }
     BIF_TRY(bif_image_check(what, r->width, r->height, limits));
-    *head = (bif_image_head){ r->width, r->height, bif_png_orientation(bytes, size) };
+    *head = (bif_image_head){ r->width, r->height, bif_png_orientation(bytes, size), r->kind == PNG_COLOR_TYPE_GRAY };
     if (rgb != NULL) {
         r->rgb = bif_malloc((size_t)r->width * (size_t)r->height * 3);
         r->rows = bif_malloc((size_t)r->height * sizeof *r->rows);

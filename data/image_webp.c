@@ -92,7 +92,7 @@ bif_status bif_webp_read(const char *what, const uint8_t *bytes, size_t size, co
         goto done;
     }
     *head = (bif_image_head){ WebPDemuxGetI(demux, WEBP_FF_CANVAS_WIDTH), WebPDemuxGetI(demux, WEBP_FF_CANVAS_HEIGHT),
-                              orientation(demux) };
+                              orientation(demux), false };
     BIF_TRY(bif_image_check(what, head->width, head->height, limits));
     if (rgb != NULL) {
         pixels = bif_malloc((size_t)head->width * (size_t)head->height * 3);

@@ -1,7 +1,7 @@
 /* Two passes, 8 bits between them, weights in fixed point with 22 fraction bits: Pillow's rule, so that the bytes are
  * equal. What differs is the order of the sums, which integers do not feel:
- *  - eight rows are interleaved pixel by pixel before the horizontal pass, so that one weight meets 24 neighbouring
- *    bytes and the loop is three vectors wide (row by row the three channels defeat the vector units);
+ *  - eight rows (of grey 24) are interleaved pixel by pixel before the horizontal pass, so that one weight meets 24
+ *    neighbouring bytes and the loop is three vectors wide (row by row the three channels defeat the vector units);
  *  - a tap that falls on the padding of the canvas adds weight * fill, so its sum of weights is kept and the padding
  *    itself never read. */
 #include "data/resize.h"
@@ -14,8 +14,7 @@
 
 #define FRACTION_BITS 22
 #define HALF (1 << (FRACTION_BITS - 1))
-#define ROWS 8           /* rows of one horizontal block */
-#define LANES (ROWS * 3) /* bytes that share a weight */
+#define LANES 24         /* bytes that share a weight: a pixel of each row of a horizontal block, 8 rows of RGB or 24 of grey */
 #define CHUNK 32         /* bytes of a row that the vertical pass holds in registers */
 
 /* One axis: for each output position of the window its taps inside the source, and the summed weight of those outside.
@@ -39,6 +38,22 @@ static double cubic(double x)
     return x < 2.0 ? (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5 : 0.0;
 }
 
+static double sinc(double x)
+{
+    x *= 3.14159265358979323846;
+    return x == 0.0 ? 1.0 : sin(x) / x;
+}
+
+static double lanczos(double x)
+{
+    return x >= -3.0 && x < 3.0 ? sinc(x) * sinc(x / 3.0) : 0.0;
+}
+
+static const struct {
+    double (*weight)(double x);
+    double support;
+} filters[] = { [BIF_RESIZE_BICUBIC] = { cubic, 2.0 }, [BIF_RESIZE_LANCZOS] = { lanczos, 3.0 } };
+
 static int32_t to_fixed(double weight)
 {
     double scaled = weight * (1 << FRACTION_BITS);
@@ -54,12 +69,13 @@ static void axis_free(axis *a)
 }
 
 /* Positions [from, from+n) of `canvas` resized to `out`; the source covers [offset, offset+length) of the canvas. */
-static void axis_make(axis *a, int64_t canvas, int64_t offset, int64_t length, int64_t out, int64_t from, int64_t n)
+static void axis_make(axis *a, bif_resize_filter filter, int64_t canvas, int64_t offset, int64_t length, int64_t out, int64_t from,
+                      int64_t n)
 {
     double scale = (double)canvas / (double)out;
     double stretch = scale < 1.0 ? 1.0 : scale;
     double inverse = 1.0 / stretch;
-    double support = 2.0 * stretch;
+    double support = filters[filter].support * stretch;
     a->taps = canvas == out ? 1 : (int64_t)ceil(support) * 2 + 1;
     a->weights = bif_malloc((size_t)(n * a->taps) * sizeof *a->weights);
     a->first = bif_malloc((size_t)n * sizeof *a->first);
@@ -81,7 +97,7 @@ static void axis_make(axis *a, int64_t canvas, int64_t offset, int64_t length, i
             exact[0] = sum = 1.0;
         } else {
             for (int64_t t = low; t < high; t++) {
-                exact[t - low] = cubic(((double)t - centre + 0.5) * inverse);
+                exact[t - low] = filters[filter].weight(((double)t - centre + 0.5) * inverse);
                 sum += exact[t - low];
             }
         }
@@ -118,16 +134,30 @@ static inline uint8_t clip(int32_t sum)
 /* The two inner loops, in plain C and with AVX2 (chosen at run time: the compilers do not find the byte-to-int widening
  * by themselves and plain C is 4 times slower).
  *
- * across: one horizontal block. tile: [a->end - a->begin, ROWS, 3]; edge: [ROWS, 3] colour of the padding in each row;
- *         out: `rows` rows of `stride` bytes, n positions each.
+ * across: one horizontal block. tile: [a->end - a->begin, LANES]; edge: [LANES] colour of the padding in each row;
+ *         out: `rows` rows of `stride` bytes, n positions of `channels` (3 or 1) bytes each.
  * down:   one output row of n bytes. rows: the first tap's row; edge: [n] bytes of a row of padding. */
 typedef void across_fn(const axis *a, int64_t n, const uint8_t *tile, const uint8_t *edge, uint8_t *out, int64_t stride,
-                       int64_t rows);
+                       int64_t rows, int64_t channels);
 typedef void down_fn(const int32_t *weights, int64_t count, const uint8_t *rows, int64_t stride, const uint8_t *edge,
                      int32_t outside, uint8_t *out, int64_t n);
 
+/* A position of each row. */
+static inline void put(const uint8_t *lanes, uint8_t *out, int64_t stride, int64_t rows, int64_t channels)
+{
+    if (channels == 1) {
+        for (int64_t r = 0; r < rows; r++) {
+            out[r * stride] = lanes[r];
+        }
+    } else {
+        for (int64_t r = 0; r < rows; r++) {
+            memcpy(out + r * stride, lanes + r * 3, 3);
+        }
+    }
+}
+
 static void across_plain(const axis *a, int64_t n, const uint8_t *tile, const uint8_t *edge, uint8_t *out,
-                         int64_t stride, int64_t rows)
+                         int64_t stride, int64_t rows, int64_t channels)
 {
     for (int64_t i = 0; i < n; i++) {
         const int32_t *weights = a->weights + i * a->taps;
@@ -141,11 +171,11 @@ static void across_plain(const axis *a, int64_t n, const uint8_t *tile, const ui
                 sums[j] += p[j] * weights[k];
             }
         }
-        for (int64_t r = 0; r < rows; r++) {
-            for (int64_t c = 0; c < 3; c++) {
-                out[r * stride + i * 3 + c] = clip(sums[r * 3 + c]);
-            }
+        uint8_t bytes[LANES];
+        for (int j = 0; j < LANES; j++) {
+            bytes[j] = clip(sums[j]);
         }
+        put(bytes, out + i * channels, stride, rows, channels);
     }
 }
 
@@ -199,7 +229,7 @@ AVX2 static inline void finish(uint8_t *out, __m256i sum)
 }
 
 AVX2 static void across_avx2(const axis *a, int64_t n, const uint8_t *tile, const uint8_t *edge, uint8_t *out,
-                             int64_t stride, int64_t rows)
+                             int64_t stride, int64_t rows, int64_t channels)
 {
     for (int64_t i = 0; i < n; i++) {
         const int32_t *weights = a->weights + i * a->taps;
@@ -216,9 +246,7 @@ AVX2 static void across_avx2(const axis *a, int64_t n, const uint8_t *tile, cons
         finish(bytes, s0);
         finish(bytes + 8, s1);
         finish(bytes + 16, s2);
-        for (int64_t r = 0; r < rows; r++) {
-            memcpy(out + r * stride + i * 3, bytes + r * 3, 3);
-        }
+        put(bytes, out + i * channels, stride, rows, channels);
     }
 }
 
@@ -264,37 +292,46 @@ static bool have_avx2(void)
 #endif
 
 /* Interleaves `rows` rows of n pixels: tile[x][row][channel]. Rows that are missing repeat the last one. */
-static void interleave(const uint8_t *pixels, int64_t stride, int64_t n, int64_t rows, uint8_t *tile)
+static void interleave(const uint8_t *pixels, int64_t stride, int64_t n, int64_t rows, int64_t channels, uint8_t *tile)
 {
-    const uint8_t *row[ROWS];
-    for (int64_t r = 0; r < ROWS; r++) {
+    const uint8_t *row[LANES];
+    for (int64_t r = 0; r < LANES / channels; r++) {
         row[r] = pixels + (r < rows ? r : rows - 1) * stride;
     }
     int64_t x = 0;
+    if (channels == 1) {
+        for (; x < n; x++, tile += LANES) {
+            for (int64_t r = 0; r < LANES; r++) {
+                tile[r] = row[r][x];
+            }
+        }
+        return;
+    }
     for (; x + 1 < n; x++) {
-        for (int64_t r = 0; r < ROWS; r++, tile += 3) {
+        for (int64_t r = 0; r < LANES / 3; r++, tile += 3) {
             memcpy(tile, row[r] + x * 3, 4); /* one byte too many: the next write covers it */
         }
     }
     for (; x < n; x++) {
-        for (int64_t r = 0; r < ROWS; r++, tile += 3) {
+        for (int64_t r = 0; r < LANES / 3; r++, tile += 3) {
             memcpy(tile, row[r] + x * 3, 3);
         }
     }
 }
 
-/* rows x (a->end - a->begin) pixels to rows x n. edge: [rows, 3]; out without gaps. */
-static void pass_across(const axis *a, int64_t n, const uint8_t *pixels, int64_t stride, int64_t rows,
+/* rows x (a->end - a->begin) pixels to rows x n. edge: [rows, channels]; out without gaps. */
+static void pass_across(const axis *a, int64_t n, const uint8_t *pixels, int64_t stride, int64_t rows, int64_t channels,
                         const uint8_t *edge, uint8_t *out)
 {
     across_fn *across = have_avx2() ? across_avx2 : across_plain;
+    const int64_t block = LANES / channels;
     uint8_t *tile = bif_malloc((size_t)((a->end - a->begin) * LANES + 1));
-    for (int64_t r = 0; r < rows; r += ROWS) {
-        int64_t some = rows - r < ROWS ? rows - r : ROWS;
+    for (int64_t r = 0; r < rows; r += block) {
+        int64_t some = rows - r < block ? rows - r : block;
         uint8_t edges[LANES] = { 0 };
-        memcpy(edges, edge + r * 3, (size_t)some * 3);
-        interleave(pixels + r * stride, stride, a->end - a->begin, some, tile);
-        across(a, n, tile, edges, out + r * n * 3, n * 3, some);
+        memcpy(edges, edge + r * channels, (size_t)(some * channels));
+        interleave(pixels + r * stride, stride, a->end - a->begin, some, channels, tile);
+        across(a, n, tile, edges, out + r * n * channels, n * channels, some, channels);
     }
     free(tile);
 }
@@ -320,28 +357,28 @@ static bool vertical_first(const bif_resize_job *job)
            job->canvas_height - job->out_height > 2 * (job->canvas_width - job->out_width);
 }
 
-/* [n, 3]: the colour `fill` everywhere. */
-static uint8_t *plain_edge(int64_t n, const uint8_t fill[3])
+/* [n, channels]: the colour `fill` everywhere. */
+static uint8_t *plain_edge(int64_t n, int64_t channels, const uint8_t fill[3])
 {
-    uint8_t *edge = bif_malloc((size_t)n * 3);
-    for (int64_t i = 0; i < n * 3; i++) {
-        edge[i] = fill[i % 3];
+    uint8_t *edge = bif_malloc((size_t)(n * channels));
+    for (int64_t i = 0; i < n * channels; i++) {
+        edge[i] = fill[i % channels];
     }
     return edge;
 }
 
-/* [n, 3]: what a line of padding becomes in a pass along `a`. Weights that do not sum to exactly 2^22 may shift it by
+/* [n, channels]: what a line of padding becomes in a pass along `a`. Weights that do not sum to exactly 2^22 may shift it by
  * one. */
-static uint8_t *passed_edge(const axis *a, int64_t n, const uint8_t fill[3])
+static uint8_t *passed_edge(const axis *a, int64_t n, int64_t channels, const uint8_t fill[3])
 {
-    uint8_t *edge = bif_malloc((size_t)n * 3);
+    uint8_t *edge = bif_malloc((size_t)(n * channels));
     for (int64_t i = 0; i < n; i++) {
         int32_t sum = a->outside[i];
         for (int64_t k = 0; k < a->count[i]; k++) {
             sum += a->weights[i * a->taps + k];
         }
-        for (int64_t c = 0; c < 3; c++) {
-            edge[i * 3 + c] = clip(HALF + fill[c] * sum);
+        for (int64_t c = 0; c < channels; c++) {
+            edge[i * channels + c] = clip(HALF + fill[c] * sum);
         }
     }
     return edge;
@@ -356,34 +393,35 @@ void bif_resize_window(const bif_resize_job *job, uint8_t *out)
                "resize of a %lldx%lld picture: source or window out of range", (long long)job->width,
                (long long)job->height);
     axis ax = { 0 }, ay = { 0 };
-    axis_make(&ax, job->canvas_width, job->off_x, job->width, job->out_width, job->x, job->w);
-    axis_make(&ay, job->canvas_height, job->off_y, job->height, job->out_height, job->y, job->h);
-    int64_t stride = job->stride > 0 ? job->stride : job->width * 3, rows = ay.end - ay.begin, columns = ax.end - ax.begin;
-    const uint8_t *pixels = job->rgb + ay.begin * stride + ax.begin * 3;
+    const int64_t channels = job->grey ? 1 : 3;
+    axis_make(&ax, job->filter, job->canvas_width, job->off_x, job->width, job->out_width, job->x, job->w);
+    axis_make(&ay, job->filter, job->canvas_height, job->off_y, job->height, job->out_height, job->y, job->h);
+    int64_t stride = job->stride > 0 ? job->stride : job->width * channels, rows = ay.end - ay.begin, columns = ax.end - ax.begin;
+    const uint8_t *pixels = job->rgb + ay.begin * stride + ax.begin * channels;
     uint8_t *between = NULL, *edge1 = NULL, *edge2 = NULL;
 
     if (ax.identity && ay.identity) {
         for (int64_t i = 0; i < job->h; i++) {
-            memcpy(out + i * job->w * 3, pixels + i * stride, (size_t)job->w * 3);
+            memcpy(out + i * job->w * channels, pixels + i * stride, (size_t)(job->w * channels));
         }
     } else if (ay.identity) {
-        edge1 = plain_edge(rows, job->fill);
-        pass_across(&ax, job->w, pixels, stride, rows, edge1, out);
+        edge1 = plain_edge(rows, channels, job->fill);
+        pass_across(&ax, job->w, pixels, stride, rows, channels, edge1, out);
     } else if (ax.identity) {
-        edge1 = plain_edge(columns, job->fill);
-        pass_down(&ay, job->h, pixels, stride, columns * 3, edge1, out);
+        edge1 = plain_edge(columns, channels, job->fill);
+        pass_down(&ay, job->h, pixels, stride, columns * channels, edge1, out);
     } else if (vertical_first(job)) {
-        between = bif_malloc((size_t)(job->h * columns * 3));
-        edge1 = plain_edge(columns, job->fill);
-        edge2 = passed_edge(&ay, job->h, job->fill);
-        pass_down(&ay, job->h, pixels, stride, columns * 3, edge1, between);
-        pass_across(&ax, job->w, between, columns * 3, job->h, edge2, out);
+        between = bif_malloc((size_t)(job->h * columns * channels));
+        edge1 = plain_edge(columns, channels, job->fill);
+        edge2 = passed_edge(&ay, job->h, channels, job->fill);
+        pass_down(&ay, job->h, pixels, stride, columns * channels, edge1, between);
+        pass_across(&ax, job->w, between, columns * channels, job->h, channels, edge2, out);
     } else {
-        between = bif_malloc((size_t)(rows * job->w * 3));
-        edge1 = plain_edge(rows, job->fill);
-        edge2 = passed_edge(&ax, job->w, job->fill);
-        pass_across(&ax, job->w, pixels, stride, rows, edge1, between);
-        pass_down(&ay, job->h, between, job->w * 3, job->w * 3, edge2, out);
+        between = bif_malloc((size_t)(rows * job->w * channels));
+        edge1 = plain_edge(rows, channels, job->fill);
+        edge2 = passed_edge(&ax, job->w, channels, job->fill);
+        pass_across(&ax, job->w, pixels, stride, rows, channels, edge1, between);
+        pass_down(&ay, job->h, between, job->w * channels, job->w * channels, edge2, out);
     }
     free(between);
     free(edge1);

@@ -1,4 +1,4 @@
-/* Pillow's bicubic resize of a window of a virtual canvas: what preprocessing needs without the pixels it would throw
+/* Pillow's resize (bicubic, Lanczos) of a window of a virtual canvas: what preprocessing needs without the pixels it would throw
  * away.
  *
  * The source is thought pasted at (off_x, off_y) on a canvas of one colour; the canvas is resized to out_width x
@@ -8,17 +8,21 @@
 #pragma once
 #include "base/status.h"
 
+typedef enum { BIF_RESIZE_BICUBIC = 0, BIF_RESIZE_LANCZOS = 1 } bif_resize_filter;
+
 typedef struct {
-    const uint8_t *rgb; /* [height, width, 3] */
-    int64_t stride;     /* bytes from row to row; 0 = 3 * width */
+    const uint8_t *rgb; /* [height, width, 3], or if `grey` [height, width] */
+    int64_t stride;     /* bytes from row to row; 0 = those of `width` pixels */
     int64_t width, height;
     int64_t canvas_width, canvas_height; /* = width, height without padding */
     int64_t off_x, off_y;
-    uint8_t fill[3];
+    uint8_t fill[3]; /* of grey the first */
+    bool grey;       /* a byte a pixel, not three */
+    bif_resize_filter filter;
     int64_t out_width, out_height;
     int64_t x, y, w, h;
 } bif_resize_job;
 
-/* out: [h, w, 3] of the caller, not overlapping the source. A source outside the canvas or a window outside the result
+/* out: [h, w, 3] (of grey [h, w]) of the caller, not overlapping the source. A source outside the canvas or a window outside the result
  * is a bug. */
 void bif_resize_window(const bif_resize_job *job, uint8_t *out);

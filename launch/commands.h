@@ -21,6 +21,7 @@ bif_status bif_cmd_probe(int argc, char **argv);
 bif_status bif_cmd_data_pack(int argc, char **argv);
 bif_status bif_cmd_data_verify(int argc, char **argv);
 bif_status bif_cmd_data_stats(int argc, char **argv);
+bif_status bif_cmd_data_hash(int argc, char **argv);
 bif_status bif_cmd_data_selection(int argc, char **argv);
 bif_status bif_cmd_data_why(int argc, char **argv);
 bif_status bif_cmd_data_undo(int argc, char **argv);

@@ -33,6 +33,7 @@ static const verb verbs[] = {
     {"data", "pack", bif_cmd_data_pack, "images and conversations or captions into HDF5 shards"},
     {"data", "verify", bif_cmd_data_verify, "read shards back and check every byte"},
     {"data", "stats", bif_cmd_data_stats, "what is in shards"},
+    {"data", "hash", bif_cmd_data_hash, "hashes of pictures and captions: columns beside shards, or JSON lines of files"},
     {"data", "selection", bif_cmd_data_selection, "what a selection keeps and drops, step by step"},
     {"data", "why", bif_cmd_data_why, "why a sample was dropped, and on whose account"},
     {"data", "undo", bif_cmd_data_undo, "a selection without its last steps"},
