@@ -216,6 +216,16 @@ Test(pack, bad_records_are_listed)
         {"[]", "must be an object"},
         {"7", "must be an object"},
         {"{\"id\":\"cut", "not valid JSON"},
+        {"{\"id\":\"b27\",\"conversations\":[{\"from\":\"system\",\"value\":\"be\"},{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"gpt\",\"value\":\"b\"}]}",
+         "turn 1 is from 'system'; the templates have only 'human' and 'gpt'"},
+        {"{\"id\":\"b28\",\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"human\",\"value\":\"b\"},{\"from\":\"gpt\",\"value\":\"c\"}]}",
+         "turn 2 is from 'human' as the one before"},
+        {"{\"id\":\"b29\",\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"gpt\",\"value\":\" \\n\"}]}", "turn 2 is an empty answer"},
+        {"{\"id\":\"b30\",\"conversations\":[{\"from\":\"gpt\",\"value\":\"a\"},{\"from\":\"human\",\"value\":\"b\"}]}", "no question with an answer"},
+        {"{\"id\":\"b31\",\"image\":\"a.png\",\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"gpt\",\"value\":\"<image>\"}]}",
+         "0 <image> placeholders (1 more in answers, where it is plain text) but 1 images"},
+        {"{\"id\":\"b32\",\"image\":\"a.png\",\"conversations\":[{\"from\":\"user\",\"value\":\"<image>\"},{\"from\":\"gpt\",\"value\":\"b\"}]}",
+         "turn 1 is from 'user'"},
         {"{\"id\":\"b26\",\"image\":\"sub\",\"caption\":\"x\"}", "not a regular file"},
     };
     const int count = sizeof bad / sizeof *bad;
@@ -294,6 +304,11 @@ Test(pack, broken_files)
     }
     bif_pack_options o = options("missing.json");
     failed(&o, BIF_ERR_IO, "missing.json");
+    o = options("none.json");
+    put("picture.jsonl", "{\"image\":\"a.png\",\"caption\":\"a\"}\n");
+    o = options("picture.jsonl");
+    o.image_root = NULL;
+    failed(&o, BIF_ERR_DATA, "name one with --image-root");
     o = options("none.json");
     o.image_root = "no-folder";
     failed(&o, BIF_ERR_IO, "no-folder");
