@@ -58,11 +58,12 @@ seeds() { # seeds TARGET FOLDER
     printf '{"a": [1, -2.5e3, true, null, "\\u00e9\\ud83d\\ude00\303\251"], "b": {"c": []}}' | put "$2" small
     all "$2" "$golden"/hf/llama.json "$golden"/layouts/native/*.index.json
     ;;
+  tar) all "$2" "$golden"/tars/*.tar ;;
   image) all "$2" "$golden"/images/*.{jpg,png,webp} ;;
   *) echo "no seeds for $1" >&2 && return 1 ;;
   esac
 }
-[ $# -gt 0 ] || set -- safetensors index torch tokenizer_json tokenizer_model vocab config open_clip adapter recipe chat order scan image
+[ $# -gt 0 ] || set -- safetensors index torch tokenizer_json tokenizer_model vocab config open_clip adapter recipe chat order scan image tar
 status=0
 for target; do
   folder=$build/fuzz/$target
