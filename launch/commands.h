@@ -37,6 +37,7 @@ bif_status bif_cmd_data_dedup(int argc, char **argv);
 bif_status bif_cmd_data_leak(int argc, char **argv);
 bif_status bif_cmd_data_prune(int argc, char **argv);
 bif_status bif_cmd_data_balance(int argc, char **argv);
+bif_status bif_cmd_data_recaption(int argc, char **argv);
 bif_status bif_cmd_checkpoint_show(int argc, char **argv);
 bif_status bif_cmd_checkpoint_diff(int argc, char **argv);
 bif_status bif_cmd_checkpoint_verify(int argc, char **argv);

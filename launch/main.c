@@ -48,6 +48,7 @@ static const verb verbs[] = {
     {"data", "cluster", bif_cmd_data_cluster, "clusters of embeddings (k-means), as columns"},
     {"data", "prune", bif_cmd_data_prune, "drop samples by size, blank pictures, captions, scores"},
     {"data", "balance", bif_cmd_data_balance, "less of what there is too much of: concepts, clusters, sources, languages"},
+    {"data", "recaption", bif_cmd_data_recaption, "new captions by a LLaVA checkpoint, as a column"},
     {"data", "tokenizer", bif_cmd_data_tokenizer, "train a byte-level BPE tokenizer"},
     {"checkpoint", "show", bif_cmd_checkpoint_show, "what a folder of weights holds"},
     {"checkpoint", "diff", bif_cmd_checkpoint_diff, "what differs between two folders of weights"},
