@@ -31,7 +31,7 @@ const bif_image_method bif_image_methods[] = {
 typedef struct {
     const bif_near_options *options;
     json_t *columns;
-    bif_rows rows;
+    bif_hash_rows rows;
     const char *column;
     int64_t width;
 } reading;
@@ -130,7 +130,7 @@ static uint8_t *sides_of(const bif_relation *relation, int64_t first_other)
 }
 
 /* Hash `form` of the classes of a side (3: all) into out [*count, words], and which class each is. */
-static void copy_hashes(const bif_rows *rows, const uint8_t *side, uint8_t wanted, int words, int form, uint64_t *out, uint32_t *class_of,
+static void copy_hashes(const bif_hash_rows *rows, const uint8_t *side, uint8_t wanted, int words, int form, uint64_t *out, uint32_t *class_of,
                         int64_t *count)
 {
     *count = 0;
@@ -142,7 +142,7 @@ static void copy_hashes(const bif_rows *rows, const uint8_t *side, uint8_t wante
     }
 }
 
-static bif_status near_hashes(const bif_rows *rows, const uint8_t *side, const bif_near_options *options, const bif_team *team, int64_t most, bif_pairs *out)
+static bif_status near_hashes(const bif_hash_rows *rows, const uint8_t *side, const bif_near_options *options, const bif_team *team, int64_t most, bif_pairs *out)
 {
     bif_status st = BIF_OK;
     const int words = options->images->words, forms = options->dihedral ? 8 : 1;
@@ -308,7 +308,7 @@ static void talk_key(const bif_shard_sample *sample, uint64_t key[2])
     json_decref(value);
 }
 
-static bif_status read_captions(bif_rows *rows, const bif_pool_part *part, int64_t shard_number, int64_t first, json_t *columns)
+static bif_status read_captions(bif_hash_rows *rows, const bif_pool_part *part, int64_t shard_number, int64_t first, json_t *columns)
 {
     const int64_t first_sample = part->pool->first_sample[shard_number];
     bif_status st = BIF_OK;
@@ -334,7 +334,7 @@ done:
 }
 
 /* Signatures of the classes whose first sample is in this shard; *next is the class to come. */
-static bif_status read_signatures(const bif_rows *classes, const bif_pool_part *part, int64_t shard_number, int64_t first, json_t *columns,
+static bif_status read_signatures(const bif_hash_rows *classes, const bif_pool_part *part, int64_t shard_number, int64_t first, json_t *columns,
                                   int64_t *next, uint32_t *signatures)
 {
     const int64_t begin = first + part->pool->first_sample[shard_number], end = first + part->pool->first_sample[shard_number + 1];
@@ -353,7 +353,7 @@ done:
     return st;
 }
 
-static bif_status near_signatures(const bif_rows *classes, const uint8_t *side, const uint32_t *signatures, const bif_near_options *options,
+static bif_status near_signatures(const bif_hash_rows *classes, const uint8_t *side, const uint32_t *signatures, const bif_near_options *options,
                                   const bif_team *team, int64_t most, bif_pairs *out)
 {
     bif_pairs found = {0};
@@ -383,7 +383,7 @@ bif_status bif_near_captions(const bif_pool_part *part, const bif_pool_part *oth
     const int64_t first_other = part->pool->samples, items = first_other + (others ? others->pool->samples : 0);
     const bool works = options->minhash || team->rank == 0; /* sorting is one rank's, near pairs are all ranks' */
     bif_relation relation = {.items = items, .similarity = true};
-    bif_rows rows = {0};
+    bif_hash_rows rows = {0};
     bif_status st = BIF_OK;
     uint32_t *signatures = NULL;
     uint8_t *side = NULL;

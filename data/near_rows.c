@@ -8,26 +8,26 @@ typedef struct {
     uint32_t at;
 } entry;
 
-bif_rows bif_rows_new(int64_t room, size_t width)
+bif_hash_rows bif_rows_new(int64_t room, size_t width)
 {
-    return (bif_rows){.row = bif_malloc((size_t)room * width + 8),
+    return (bif_hash_rows){.row = bif_malloc((size_t)room * width + 8),
                       .number = bif_malloc((size_t)room * sizeof(uint32_t) + 4),
                       .room = room,
                       .width = width};
 }
 
-void bif_rows_add(bif_rows *rows, uint32_t number, const void *row)
+void bif_rows_add(bif_hash_rows *rows, uint32_t number, const void *row)
 {
     BIF_BUG_IF(rows->count == rows->room, "more than %lld rows", (long long)rows->room);
     memcpy(rows->row + (size_t)rows->count * rows->width, row, rows->width);
     rows->number[rows->count++] = number;
 }
 
-void bif_rows_free(bif_rows *rows)
+void bif_rows_free(bif_hash_rows *rows)
 {
     free(rows->row);
     free(rows->number);
-    *rows = (bif_rows){0};
+    *rows = (bif_hash_rows){0};
 }
 
 int64_t bif_rows_bytes(int64_t room, size_t width)
@@ -38,7 +38,7 @@ int64_t bif_rows_bytes(int64_t room, size_t width)
 static int compare(const void *a, const void *b, void *context)
 {
     const entry *x = a, *y = b;
-    const bif_rows *rows = context;
+    const bif_hash_rows *rows = context;
     if (x->head != y->head) {
         return x->head < y->head ? -1 : 1;
     }
@@ -46,7 +46,7 @@ static int compare(const void *a, const void *b, void *context)
     return order != 0 ? order : (x->at > y->at) - (x->at < y->at);
 }
 
-int64_t bif_rows_classes(bif_rows *rows, uint32_t *class_of)
+int64_t bif_rows_classes(bif_hash_rows *rows, uint32_t *class_of)
 {
     const int64_t n = rows->count;
     entry *entries = bif_malloc((size_t)n * sizeof *entries + 1);
