@@ -70,6 +70,17 @@ grep -q '30 samples and 20 images .* in 3 shards new3/n-\*.h5' compact.log || { 
 [ "$sum" = "$(cat pool/* turned/* | sha256sum)" ] || fail "compact changed its sources"
 run data show --index 1 --json --tokenizer tokenizer.json new1 | grep -q "\"id\": *\"$(id 0)-1\"" || fail "the second copy of sample 0 has another id"
 refused 64 'is there already' data compact --from listed-1.sel --out new1 --prefix n pool
+# What a killed one left goes with the next; one without room on the disk leaves nothing.
+mkdir -p new4/.n-compacting && echo half >new4/.n-compacting/n-00000.h5
+run data compact --from listed-1.sel --out new4 --prefix n --max-samples 12 --quiet turned/c.h5 turned/b.h5 turned/a.h5 && cmp new4/n-00002.h5 new1/n-00002.h5 || fail "a folder that a killed compact left"
+mkdir new5
+if mount -t tmpfs -o size=12k none new5 2>/dev/null; then
+  refused 74 'No space left on device' data compact --from listed-1.sel --out new5 --prefix n pool
+  [ -z "$(ls -A new5)" ] || fail "left on the full disk: $(ls -A new5)"
+  umount new5
+else
+  echo "no tmpfs can be mounted here: a full disk is not tested"
+fi
 leftovers
 absent '*-compacting*'
 
