@@ -84,6 +84,21 @@ fi
 leftovers
 absent '*-compacting*'
 
+# Columns go along, the same for any number of ranks; and why names the sample on whose account another one went.
+run data hash --quiet pool && run data dedup --quiet --method dhash --match either --out dedup.sel pool >dedup.log || { cat dedup.log; fail "hash and dedup"; }
+run data select-uids --uids "$golden/listed.npy" --from dedup.sel --out both.sel pool >/dev/null || fail "a second step"
+for np in 1 2 3; do
+  ranks $np data compact --quiet --from listed-1.sel --out col$np --prefix n --max-samples 12 pool || fail "np $np: compact with columns"
+  run data verify col$np >verify.log || { cat verify.log; fail "np $np: columns of the new shards"; }
+  diff -r col1 col$np || fail "np $np: other shards or columns than one rank's"
+done
+[ "$(ls col1/n-00001.columns | grep -c npy)" -eq "$(ls pool/p-00001.columns | grep -c npy)" ] || fail "columns stayed behind"
+cp -r col1 anew && rm -r anew/*.columns && run data hash --quiet anew && diff -r -x hash-errors.jsonl col1 anew || fail "the columns that went along are not those of the new shards"
+dropped=$(run data selection --list dropped dedup.sel pool | sed -n '1s/.*"shard":"\([^"]*\)","index":\([0-9]*\),.*/\1:\2/p')
+other=$(run data selection --list dropped dedup.sel pool | sed -n '1s/.*"other":\([0-9]*\).*/\1/p')
+run data why both.sel "$dropped" pool >why || fail "why $dropped"
+grep -q '^  step 1 dedup {.*}: dropped for ".*", value' why && grep -q "^    on account of #$other id '[0-9a-f]*' uid" why && [ "$(grep -c "^ *caption " why)" -eq 2 ] || { cat why; fail "why a duplicate was dropped"; }
+
 # Columns beside a shard are verified with it.
 mkdir -p new1/n-00001.columns
 columns=new1/n-00001.columns
