@@ -135,6 +135,9 @@ bif_status bif_prompt_object(bif_scan *s, const bif_prompt_field *fields, size_t
         while (i < count && !bif_span_is(name, fields[i].name)) {
             i++;
         }
+        if (i < count && fields[i].word->text != NULL) {
+            BIF_TRY(bif_scan_fail(s, "the key %s stands in this object a second time", fields[i].name));
+        }
         BIF_TRY(i < count && (c == '"' || c == '-' || (c >= '0' && c <= '9')) ? bif_scan_word(s, fields[i].word) : bif_scan_skip(s));
     }
 done:

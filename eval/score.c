@@ -170,12 +170,36 @@ bif_score_item *bif_score_find(const bif_score_set *set, bif_span id)
     return item == 0 ? NULL : &set->items[item - 1];
 }
 
+static size_t other_slot_of(const bif_score_set *set, bif_span name)
+{
+    size_t at = hash_of(name) & (set->slot_count - 1);
+    while (set->other_slots[at] != 0 && !bif_span_equal(set->items[set->other_slots[at] - 1].other_id, name)) {
+        at = (at + 1) & (set->slot_count - 1);
+    }
+    return at;
+}
+
+/* A slot a name, with a chain of the items that share it, in their order. */
+static void index_others(bif_score_set *set)
+{
+    set->other_slots = bif_calloc(set->slot_count, sizeof *set->other_slots);
+    set->other_next = bif_calloc((size_t)set->count, sizeof *set->other_next);
+    for (int64_t i = set->count - 1; i >= 0; i--) {
+        if (set->items[i].other_id.size > 0) {
+            const size_t at = other_slot_of(set, set->items[i].other_id);
+            set->other_next[i] = set->other_slots[at];
+            set->other_slots[at] = (uint32_t)i + 1;
+        }
+    }
+}
+
 static bif_status index_ids(bif_score_set *set)
 {
     bool others = false;
     free(set->slots);
     free(set->other_slots);
-    set->other_slots = NULL;
+    free(set->other_next);
+    set->other_slots = set->other_next = NULL;
     for (set->slot_count = 16; set->slot_count < 2 * (size_t)set->count; set->slot_count *= 2) {
     }
     set->slots = bif_calloc(set->slot_count, sizeof *set->slots);
@@ -188,34 +212,21 @@ static bif_status index_ids(bif_score_set *set)
         others = others || set->items[i].other_id.size > 0;
     }
     if (others) {
-        set->other_slots = bif_calloc(set->slot_count, sizeof *set->other_slots);
-        for (int64_t i = 0; i < set->count; i++) {
-            size_t at = hash_of(set->items[i].other_id) & (set->slot_count - 1);
-            while (set->other_slots[at] != 0) {
-                at = (at + 1) & (set->slot_count - 1);
-            }
-            set->other_slots[at] = set->items[i].other_id.size > 0 ? (uint32_t)i + 1 : 0;
-        }
+        index_others(set);
     }
     return BIF_OK;
 }
 
-bif_score_item *bif_score_find_other(const bif_score_set *set, bif_span name)
+bif_score_item *bif_score_find_other(bif_score_set *set, bif_span name)
 {
-    bif_score_item *found = NULL;
     if (set->other_slots == NULL || name.size == 0) {
         return NULL;
     }
-    for (size_t at = hash_of(name) & (set->slot_count - 1); set->other_slots[at] != 0; at = (at + 1) & (set->slot_count - 1)) {
-        bif_score_item *item = &set->items[set->other_slots[at] - 1];
-        if (bif_span_equal(item->other_id, name)) {
-            found = item;
-            if (item->line == 0) {
-                break;
-            }
-        }
+    uint32_t *slot = &set->other_slots[other_slot_of(set, name)];
+    while (*slot != 0 && set->items[*slot - 1].line > 0 && set->other_next[*slot - 1] != 0) {
+        *slot = set->other_next[*slot - 1]; /* for good: an answer stays */
     }
-    return found;
+    return *slot == 0 ? NULL : &set->items[*slot - 1];
 }
 
 /* Values to dense numbers in order of appearance. */
@@ -335,6 +346,7 @@ void bif_score_close(bif_score_set *set)
     free(set->notes);
     free(set->slots);
     free(set->other_slots);
+    free(set->other_next);
     free(set->files);
     free(set->items);
     free(set);

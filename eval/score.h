@@ -101,6 +101,7 @@ struct bif_score_set {
     bif_span *group[BIF_SCORE_GROUPS]; /* values of each dimension, in order of appearance */
     int32_t groups[BIF_SCORE_GROUPS], clusters;
     uint32_t *slots, *other_slots; /* item + 1 by hash of id and of other_id (NULL: none has one); a power of two of them */
+    uint32_t *other_next;          /* [count] of items that share an other_id the next + 1; other_slots has the one to be answered next */
     size_t slot_count;
     bif_norm norm;       /* of the last run */
     bif_box_space boxes; /* set before bif_score_run by whoever opened it */
@@ -133,7 +134,7 @@ bif_status bif_score_prepare(bif_score_set *set);
 /* Item by id, or NULL; ids are compared as texts, so 7 and "7" are one. After bif_score_prepare. */
 bif_score_item *bif_score_find(const bif_score_set *set, bif_span id);
 /* By other_id: of those that share it the first without a prediction, else the last; NULL if there is none. */
-bif_score_item *bif_score_find_other(const bif_score_set *set, bif_span name);
+bif_score_item *bif_score_find_other(bif_score_set *set, bif_span name);
 /* Mean of `score` x 100 over all but extra items, then for each value of each dimension: "NAME", "NAME/VALUE", ... */
 void bif_score_means(const bif_score_set *set, const char *name, const int32_t *weight, bif_metric_list *out);
 

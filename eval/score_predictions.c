@@ -60,17 +60,23 @@ static bif_status read_row(reader *r, bif_scan *s, bool *row)
     bif_status st = BIF_OK;
     bif_span name, id = {0}, text = {0}, prompt = {"", 0};
     int best_id = IDS, best_text = TEXTS;
+    unsigned seen = 0;
     const int64_t line = bif_scan_line(s);
     BIF_TRY(bif_scan_enter(s, '{'));
     for (bool more; (st = bif_scan_key(s, &name, &more)) == BIF_OK && more;) {
         const bool image = r->set->task->by_image && bif_span_is(name, "image_id");
         const int i = image ? -1 : rank_of(id_names, IDS, name), t = rank_of(text_names, TEXTS, name);
         const char c = bif_scan_peek(s);
+        const int key = image ? IDS + TEXTS + 1 : i < IDS ? i : t < TEXTS ? IDS + t : bif_span_is(name, "prompt") ? IDS + TEXTS : 31;
+        if (key < 31 && (seen >> key & 1) != 0) {
+            BIF_TRY(bif_scan_fail(s, "the key %.*s stands in this object a second time", (int)name.size, name.text));
+        }
+        seen |= 1u << key;
         if (i < IDS && i <= best_id && (c == '"' || c == '-' || (c >= '0' && c <= '9'))) {
             best_id = i;
             BIF_TRY(bif_scan_word(s, &id));
         } else if (t < TEXTS && t <= best_text && (c == '"' || c == '-' || (c >= '0' && c <= '9'))) {
-            best_text = t; /* a number is an answer too; of a key that comes twice the last counts, as in Python */
+            best_text = t; /* a number is an answer too */
             BIF_TRY(bif_scan_word(s, &text));
         } else if (bif_span_is(name, "prompt") && c == '"') {
             BIF_TRY(bif_scan_string(s, &prompt));
@@ -192,10 +198,13 @@ bif_status bif_score_predictions(bif_score_set *set, const char *path, const bif
     reader r = {.set = set, .policy = policy, .counts = counts, .path = path};
     const bif_score_item *first = NULL;
     *counts = (bif_score_counts){0};
+    bool again = false;
     for (int64_t i = 0; i < set->count; i++) {
+        again = again || set->items[i].line > 0;
         set->items[i].prediction = (bif_span){"", 0};
         set->items[i].line = 0;
     }
+    BIF_TRY(again ? bif_score_prepare(set) : BIF_OK); /* whose turn it is among those that share a name */
     BIF_TRY(read_all(&r));
     for (int64_t i = set->count - 1; i >= 0; i--) {
         if (set->items[i].line == 0 && !set->items[i].optional) {

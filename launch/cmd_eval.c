@@ -257,7 +257,9 @@ static bif_status score(const arguments *a, json_t **out)
            task->norms != 0 ? bif_norm_name(task->usual) : "", task->rule);
     for (size_t m = 0; m < metrics.count; m++) {
         const bif_metric *metric = &metrics.items[m];
-        printf("%-44s %9.2f  %lld\n", metric->name, metric->value, (long long)metric->count);
+        char value[32];
+        snprintf(value, sizeof value, isfinite(metric->value) ? "%.2f" : "-", metric->value);
+        printf("%-44s %9s  %lld\n", metric->name, value, (long long)metric->count);
         json_array_append_new(rows, json_pack("{s:s,s:o,s:I}", "name", metric->name, "value",
                                               isfinite(metric->value) ? json_real(metric->value) : json_null(), "questions",
                                               (json_int_t)metric->count));

@@ -57,6 +57,25 @@ static void help(void)
     }
 }
 
+static json_t *real_or_null(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+/* "-" where there was nothing to measure. */
+static const char *shown(double value, bool sign, char room[32])
+{
+    snprintf(room, 32, isfinite(value) ? sign ? "%+.2f" : "%.2f" : "-", value);
+    return room;
+}
+
+static const char *interval(double low, double high, char room[64])
+{
+    char from[32], to[32];
+    snprintf(room, 64, "[%.24s, %.24s]", shown(low, false, from), shown(high, false, to));
+    return room;
+}
+
 static json_t *text_of(bif_span span)
 {
     return json_stringn(span.text != NULL ? span.text : "", span.size);
@@ -116,9 +135,10 @@ static bif_status compare_norms(const arguments *a, bif_score_set *set, json_t *
             scores[n * set->count + i] = set->items[i].score;
         }
         bif_score_summary(set, NULL, &metrics);
-        json_object_set_new(table, bif_norm_name((bif_norm)n), json_real(metrics.items[0].value));
+        json_object_set_new(table, bif_norm_name((bif_norm)n), real_or_null(metrics.items[0].value));
         if (!a->json) {
-            printf("%-12s %s %.2f\n", bif_norm_name((bif_norm)n), metrics.items[0].name, metrics.items[0].value);
+            char value[32];
+            printf("%-12s %s %s\n", bif_norm_name((bif_norm)n), metrics.items[0].name, shown(metrics.items[0].value, false, value));
         }
     }
     if (a->flips != NULL) {
@@ -159,11 +179,6 @@ done:
     return st;
 }
 
-static json_t *real_or_null(double value)
-{
-    return isfinite(value) ? json_real(value) : json_null();
-}
-
 static void print_metrics(const arguments *a, const bif_metric_list *metrics, const double *low, const double *high, json_t *out)
 {
     json_t *rows = json_array();
@@ -176,14 +191,28 @@ static void print_metrics(const arguments *a, const bif_metric_list *metrics, co
         }
         json_array_append_new(rows, row);
         if (!a->json) {
-            char range[64] = "";
-            if (low != NULL) {
-                snprintf(range, sizeof range, "  [%.2f, %.2f]", low[m], high[m]);
-            }
-            printf("%-44s %9.2f%s  %lld\n", metric->name, metric->value, range, (long long)metric->count);
+            char value[32], range[64] = "";
+            const char *within = low != NULL ? interval(low[m], high[m], range) : "";
+            printf("%-44s %9s%s%s  %lld\n", metric->name, shown(metric->value, false, value), low != NULL ? "  " : "", within,
+                   (long long)metric->count);
         }
     }
     json_object_set_new(out, "metrics", rows);
+}
+
+static json_t *counts_json(const bif_score_set *set, const bif_score_counts *counts)
+{
+    return json_pack("{s:I,s:I,s:I,s:I,s:I}", "questions", (json_int_t)set->count, "missing", (json_int_t)counts->missing, "unknown",
+                     (json_int_t)counts->unknown, "duplicates", (json_int_t)counts->duplicates, "unparsed",
+                     (json_int_t)bif_score_unparsed(set));
+}
+
+static void print_counts(const bif_score_set *set, const bif_score_counts *counts)
+{
+    const int64_t unparsed = bif_score_unparsed(set);
+    printf("%lld questions; missing %lld, unknown %lld, again %lld, not parsed %lld (%.2f %%)\n", (long long)set->count,
+           (long long)counts->missing, (long long)counts->unknown, (long long)counts->duplicates, (long long)unparsed,
+           100.0 * (double)unparsed / (double)set->count);
 }
 
 static bif_status compare(const arguments *a, const bif_score_set *set, const bif_metric_list *metrics, json_t *out)
@@ -209,7 +238,8 @@ static bif_status compare(const arguments *a, const bif_score_set *set, const bi
     bif_score_bootstrap_pair(set, other, draws, metrics->count, low, high, &share);
     const double p = bif_score_mcnemar(set, other, &only_a, &only_b);
     if (!a->json) {
-        printf("\n%s minus %s, %lld paired draws\n", a->against, a->predictions, (long long)draws);
+        printf("\n%s minus %s, %lld paired draws; in %s ", a->against, a->predictions, (long long)draws, a->against);
+        print_counts(other, &counts);
     }
     for (size_t m = 0; m < metrics->count; m++) {
         const bif_metric *their = bif_metric_named(&theirs, metrics->items[m].name, m);
@@ -217,14 +247,18 @@ static bif_status compare(const arguments *a, const bif_score_set *set, const bi
         json_array_append_new(rows, json_pack("{s:s,s:o,s:o,s:o}", "name", metrics->items[m].name, "difference", real_or_null(difference), "low",
                                               real_or_null(low[m]), "high", real_or_null(high[m])));
         if (!a->json) {
-            printf("%-44s %+9.2f  [%.2f, %.2f]\n", metrics->items[m].name, difference, low[m], high[m]);
+            char value[32], range[64];
+            printf("%-44s %9s  %s\n", metrics->items[m].name, shown(difference, true, value), interval(low[m], high[m], range));
         }
     }
     if (!a->json) {
         printf("right in one alone: %lld and %lld, McNemar p = %.3g; bootstrap p of the first = %.3g\n", (long long)only_a, (long long)only_b, p, share);
     }
-    json_object_set_new(out, "against", json_pack("{s:s,s:O,s:I,s:I,s:f,s:f}", "predictions", a->against, "differences", rows, "only_first",
-                                                  (json_int_t)only_a, "only_second", (json_int_t)only_b, "mcnemar_p", p, "bootstrap_p", share));
+    json_t *against = counts_json(other, &counts);
+    json_object_update_new(against, json_pack("{s:s,s:O,s:I,s:I,s:o,s:o}", "predictions", a->against, "differences", rows, "only_first",
+                                              (json_int_t)only_a, "only_second", (json_int_t)only_b, "mcnemar_p", real_or_null(p),
+                                              "bootstrap_p", real_or_null(share)));
+    json_object_set_new(out, "against", against);
 done:
     json_decref(rows);
     free(theirs.items);
@@ -251,11 +285,9 @@ static bif_status run(const arguments *a)
     }
     BIF_TRY(bif_score_run(set, a->norm));
     bif_score_summary(set, NULL, &metrics);
-    const int64_t unparsed = bif_score_unparsed(set);
-    json_object_update_new(out, json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I}", "task", a->task->name, "norm", bif_norm_name(a->norm), "rule",
-                                          a->task->rule, "predictions", a->predictions, "questions", (json_int_t)set->count, "missing",
-                                          (json_int_t)counts.missing, "unknown", (json_int_t)counts.unknown, "duplicates",
-                                          (json_int_t)counts.duplicates, "unparsed", (json_int_t)unparsed));
+    json_object_update_new(out, json_pack("{s:s,s:s,s:s,s:s}", "task", a->task->name, "norm", bif_norm_name(a->norm), "rule", a->task->rule,
+                                          "predictions", a->predictions));
+    json_object_update_new(out, counts_json(set, &counts));
     if (a->draws > 0) {
         low = bif_calloc(metrics.count, sizeof *low);
         high = bif_calloc(metrics.count, sizeof *high);
@@ -275,8 +307,7 @@ static bif_status run(const arguments *a)
     json_object_set_new(out, "notes", notes);
     print_metrics(a, &metrics, low, high, out);
     if (!a->json) {
-        printf("%lld questions; missing %lld, unknown %lld, again %lld, not parsed %lld (%.2f %%)\n", (long long)set->count, (long long)counts.missing,
-               (long long)counts.unknown, (long long)counts.duplicates, (long long)unparsed, 100.0 * (double)unparsed / (double)set->count);
+        print_counts(set, &counts);
     }
     if (a->against != NULL) {
         BIF_TRY(compare(a, set, &metrics, out));

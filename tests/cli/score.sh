@@ -78,8 +78,24 @@ END
 echo '{"1": "yes", "2": "no"}' >gqa_all.json
 echo '{"1": "yes"}' >gqa_balanced.json
 expect 0 'McNemar' score gqa gqa_all.json --references gqa.json --against gqa_balanced.json
-grep -q '^consistency .*nan  \[nan, nan\]$' printed || fail "a metric that one side has not: $(cat printed)"
+grep -q '^consistency  *-  \[-, -\]$' printed || fail "a metric that one side has not: $(cat printed)"
 expect 0 'distribution (lower is better)' score gqa gqa_balanced.json --references gqa.json --against gqa_all.json
+# Numbers of nothing are "-", the second file's ids are counted like the first's, a key that comes twice is an error.
+run score exact said13.jsonl --references own.jsonl --missing wrong --allow-unknown --allow-duplicates --against said12.jsonl >printed 2>&1 || fail "compare: $(cat printed)"
+grep -q '^said12.jsonl minus said13.jsonl, 1000 paired draws; in said12.jsonl 3 questions; missing 1, unknown 0, again 0, not parsed 0' printed || fail "counts of the second: $(cat printed)"
+{ cat said12.jsonl; said 2 9 8; } >more.jsonl
+run score exact said13.jsonl --references own.jsonl --missing wrong --allow-unknown --allow-duplicates --against more.jsonl --json | jq -e \
+  '.against | .missing == 1 and .unknown == 2 and .duplicates == 1 and .questions == 3 and .mcnemar_p != null' >/dev/null || fail "counts of the second as JSON"
+run score gqa gqa_balanced.json --references gqa.json --against gqa_all.json --json | jq -e '.against.differences | map(.low) | length > 3' >/dev/null || fail "differences as JSON"
+grep -qi nan printed && fail "nan in a table: $(cat printed)"
+printf '{"question_id": 1, "prediction": "a"}\n{"question_id": 3,\n "prediction": "a", "prediction": "yes"}\n' >key.jsonl
+expect 65 'key.jsonl:3:35: the key prediction stands in this object a second time' score exact key.jsonl --references own.jsonl --missing wrong
+echo '[{"question_id": 1, "question_id": 3, "answer": "a"}]' >key.json
+expect 65 'key.json:1:36: the key question_id stands' score exact key.json --references own.jsonl --missing wrong
+# 40,000 questions that share their other name (LLaVA's rows name TextVQA's questions by picture and text) are matched in turn, at once.
+jq -nc '{data: [range(40000) | {question_id: ., image_id: "p", question: "what?", answers: [range(10) | "a"]}]}' >same.json
+jq -nc 'range(40000) | {question_id: "p", prompt: "what?\nShort.", text: (if . % 2 == 0 then "a" else "b" end)}' >same.jsonl
+timeout 20 "$program" score textvqa same.jsonl --references same.json >printed 2>&1 && grep -q '^accuracy  *50.00 ' printed || fail "questions that share a name: $(cat printed)"
 mkdir -p mme/existence said
 printf 'Is there a dog?\tYes\nIs there a cat?\tNo\n' >mme/existence/a.txt
 printf 'a.jpg\tIs there a dog?\tYes\tyes\na.jpg\tIs there a cat?\tNo\tno \377\n' >said/existence.txt
