@@ -16,13 +16,15 @@ static uint32_t number_of(bif_coco *coco, bif_span id)
     return number;
 }
 
-static void list_image(bif_coco *coco, bif_span id)
+static void list_image(bif_coco *coco, bif_span id, bif_span domain)
 {
     if (coco->listed_count == coco->listed_capacity) {
         coco->listed_capacity = 2 * coco->listed_capacity + 1024;
         coco->listed = bif_realloc(coco->listed, coco->listed_capacity, sizeof *coco->listed);
     }
-    coco->listed[coco->listed_count++] = number_of(coco, id);
+    const uint32_t number = number_of(coco, id);
+    coco->listed[coco->listed_count++] = number;
+    coco->pictures[number].domain = domain.size > 0 ? domain : coco->pictures[number].domain;
 }
 
 static void add_caption(bif_coco *coco, bif_picture *p, bif_span caption)
@@ -110,16 +112,18 @@ done:
     return st;
 }
 
-/* Of "images" and "categories": an id, and perhaps a name. */
+/* Of "images" and "categories": an id, and perhaps a domain or a name. */
 static bif_status read_named(bif_coco *coco, bif_scan *s, bool image)
 {
     bif_status st = BIF_OK;
-    bif_span key, id = {0}, name = {0};
+    bif_span key, id = {0}, name = {0}, domain = {0};
     uint32_t number = 0;
     BIF_TRY(bif_scan_enter(s, '{'));
     for (bool more; (st = bif_scan_key(s, &key, &more)) == BIF_OK && more;) {
         if (bif_span_is(key, "id")) {
             BIF_TRY(bif_scan_word(s, &id));
+        } else if (image && bif_span_is(key, "domain") && bif_scan_peek(s) == '"') {
+            BIF_TRY(bif_scan_string(s, &domain));
         } else if (!image && bif_span_is(key, "name")) {
             BIF_TRY(bif_scan_string(s, &name));
         } else {
@@ -131,7 +135,7 @@ static bif_status read_named(bif_coco *coco, bif_scan *s, bool image)
         BIF_TRY(bif_scan_fail(s, "the %s before has no %s", image ? "image" : "category", id.text == NULL ? "id" : "name"));
     }
     if (image) {
-        list_image(coco, id);
+        list_image(coco, id, domain);
     } else {
         BIF_TRY(find_category(coco, s, id, &number));
         coco->names[number] = name;

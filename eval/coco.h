@@ -1,4 +1,4 @@
-/* Captions and objects of pictures, as COCO's files have them: {"images": [{"id"}], "annotations": [{"image_id", "caption" or
+/* Captions and objects of pictures, as COCO's files have them: {"images": [{"id", perhaps "domain"}], "annotations": [{"image_id", "caption" or
  * "category_id"}], "categories": [{"id", "name"}]}; TextCaps' {"data": [{"image_id", "caption_str"}]}; and rows of annotations alone, as
  * JSON lines or an array, with "captions": [...] and "objects": [names] too. Several files add up. */
 #pragma once
@@ -9,6 +9,7 @@ enum { BIF_COCO_CATEGORIES = 128 };
 
 typedef struct {
     bif_span id, *captions; /* in the order of the files */
+    bif_span domain;        /* of "images" as NoCaps has them: in-domain, near-domain, out-domain; size 0 = none */
     int64_t caption_count, caption_capacity;
     uint64_t objects[BIF_COCO_CATEGORIES / 64]; /* a bit for each category seen in it */
     bool placed;

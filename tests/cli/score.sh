@@ -96,6 +96,28 @@ expect 65 'key.json:1:36: the key question_id stands' score exact key.json --ref
 jq -nc '{data: [range(40000) | {question_id: ., image_id: "p", question: "what?", answers: [range(10) | "a"]}]}' >same.json
 jq -nc 'range(40000) | {question_id: "p", prompt: "what?\nShort.", text: (if . % 2 == 0 then "a" else "b" end)}' >same.jsonl
 timeout 20 "$program" score textvqa same.jsonl --references same.json >printed 2>&1 && grep -q '^accuracy  *50.00 ' printed || fail "questions that share a name: $(cat printed)"
+# NoCaps: each domain is scored as a file of its own would be. The order of MMBench's rows does not matter.
+jq -nc '{images: [range(12) | {id: ., domain: (["in-domain", "near-domain", "out-domain"][. % 3])}], annotations: [range(12) as $i | range(3) |
+  {image_id: $i, caption: "a \(["red", "blue", "old", "tall"][$i % 4]) \(["dog", "cat", "house", "tree", "car"][($i + .) % 5]) stands on the \(["grass", "street", "hill"][. % 3])"}]}' >nocaps.json
+jq -nc '[range(12) | {image_id: ., caption: "a \(["red", "green", "old"][. % 3]) \(["dog", "cat", "house", "tree", "car"][. % 5]) on the grass"}]' >nocaps_said.json
+run score caption nocaps_said.json --references nocaps.json --json >nocaps_all.json || fail "nocaps"
+for domain in in-domain near-domain out-domain; do
+  jq -c --arg d $domain '(.images | map(select(.domain == $d)) | map({id})) as $i | {images: $i, annotations: [.annotations[] | select(.image_id as $k | $i | any(.id == $k))]}' nocaps.json >part.json
+  jq -c --slurpfile p part.json '[.[] | select(.image_id as $k | $p[0].images | any(.id == $k))]' nocaps_said.json >part_said.json
+  run score caption part_said.json --references part.json --json >part_all.json || fail "nocaps, $domain"
+  diff <(jq -c --arg d $domain '.metrics[] | select(.name | endswith("/" + $d)) | [(.name | rtrimstr("/" + $d)), .value, .questions]' nocaps_all.json) <(jq -c '.metrics[] | [.name, .value, .questions]' part_all.json) ||
+    fail "nocaps: $domain is not what its file alone has"
+done
+jq -e '.metrics | length == 32 and (map(select(.name | startswith("CIDEr"))) | map(.value) | unique | length > 2)' nocaps_all.json >/dev/null || fail "nocaps: $(cat nocaps_all.json)"
+for q in 1 2 3 4; do for turn in 0 1 2; do
+  printf '%d\t?\tcat\tdog\tcow\t%s\n' $((turn * 1000000 + q)) "$(echo ABC | cut -c $((turn + 1)))"
+done; done >turns
+{ printf 'index\tquestion\tA\tB\tC\tanswer\n'; cat turns; } >ordered.tsv
+{ printf 'index\tquestion\tA\tB\tC\tanswer\n'; shuf --random-source=<(yes) turns; } >mixed.tsv
+awk -F '\t' '{ a = $6; if ($1 == 2000003 || $1 == 4) a = "B"; printf "{\"index\": %d, \"prediction\": \"%s\"}\n", $1, a }' turns >turns.jsonl
+expect 0 'circular                                         50.00  4' score mmbench turns.jsonl --references ordered.tsv
+expect 0 'circular                                         50.00  4' score mmbench turns.jsonl --references mixed.tsv
+grep -q '^vanilla  *75.00  4$' printed || fail "vanilla: $(cat printed)"
 mkdir -p mme/existence said
 printf 'Is there a dog?\tYes\nIs there a cat?\tNo\n' >mme/existence/a.txt
 printf 'a.jpg\tIs there a dog?\tYes\tyes\na.jpg\tIs there a cat?\tNo\tno \377\n' >said/existence.txt

@@ -55,8 +55,7 @@ Test(score, every_form_of_predictions)
         "{\"question_id\":1,\"prediction\":\"Yes.\"}\n{\"question_id\":\"2\",\"prediction\":\" crimson \"}\n\n{\"question_id\":\"x\",\"prediction\":8}\n",
         "[{\"questionId\":\"1\",\"answer\":\"yes\"},{\"questionId\":\"2\",\"answer\":\"RED\"},{\"questionId\":\"x\",\"answer\":\"8\"}]",
         "{\"1\":\"yes\",\"2\":\"red\",\"x\":8}",
-        "{\"answer\":\"no, that is the reference\",\"text\":\"yes\",\"question_id\":1}{\"id\":2,\"caption\":\"red\"}{\"index\":\"x\",\"text\":\"\"}",
-        "[{\"question_id\":9,\"question_id\":1,\"text\":\"no\",\"text\":\"yes\"},{\"id\":2,\"text\":\"red\"},{\"id\":\"x\",\"text\":\"8\"}]"};
+        "{\"answer\":\"no, that is the reference\",\"text\":\"yes\",\"question_id\":1}{\"id\":2,\"caption\":\"red\"}{\"index\":\"x\",\"text\":\"\"}"};
     bif_score_set *set = open_set();
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         bif_score_counts counts;
