@@ -110,6 +110,19 @@ done:
     return st;
 }
 
+/* Embeddings of two checkpoints have nothing to say to each other: where both methods name their weights, these are the same. */
+static bif_status same_weights(const bif_prune_plan *plan)
+{
+    static const char name[] = "weights ";
+    const char *image = plan->method[CLIP_IMAGE] != NULL ? strstr(plan->method[CLIP_IMAGE], name) : NULL;
+    const char *text = plan->method[CLIP_TEXT] != NULL ? strstr(plan->method[CLIP_TEXT], name) : NULL;
+    if (image == NULL || text == NULL || strncmp(image, text, strlen(name) + 32) == 0) {
+        return BIF_OK;
+    }
+    return bif_fail(BIF_ERR_DATA, "columns %s and %s are of different checkpoints (\"%s\" and \"%s\"): run bifocal data embed with one of them",
+                    plan->method_name[CLIP_IMAGE], plan->method_name[CLIP_TEXT], plan->method[CLIP_IMAGE], plan->method[CLIP_TEXT]);
+}
+
 /* ---- the plan ---- */
 
 bif_status bif_prune_plan_make(const bif_pool *pool, const bif_prune_options *options, bif_prune_plan *plan)
@@ -145,6 +158,7 @@ bif_status bif_prune_plan_make(const bif_pool *pool, const bif_prune_options *op
         for (int64_t i = 0; i < options->columns; i++) {
             plan->column_method[i] = bif_strdup(bif_column_describe(c.score[i])->method);
         }
+        BIF_TRY(same_weights(plan));
     }
 done:
     close_columns(&c, options->columns);

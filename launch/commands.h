@@ -35,6 +35,7 @@ bif_status bif_cmd_data_cluster(int argc, char **argv);
 bif_status bif_cmd_data_tokenizer(int argc, char **argv);
 bif_status bif_cmd_data_dedup(int argc, char **argv);
 bif_status bif_cmd_data_leak(int argc, char **argv);
+bif_status bif_cmd_data_import_column(int argc, char **argv);
 bif_status bif_cmd_data_prune(int argc, char **argv);
 bif_status bif_cmd_data_balance(int argc, char **argv);
 bif_status bif_cmd_data_recaption(int argc, char **argv);

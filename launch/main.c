@@ -46,6 +46,7 @@ static const verb verbs[] = {
     {"data", "dedup", bif_cmd_data_dedup, "drop samples that duplicate others, into a selection"},
     {"data", "leak", bif_cmd_data_leak, "drop samples that are also in other shards, an evaluation's say"},
     {"data", "cluster", bif_cmd_data_cluster, "clusters of embeddings (k-means), as columns"},
+    {"data", "import-column", bif_cmd_data_import_column, "scores of another program as a column"},
     {"data", "prune", bif_cmd_data_prune, "drop samples by size, blank pictures, captions, scores"},
     {"data", "balance", bif_cmd_data_balance, "less of what there is too much of: concepts, clusters, sources, languages"},
     {"data", "recaption", bif_cmd_data_recaption, "new captions by a LLaVA checkpoint, as a column"},
@@ -61,7 +62,7 @@ static void usage(FILE *out)
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         char name[32];
         snprintf(name, sizeof name, "%s%s%s", verbs[i].group ? verbs[i].group : "", verbs[i].group ? " " : "", verbs[i].name);
-        fprintf(out, "  %-18s %s\n", name, verbs[i].what);
+        fprintf(out, "  %-20s %s\n", name, verbs[i].what);
     }
     fprintf(out, "\nexit codes: 0 done, 64 wrong command line, 65 bad data, 70 bug, 71 out of memory, 74 file or disk trouble,\n"
                  "75 stopped but resumable (run the same command again), 78 wrong configuration\n");

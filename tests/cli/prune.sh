@@ -53,6 +53,47 @@ refused 65 "bifocal data embed" data prune --out x.sel --clip-top 0.3 shards
 refused 74 "missing.h5" data prune --out x.sel --chars-min 3 missing.h5
 run data prune --out part.sel --chars-min 1 shards/n-00000.h5 >/dev/null || fail "one shard"
 refused 65 "" data prune --from part.sel --out x.sel --chars-min 3 shards
-LAUNCH=$two refused 65 "bifocal data hash" data prune --out x.sel --undecodable shards
+# Scores of another program, by id, by uid and in order; the top share is DataComp's.
+jq -c '{id, value: ((.id | tonumber) * 7 % 60 / 60)}' data/captions.jsonl >scores.jsonl
+echo '{"id":"of another set","value":1}' >>scores.jsonl
+run data import-column liked --scores scores.jsonl shards 2>import.log || { cat import.log; fail "import: exit $?"; }
+grep -q '60 of 60 rows' import.log && grep -q '1 of 61 lines name no sample' import.log || fail "import: $(cat import.log)"
+run data prune --out liked.sel --column liked --min 0.5 --json shards >liked.json || fail "a column: exit $?"
+[ "$(jq .after liked.json)" -eq "$(jq -s 'map(select(.value >= 0.5 and .id != "of another set")) | length' scores.jsonl)" ] || fail "a column: $(cat liked.json)"
+run data prune --out top.sel --column liked --top 0.3 --json shards >top.json || fail "a top share: exit $?"
+want=$(jq -s 'map(select(.id != "of another set").value) | (sort | reverse | .[18]) as $t | map(select(. >= $t)) | length' scores.jsonl) # int(60 x 0.3)
+[ "$(jq .after top.json)" -eq "$want" ] || fail "a top share: $(cat top.json), not $want"
+ranks 2 data prune --out top2.sel --column liked --top 0.3 shards >/dev/null 2>&1
+cmp top.sel top2.sel || fail "a top share depends on the ranks"
+run data why --json top.sel 3 shards >why.json || fail "why: exit $?"
+grep -q 'liked not in the top share' why.json || fail "why: $(cat why.json)"
+jq -c '{id, value: (if (.id | tonumber) % 2 == 0 then null else 1 end)} | select(.id != "5")' data/captions.jsonl >holes.jsonl
+run data import-column holes --scores holes.jsonl shards 2>import.log && grep -q '29 of 60 rows' import.log || fail "holes: $(cat import.log)"
+run data prune --out holes.sel --column holes --min 0 --json shards >holes.json && [ "$(jq .after holes.json)" -eq 29 ] || fail "rows without a number: $(cat holes.json)"
+mkdir same && cp shards/n-00000.h5 same
+run data import-column liked --scores shards/n-00000.columns/liked.npy same 2>import.log && grep -q '13 of 13 rows' import.log || fail "a .npy: $(cat import.log)"
+cmp same/n-00000.columns/liked.npy shards/n-00000.columns/liked.npy || fail "a .npy comes out as another one"
+uid=$(run data why --json top.sel 3 shards | grep -oE '[0-9a-f]{32}' | head -n 1)
+echo "{\"uid\":\"$uid\",\"good\":0.25}" >uid.jsonl
+run data import-column one --scores uid.jsonl --key good shards 2>import.log && grep -q '1 of 60 rows' import.log || fail "a uid: $(cat import.log)"
+refused 64 'was made in another way' data import-column liked --scores holes.jsonl shards
+echo '{"id":"nobody","value":1}' >nobody.jsonl
+refused 65 'none of its 1 lines' data import-column x --scores nobody.jsonl shards
+printf '{"id":"3","value":1}\n{"id":"3","value":2}\n' >twice.jsonl
+refused 65 'twice.jsonl:2: & a second number' data import-column x --scores twice.jsonl shards
+echo '{"id":"3"}' >none.jsonl
+refused 65 'none.jsonl:1: & no number' data import-column x --scores none.jsonl shards
+refused 65 'holds 13 numbers, the shards have 60 samples' data import-column x --scores same/n-00000.columns/liked.npy shards
+refused 64 'JSON lines name samples' data import-column x --images --scores scores.jsonl shards
+refused 64 'cannot name a column' data import-column ../x --scores scores.jsonl shards
+absent '*/*/x.*'
+# The columns of data hash.
+run data hash shards >hash.log 2>&1 || { cat hash.log; fail "hash: exit $?"; }
+run data prune --out blank.sel --undecodable --deviation-min 20 --quality-min 1 --json shards >blank.json || fail "columns of hash: exit $?"
+run data prune --measure --json shards >measured.json || fail "measure: exit $?"
+jq -e '[.measures[] | select(.measure == "decodable" or .measure == "grey deviation" or .measure == "pdq quality") | .samples] == [60, 60, 60]' measured.json >/dev/null ||
+  fail "columns of hash: $(jq -c .measures measured.json)"
+refused 65 'has no column nothing' data prune --out x.sel --column nothing --min 0 shards
+LAUNCH=$two refused 65 "bifocal data embed" data prune --out x.sel --clip-top 0.3 shards
 absent x.sel '*.tmp*'
 finish

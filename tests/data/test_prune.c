@@ -397,6 +397,24 @@ Test(prune, refused, .init = setup, .fini = teardown)
     cr_expect_not_null(strstr(bif_error_message(), "nothing"), "%s", bif_error_message());
     bif_selection_free(selection);
     bif_pool_close(&pool);
+    for (int i = 0; i < SHARDS; i++) { /* text columns have the method "m" */
+        bif_shard *shard = NULL;
+        uint16_t *text = bif_calloc(SAMPLES * WIDTH, sizeof *text);
+        write_columns(paths[i], i * (SAMPLES / SHARDS), SAMPLES / SHARDS, "embed; weights 00000000000000000000000000000001; fp32");
+        cr_assert_eq(bif_shard_open(paths[i], &shard), BIF_OK);
+        const bif_column_info info = {"clip.text", "embed; weights 00000000000000000000000000000002; fp32", BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_F16,
+                                      bif_shard_samples(shard), WIDTH};
+        cr_assert_eq(bif_column_write(shard, &info, text), BIF_OK);
+        bif_shard_close(shard);
+        free(text);
+    }
+    cr_expect_eq(prune_options(rule("clip-top", 0.3), &pool, &selection, &r), BIF_ERR_DATA);
+    cr_expect_not_null(strstr(bif_error_message(), "different checkpoints"), "%s", bif_error_message());
+    bif_selection_free(selection);
+    bif_pool_close(&pool);
+    for (int i = 0; i < SHARDS; i++) {
+        write_columns(paths[i], i * (SAMPLES / SHARDS), SAMPLES / SHARDS, "m");
+    }
     write_columns("b.h5", 20, 20, "another model");
     cr_expect_eq(prune_options(rule("clip-top", 0.3), &pool, &selection, &r), BIF_ERR_DATA);
     cr_expect_not_null(strstr(bif_error_message(), "another model"), "%s", bif_error_message());

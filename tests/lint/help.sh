@@ -18,7 +18,7 @@ options_of_source() { # options_of_source VERB-WITH-UNDERSCORE NAME
     }' launch/cmd_*.c | sort -u
 }
 "$program" --help >/dev/null || complain "bifocal --help fails"
-mapfile -t verbs < <("$program" --help | sed -nE 's/^  ([a-z-]+( [a-z]+)?)  .*/\1/p')
+mapfile -t verbs < <("$program" --help | sed -nE 's/^  ([a-z-]+( [a-z-]+)?)  .*/\1/p')
 [ ${#verbs[@]} -ge 10 ] || complain "bifocal --help names only ${#verbs[@]} verbs"
 for verb in "${verbs[@]}"; do
   # shellcheck disable=SC2086
