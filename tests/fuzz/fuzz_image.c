@@ -1,4 +1,5 @@
-/* libFuzzer: any bytes as a picture (JPEG, PNG, WebP; EXIF and XMP), decoded, and resized as an encoder wants it. */
+/* libFuzzer: any bytes as a picture (JPEG, PNG, WebP; EXIF and XMP), decoded, resized as an encoder wants it, and hashed. */
+#include "data/hash_run.h"
 #include "data/image.h"
 #include "fuzz.h"
 
@@ -11,6 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const bif_preprocess preprocess = bif_preprocess_clip(16);
         bif_preprocess_run(&preprocess, &image, pixels);
         bif_image_free(&image);
+        bif_hashes hashes;
+        BIF_BUG_IF(bif_hash_picture("fuzz", data, size, &limits, BIF_HASH_OF_IMAGES, &hashes) != BIF_OK, "decoded once, and not again");
     } else {
         fuzz_named("fuzz");
     }

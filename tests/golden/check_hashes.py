@@ -2,7 +2,7 @@
 """Compares `bifocal data hash` with imagehash, imagededup and PDQ, bit by bit.
 
   check_hashes.py --program build/bifocal [--pdq HASHER] [--make FOLDER] [FOLDER...]  compare on pictures of the folders and generated ones
-  check_hashes.py --golden                                   write tests/golden/hashes/values.txt from the packages alone
+  check_hashes.py --golden --pdq HASHER                      write tests/golden/hashes, from the packages alone
 
 imagehash 4.3.2, imagededup 0.3.3 (its hashing module; torch is not needed), Pillow 13.0.0, SciPy 1.17.1, PyWavelets 1.8.0, pdqhash 0.2.8.
 HASHER is pdq-photo-hasher of ThreatExchange's pdq/cpp, built with -Dcimg_use_jpeg -Dcimg_use_png; it decodes with the system's libjpeg as
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import types
 import warnings
+import zlib
 
 import imagehash
 import numpy as np
@@ -179,7 +180,7 @@ def compare(program, hasher, folders):
                 continue
             with Image.open(path) as image:
                 vector, quality = pdqhash.compute(np.asarray(image.convert("RGB")))
-            theirs = np.packbits(vector.astype(np.uint8)).tobytes().hex()
+            theirs = hexed(vector)
             size = "within 512" if max(line["width"], line["height"]) <= 512 else "above 512"
             good = "quality >= 50" if quality >= 50 else "quality < 50"
             tally[size, good, "equal" if theirs == line["pdq"] else "<= 4 bits" if bits(theirs, line["pdq"]) <= 4 else "more bits"] += 1
@@ -208,25 +209,39 @@ def compare(program, hasher, folders):
     return ok
 
 
-def golden():
-    names = sorted(p for p in (GOLDEN / "images").iterdir() if p.suffix in (".jpg", ".png", ".webp"))
-    names += sorted((GOLDEN / "hashes").glob("*.png"))
-    out = ["# file width height, then a d p w of imagehash, a d p w of imagededup, pdq and its quality (pdqhash; - above 512 or below 5)"]
+def hexed(vector):
+    return np.packbits(vector.astype(np.uint8)).tobytes().hex()
+
+
+def golden(hasher):
+    """Plain and symmetric pictures beside those of tests/golden/images, and what the packages and the reference make of all of them."""
     import pdqhash
-    for path in names:
+    folder = GOLDEN / "hashes"
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(3)
+    sizes = [(64, 64), (40, 90), (100, 100), (256, 256), (520, 33), (5, 200), (13, 7), (128, 300)]
+    for i in range(18):
+        w, h = sizes[i % len(sizes)]
+        Image.fromarray(flat_things(rng, w, h)).convert("L" if i % 4 == 3 else "RGB").save(folder / f"plain{i:02d}.png", optimize=True)
+    out = ["# file width height, a d p w of imagehash, a d p w of imagededup, PDQ and its quality by the C++ reference (- where it reads the",
+           "# file otherwise), CRC-32 of its eight forms by pdqhash (- where its luma differs)"]
+    names = sorted(p for p in (GOLDEN / "images").iterdir() if p.suffix in (".jpg", ".png", ".webp"))
+    for path in names + sorted(folder.glob("*.png")):
         want = expected(path)
         if want is None:
             continue
         row = [f"{path.parent.name}/{path.name}", str(want["width"]), str(want["height"])]
-        row += [want[k] for k in HASH] + [want[k + "_imagededup"] for k in HASH]
-        if 5 <= min(want["width"], want["height"]) and max(want["width"], want["height"]) <= 512:
-            with Image.open(path) as image:
-                vector, quality = pdqhash.compute(np.asarray(image.convert("RGB")))
-            row += [np.packbits(vector.astype(np.uint8)).tobytes().hex(), str(quality)]
-        else:
-            row += ["-", "-"]
+        row += [want[k] for k in HASH] + [want[k + "_imagededup"] for k in HASH] + ["-", "-", "-"]
+        with Image.open(path) as image:
+            if image.mode in ("RGB", "L") and path.suffix != ".webp" and "16" not in path.name and "trns" not in path.name:
+                one = subprocess.run([hasher, str(path)], capture_output=True, text=True)
+                row[11:13] = one.stdout.split(",")[:2]
+                if 5 <= min(image.size) and max(image.size) <= 512 and image.size != (64, 64):
+                    forms, _ = pdqhash.compute_dihedral(np.asarray(image.convert("RGB")))
+                    if hexed(forms[0]) == row[11]:
+                        row[13] = f"{zlib.crc32(bytes.fromhex(''.join(hexed(form) for form in forms))):08x}"
         out.append(" ".join(row))
-    (GOLDEN / "hashes" / "values.txt").write_text("\n".join(out) + "\n")
+    (folder / "values.txt").write_text("\n".join(out) + "\n")
 
 
 def main():
@@ -239,7 +254,7 @@ def main():
     parser.add_argument("folders", nargs="*")
     arguments = parser.parse_args()
     if arguments.golden:
-        golden()
+        golden(arguments.pdq)
         return 0
     if arguments.make:
         generate(pathlib.Path(arguments.make), arguments.count)
