@@ -42,8 +42,8 @@ typedef struct {
 typedef void visit(way *w, int64_t place, int64_t other, float value);
 
 static const char *const match_names[] = {"both", "image", "caption", "either"};
-static const char *const keep_names[] = {"largest", "quality", "longest", "first"};
-static const char *const group_names[] = {"greedy", "chain"};
+static const char *const keep_names[] = {"largest", "quality", "longest", "first", "hard", "easy"};
+static const char *const group_names[] = {"greedy", "chain", "any"};
 
 static bif_status by_name(const char *option, const char *name, const char *const *names, int count, int *out)
 {
@@ -52,8 +52,15 @@ static bif_status by_name(const char *option, const char *name, const char *cons
             return BIF_OK;
         }
     }
-    return bif_fail(BIF_ERR_USAGE, "--%s '%s' is none of %s, %s%s%s%s%s", option, name, names[0], names[1], count > 2 ? ", " : "",
-                    count > 2 ? names[2] : "", count > 3 ? ", " : "", count > 3 ? names[3] : "");
+    char *all = bif_strdup(names[0]);
+    for (int i = 1; i < count; i++) {
+        char *longer = bif_format("%s, %s", all, names[i]);
+        free(all);
+        all = longer;
+    }
+    const bif_status st = bif_fail(BIF_ERR_USAGE, "--%s '%s' is none of %s", option, name, all);
+    free(all);
+    return st;
 }
 
 bif_status bif_match_by_name(const char *name, bif_match *out)
@@ -67,7 +74,7 @@ bif_status bif_match_by_name(const char *name, bif_match *out)
 bif_status bif_keep_by_name(const char *name, bif_keep *out)
 {
     int index = 0;
-    const bif_status st = by_name("keep", name, keep_names, 4, &index);
+    const bif_status st = by_name("keep", name, keep_names, 6, &index);
     *out = (bif_keep)index;
     return st;
 }
@@ -75,7 +82,7 @@ bif_status bif_keep_by_name(const char *name, bif_keep *out)
 bif_status bif_group_by_name(const char *name, bif_group *out)
 {
     int index = 0;
-    const bif_status st = by_name("group", name, group_names, 2, &index);
+    const bif_status st = by_name("group", name, group_names, 3, &index);
     *out = (bif_group)index;
     return st;
 }
@@ -308,6 +315,33 @@ static void chain(way *w)
     free(twin);
 }
 
+/* ---- any ---- */
+static void take_first(way *w, int64_t place, int64_t other, float value)
+{
+    note(&w->found[place], other, value, w->by_caption);
+}
+
+/* Of what comes before it, and may go itself, each names the first that it matches; for a twin that is what the first of the twins names, or that one. */
+static void any(way *w)
+{
+    const bif_facts *f = w->m->facts;
+    int64_t *twin = bif_malloc((size_t)f->count * sizeof *twin + 1);
+    find_twins(w, twin);
+    for (int64_t place = 0; place < f->count; place++) {
+        if (twin[place] != place && w->found[twin[place]].other != NONE) {
+            w->found[place] = w->found[twin[place]];
+        } else if (twin[place] != place) {
+            float value = 0;
+            bif_samples_match(w->m, w->mode, f->sample[place], f->sample[twin[place]], &value);
+            take_first(w, place, twin[place], value);
+        } else if (bif_can_match(w->m, w->mode, f->sample[place])) {
+            visit_matches(w, place, take_first);
+            enter(w, place);
+        }
+    }
+    free(twin);
+}
+
 /* ---- the step ---- */
 static int compare_drops(const void *a, const void *b)
 {
@@ -374,7 +408,7 @@ bif_status bif_dedup(const bif_pool *pool, bif_selection *selection, const bif_d
         BIF_TRY(bif_near_captions(&(bif_pool_part){pool, selection}, NULL, &exact, &alone, columns, &own));
         captions = &own;
     }
-    BIF_TRY(bif_facts_read(pool, selection, options->keep, memory, columns, &facts));
+    BIF_TRY(bif_facts_read(pool, selection, options, memory, columns, &facts));
     bif_neighbours_make(options->match == BIF_MATCH_CAPTION ? NULL : images, &m.images);
     bif_neighbours_make(options->match == BIF_MATCH_IMAGE ? NULL : captions, &m.captions);
     count = ways_of(options->match, &m, ways);
@@ -383,13 +417,14 @@ bif_status bif_dedup(const bif_pool *pool, bif_selection *selection, const bif_d
         ways[1].found = ways[0].found;
         greedy(ways, count);
     } else {
-        parent = bif_malloc((size_t)facts.count * sizeof *parent + 1);
-        for (int64_t i = 0; i < facts.count; i++) {
+        const bool chained = options->group == BIF_GROUP_CHAIN;
+        parent = chained ? bif_malloc((size_t)facts.count * sizeof *parent + 1) : NULL;
+        for (int64_t i = 0; chained && i < facts.count; i++) {
             parent[i] = i;
         }
         for (int k = 0; k < count; k++) {
             ways[k].parent = parent;
-            chain(&ways[k]);
+            (chained ? chain : any)(&ways[k]);
         }
         for (int64_t i = 0; count > 1 && i < facts.count; i++) {
             const finding *f = &ways[1].found[i];

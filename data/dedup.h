@@ -20,10 +20,14 @@
  *        quality    highest PDQ quality (the worst image's; column pdq_quality), then most encoded bytes a pixel
  *        longest    most bytes of the caption, then most pixels
  *        first      smallest id string, byte by byte; samples without an id come last
+ *        hard       farthest from its cluster's centroid (the farthest image's; column NAME.cluster_distance), then most pixels: what is least like the rest;
+ *                   samples without one come last. SemDeDup calls it keep_hard
+ *        easy       nearest to it (by its farthest image)
  *
  *   group greedy    in the order of `keep` a sample stays unless it matches one that stays; so each that goes names one that stays, the closest
  *         chain     of samples connected by matches, over any number of steps, the first in the order of `keep` stays; the others name the first in
  *                   that order that they match themselves
+ *         any       a sample goes when it matches any that comes before it, also one that goes itself, and names the first of these (SemDeDup's rule)
  *
  * All depends on the data and the options alone, not on ranks, threads or the order of the shards. */
 #pragma once
@@ -57,14 +61,16 @@ typedef struct {
 void bif_relation_free(bif_relation *relation);
 
 typedef enum { BIF_MATCH_BOTH = 0, BIF_MATCH_IMAGE = 1, BIF_MATCH_CAPTION = 2, BIF_MATCH_EITHER = 3 } bif_match;
-typedef enum { BIF_KEEP_LARGEST = 0, BIF_KEEP_QUALITY = 1, BIF_KEEP_LONGEST = 2, BIF_KEEP_FIRST = 3 } bif_keep;
-typedef enum { BIF_GROUP_GREEDY = 0, BIF_GROUP_CHAIN = 1 } bif_group;
+typedef enum { BIF_KEEP_LARGEST = 0, BIF_KEEP_QUALITY = 1, BIF_KEEP_LONGEST = 2, BIF_KEEP_FIRST = 3, BIF_KEEP_HARD = 4,
+               BIF_KEEP_EASY = 5 } bif_keep;
+typedef enum { BIF_GROUP_GREEDY = 0, BIF_GROUP_CHAIN = 1, BIF_GROUP_ANY = 2 } bif_group;
 typedef struct {
     bif_match match;
     bif_keep keep;
     bif_group group;
+    const char *name; /* of hard and easy: whose cluster_distance ("clip") */
 } bif_dedup_options;
-/* "both", ...; "largest", ...; "greedy", "chain". BIF_ERR_USAGE names what there is. */
+/* "both", ...; "largest", ...; "greedy", "chain", "any". BIF_ERR_USAGE names what there is. */
 bif_status bif_match_by_name(const char *name, bif_match *out);
 bif_status bif_keep_by_name(const char *name, bif_keep *out);
 bif_status bif_group_by_name(const char *name, bif_group *out);

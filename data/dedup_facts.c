@@ -83,18 +83,36 @@ static uint64_t caption_bytes(const bif_shard_sample *sample)
     return bytes;
 }
 
-static bif_status read_shard(const bif_pool *pool, const bif_selection *selection, int64_t number, bif_keep keep, json_t *columns, bif_facts *facts,
-                             ranking *r)
+/* The order of numbers that are not negative, as whole numbers: + 1, so that 0 is left for none. */
+static uint64_t rank_of(float distance)
+{
+    uint32_t bits = 0;
+    const float value = distance > 0 ? distance : 0;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint64_t)bits + 1;
+}
+
+static bif_status read_shard(const bif_pool *pool, const bif_selection *selection, int64_t number, const bif_dedup_options *options, json_t *columns,
+                             bif_facts *facts, ranking *r)
 {
     const bif_pool_part part = {pool, selection};
+    const bif_keep keep = options->keep;
+    const bool by_cluster = keep == BIF_KEEP_HARD || keep == BIF_KEEP_EASY;
     bif_status st = BIF_OK;
     bif_shard *shard = NULL;
     bif_column *column = NULL;
+    char *name = NULL;
     BIF_TRY(bif_pool_shard(pool, number, &shard));
     if (keep == BIF_KEEP_QUALITY && bif_shard_images(shard) > 0) {
         BIF_TRY(bif_near_column(shard, "pdq_quality", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_U8, 1, columns, &column));
     }
-    const uint8_t *quality = column ? bif_column_data(column) : NULL;
+    if (by_cluster && bif_shard_images(shard) > 0) {
+        name = bif_format("%s.cluster_distance", options->name);
+        BIF_TRY(bif_column_need(shard, name, BIF_COLUMN_OF_IMAGE, BIF_COLUMN_F32, 1, "run bifocal data cluster", &column));
+        json_object_set_new(columns, name, json_string(bif_column_describe(column)->method));
+    }
+    const uint8_t *quality = column && !by_cluster ? bif_column_data(column) : NULL;
+    const float *distance = column && by_cluster ? bif_column_data(column) : NULL;
     for (int64_t i = 0; i < bif_shard_samples(shard); i++) {
         const int64_t s = pool->first_sample[number] + i;
         int64_t end = facts->first[s];
@@ -106,6 +124,7 @@ static bif_status read_shard(const bif_pool *pool, const bif_selection *selectio
         BIF_TRY(bif_shard_get_sample(shard, i, &sample));
         place *p = &r->places[r->count++];
         *p = (place){.sample = (uint32_t)s};
+        float far = -1;
         uint64_t pixels = 0, bytes = 0, worst = sample.image_count > 0 ? 255 : 0;
         for (int64_t k = 0; k < sample.image_count; k++) {
             bif_shard_image image = {0};
@@ -115,6 +134,7 @@ static bif_status read_shard(const bif_pool *pool, const bif_selection *selectio
             bytes += image.size;
             const uint8_t q = quality ? (uint8_t)(quality[sample.images[k]] + 1) : 0; /* 255, cannot be decoded, is the least */
             worst = q < worst ? q : worst;
+            far = distance && distance[sample.images[k]] > far ? distance[sample.images[k]] : far; /* NaN, no embedding: not greater */
         }
         facts->first[s + 1] = end;
         BIF_TRY(bif_sample_uid(shard, i, p->uid));
@@ -122,6 +142,11 @@ static bif_status read_shard(const bif_pool *pool, const bif_selection *selectio
         case BIF_KEEP_LARGEST: p->key[0] = pixels; p->key[1] = bytes; break;
         case BIF_KEEP_QUALITY: p->key[0] = worst; p->key[1] = pixels > 0 ? (uint64_t)((unsigned __int128)bytes * 65536 / pixels) : 0; break;
         case BIF_KEEP_LONGEST: p->key[0] = caption_bytes(&sample); p->key[1] = pixels; break;
+        case BIF_KEEP_HARD:
+        case BIF_KEEP_EASY:
+            p->key[0] = far < 0 ? 0 : keep == BIF_KEEP_HARD ? rank_of(far) : UINT64_MAX - rank_of(far);
+            p->key[1] = pixels;
+            break;
         case BIF_KEEP_FIRST:
             p->key[0] = r->id_bytes;
             p->key[1] = sample.id_size;
@@ -131,14 +156,16 @@ static bif_status read_shard(const bif_pool *pool, const bif_selection *selectio
         }
     }
 done:
+    free(name);
     bif_column_close(column);
     bif_shard_close(shard);
     return st;
 }
 
-bif_status bif_facts_read(const bif_pool *pool, const bif_selection *selection, bif_keep keep, int64_t memory, json_t *columns, bif_facts *out)
+bif_status bif_facts_read(const bif_pool *pool, const bif_selection *selection, const bif_dedup_options *options, int64_t memory, json_t *columns, bif_facts *out)
 {
     bif_status st = BIF_OK;
+    const bif_keep keep = options->keep;
     bif_facts facts = {0};
     ranking r = {0};
     int64_t samples = 0, images = 0, id_bytes = 0;
@@ -156,7 +183,7 @@ bif_status bif_facts_read(const bif_pool *pool, const bif_selection *selection, 
     r.places = bif_malloc((size_t)samples * sizeof *r.places + 1);
     r.ids = bif_malloc(keep == BIF_KEEP_FIRST ? (size_t)id_bytes + 1 : 1);
     for (int64_t k = 0; k < pool->shards; k++) {
-        BIF_TRY(read_shard(pool, selection, k, keep, columns, &facts, &r));
+        BIF_TRY(read_shard(pool, selection, k, options, columns, &facts, &r));
     }
     if (keep == BIF_KEEP_FIRST) {
         qsort_r(r.places, (size_t)r.count, sizeof *r.places, compare_ids, r.ids);

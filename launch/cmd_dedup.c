@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "data/dedup.h"
 #include "data/lsh.h"
+#include "eval/semantic.h"
 #include "launch/commands.h"
 #include "launch/options.h"
 #include "launch/pool_samples.h"
@@ -17,12 +18,17 @@
 #define COMPARE_HELP                                                                                                                            \
     "how pictures are compared (columns by bifocal data hash, but exact):\n"                                                                    \
     "  --method METHOD      exact (the same file), pixels (the same decoded picture), ahash, dhash, phash, whash (imagehash's rules),\n"         \
-    "                       ahash_imagededup, dhash_imagededup, phash_imagededup, whash_imagededup, pdq (default);\n"                           \
+    "                       ahash_imagededup, dhash_imagededup, phash_imagededup, whash_imagededup, pdq (default), embedding (columns by\n"     \
+    "                       bifocal data embed and data cluster);\n"                                                                            \
     "                       or no pictures but captions alone: caption (equal), minhash (near). exact takes broken files for what they are,\n"   \
     "                       under the other methods a picture that cannot be decoded matches none\n"                                            \
     "  --distance D         bits of 64 (default 10, imagededup's), of pdq's 256 (default 31, as its authors advise)\n"                           \
     "  --quality Q          pdq: pictures of a lower PDQ quality match none (50)\n"                                                             \
     "  --dihedral           pdq: turned and mirrored pictures match, too\n"                                                                     \
+    "  --name NAME          embedding: of the columns NAME.image and NAME.cluster (clip)\n"                                                     \
+    "  --cosine C           embedding: of the pictures' embeddings, at least (0.95)\n"                                                          \
+    "  --all-pairs          embedding: compares every two pictures, not only those of one cluster\n"                                            \
+    "  --device NAME        embedding: cpu, cuda, cuda:N or auto (cpu)\n"                                                                       \
     "how captions are compared (a caption, or the first answer of a conversation, whose other turns must be equal):\n"                           \
     "  --caption HOW        exact (equal but for case, spaces and punctuation around; default) or minhash (near)\n"                             \
     "  --jaccard J          minhash: the least share of runs of 5 characters in common, estimated (0.8)\n"
@@ -42,8 +48,10 @@ static const char dedup_help[] =
     "what is a duplicate, and what stays:\n"
     "  --match WHAT         both (default): pictures and captions match, so that several questions or captions of one picture stay; image,\n"
     "                       caption, either. Samples of several pictures match when these can be paired one to one, in any order\n"
-    "  --keep RULE          largest (default: most pixels, then bytes), quality (PDQ's quality, then bytes a pixel), longest (caption), first (id)\n"
-    "  --group HOW          greedy (default): a sample goes only on account of one that stays; chain: of samples connected by matches one stays\n"
+    "  --keep RULE          largest (default: most pixels, then bytes), quality (PDQ's quality, then bytes a pixel), longest (caption), first (id),\n"
+    "                       hard or easy (farthest from or nearest to the centroid of its cluster: column NAME.cluster_distance)\n"
+    "  --group HOW          greedy (default): a sample goes only on account of one that stays; chain: of samples connected by matches one stays;\n"
+    "                       any: a sample goes on account of any that comes before it, also one that goes (SemDeDup)\n"
     "and:\n"
     "  --list FILE          the samples that are dropped and what they duplicate, as JSON lines\n" COMMON_HELP;
 
@@ -70,6 +78,9 @@ typedef struct {
     bif_dedup_options o;
     int64_t distance, quality, threads;
     bool matched, dihedral, jaccard, json;
+    bool embedding, cosine, name; /* --method embedding; the options that are for it were given */
+    bif_semantic_options semantic;
+    const char *device;
 } arguments;
 
 /* ---- the command line ---- */
@@ -78,6 +89,7 @@ static arguments defaults(const char *verb, bif_match match)
     return (arguments){.verb = verb,
                        .near = {.jaccard = 0.8, .memory = (int64_t)2048 << 20},
                        .o = {.match = match},
+                       .semantic = {.name = "clip", .cosine = 0.95},
                        .distance = -1,
                        .quality = -1};
 }
@@ -98,6 +110,17 @@ static bif_status common_option(arguments *a, const char *name, const char *valu
         st = bif_option_number(name, value, 0, &a->quality);
     } else if (strcmp(name, "dihedral") == 0) {
         a->dihedral = true;
+    } else if (strcmp(name, "name") == 0) {
+        a->name = true;
+        a->semantic.name = value;
+        st = bif_option_column(name, value);
+    } else if (strcmp(name, "cosine") == 0) {
+        a->cosine = true;
+        st = bif_option_real(name, value, &a->semantic.cosine);
+    } else if (strcmp(name, "all-pairs") == 0) {
+        a->semantic.all = true;
+    } else if (strcmp(name, "device") == 0) {
+        a->device = value;
     } else if (strcmp(name, "caption") == 0) {
         a->caption = value;
     } else if (strcmp(name, "jaccard") == 0) {
@@ -139,6 +162,10 @@ static bif_status find_method(arguments *a)
         return a->method == NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "data %s: --match caption does not look at pictures; leave --method %s out", a->verb, a->method);
     }
     const char *name = a->method != NULL ? a->method : "pdq";
+    a->embedding = strcmp(name, "embedding") == 0;
+    if (a->embedding) {
+        return BIF_OK;
+    }
     for (const bif_image_method *m = bif_image_methods; m->name != NULL; m++) {
         if (strcmp(m->name, name) == 0) {
             a->near.images = m;
@@ -172,6 +199,15 @@ static bif_status resolve(arguments *a, char **argv, int argc)
     if (a->quality > 100) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data %s: --quality is from 0 to 100", a->verb));
     }
+    const bool by_cluster = a->o.keep == BIF_KEEP_HARD || a->o.keep == BIF_KEEP_EASY;
+    a->o.name = a->semantic.name;
+    if (!a->embedding && (a->cosine || (a->name && !by_cluster) || a->semantic.all || a->device != NULL)) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data %s: --name, --cosine, --all-pairs and --device are for --method embedding", a->verb));
+    }
+    if (!(a->semantic.cosine > 0 && a->semantic.cosine <= 1)) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data %s: --cosine is above 0 and at most 1", a->verb));
+    }
+    a->semantic.memory = a->near.memory;
     if (a->jaccard && (!a->near.minhash || !(a->near.jaccard > 0 && a->near.jaccard <= 1))) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data %s: --jaccard is above 0 and at most 1, and for minhash", a->verb));
     }
@@ -191,6 +227,11 @@ static json_t *parameters_of(const arguments *a)
     json_object_set_new(p, "columns", json_object());
     if (m != NULL) {
         json_object_set_new(p, "method", json_string(m->name));
+    }
+    if (a->embedding) {
+        json_object_set_new(p, "method", json_string("embedding"));
+        json_object_set_new(p, "cosine", json_real(a->semantic.cosine));
+        json_object_set_new(p, "pairs", json_string(a->semantic.all ? "all" : "of a cluster"));
     }
     if (m != NULL && m->words > 0) {
         json_object_set_new(p, "distance", json_integer(a->near.distance));
@@ -314,9 +355,9 @@ done:
 
 static bif_status run(void *context, const bif_team *team, bif_comm *comm)
 {
-    (void)comm;
     const arguments *a = context;
     bif_status st = BIF_OK;
+    bif_device *device = NULL;
     bif_pool pool = {0}, others = {0};
     bif_selection *selection = NULL;
     bif_relation images = {0}, captions = {0};
@@ -325,9 +366,14 @@ static bif_status run(void *context, const bif_team *team, bif_comm *comm)
     if (st == BIF_OK && a->against_count > 0) {
         st = bif_pool_open(a->against, (size_t)a->against_count, &others);
     }
+    if (st == BIF_OK && a->embedding) {
+        st = bif_comm_open_device(comm, a->device != NULL ? a->device : "cpu", team->threads, &device);
+    }
     BIF_TRY(team->agree(team->context, st));
     const bif_pool_part part = {&pool, selection}, other_part = {&others, NULL}, *against = a->against_count > 0 ? &other_part : NULL;
-    if (a->o.match != BIF_MATCH_CAPTION) {
+    if (a->embedding) {
+        BIF_TRY(bif_near_embeddings(&part, against, &a->semantic, team, device, columns, &images));
+    } else if (a->o.match != BIF_MATCH_CAPTION) {
         BIF_TRY(bif_near_images(&part, against, &a->near, team, columns, &images));
     }
     if (a->o.match != BIF_MATCH_IMAGE) {
@@ -338,6 +384,7 @@ static bif_status run(void *context, const bif_team *team, bif_comm *comm)
     }
     st = team->agree(team->context, st);
 done:
+    bif_device_close(device);
     json_decref(parameters);
     bif_relation_free(&images);
     bif_relation_free(&captions);
@@ -356,6 +403,10 @@ bif_status bif_cmd_data_dedup(int argc, char **argv)
                                             {"distance", required_argument, NULL, COMMON},
                                             {"quality", required_argument, NULL, COMMON},
                                             {"dihedral", no_argument, NULL, COMMON},
+                                            {"name", required_argument, NULL, COMMON},
+                                            {"cosine", required_argument, NULL, COMMON},
+                                            {"all-pairs", no_argument, NULL, COMMON},
+                                            {"device", required_argument, NULL, COMMON},
                                             {"caption", required_argument, NULL, COMMON},
                                             {"jaccard", required_argument, NULL, COMMON},
                                             {"match", required_argument, NULL, COMMON},
@@ -395,6 +446,10 @@ bif_status bif_cmd_data_leak(int argc, char **argv)
                                             {"distance", required_argument, NULL, COMMON},
                                             {"quality", required_argument, NULL, COMMON},
                                             {"dihedral", no_argument, NULL, COMMON},
+                                            {"name", required_argument, NULL, COMMON},
+                                            {"cosine", required_argument, NULL, COMMON},
+                                            {"all-pairs", no_argument, NULL, COMMON},
+                                            {"device", required_argument, NULL, COMMON},
                                             {"caption", required_argument, NULL, COMMON},
                                             {"jaccard", required_argument, NULL, COMMON},
                                             {"match", required_argument, NULL, COMMON},

@@ -61,6 +61,26 @@ refused 65 "no column 'none.image'; run bifocal data embed" data cluster --name 
 refused 64 'either --clusters or --assign' data cluster clustered-1
 refused 65 'centroids of 16 numbers; column tower.image has 32' data cluster --name tower --assign c-1.npy clustered-1
 
+# Duplicates by embedding: of each colour one stays, and the picture without an embedding. One selection from any number of ranks and order of the
+# shards; a cluster is a colour, so that comparing all pairs finds the same.
+for n in 1 2 3; do
+  order=$([ $n -eq 2 ] && ls clustered-1/*.h5 | tac || echo clustered-1)
+  # shellcheck disable=SC2086
+  ranks $n data dedup --method embedding --cosine 0.95 --match image --out "d-$n.sel" $order >dedup-$n.log 2>&1 || { cat dedup-$n.log; fail "dedup on $n ranks"; finish; }
+  cmp -s d-1.sel "d-$n.sel" || fail "dedup: the selection of $n ranks differs"
+done
+run data selection --json d-1.sel >d.json || fail "selection"
+jq -e '.kept == 5' d.json >/dev/null || fail "dedup keeps $(cat d.json)"
+run data dedup --method embedding --cosine 0.95 --match image --all-pairs --group any --keep hard --out all.sel clustered-1 >all.log 2>&1 || { cat all.log; fail "all pairs"; }
+run data selection --json all.sel | jq -e '.kept == 5' >/dev/null || fail "all pairs keep $(run data selection --json all.sel)"
+run data leak --method embedding --cosine 0.95 --against clustered-1/s-00000.h5 --out leak.sel clustered-1/s-00001.h5 clustered-1/s-00002.h5 >leak.log 2>&1 || { cat leak.log; fail "leak"; }
+run data selection --json leak.sel | jq -e '.kept == 0' >/dev/null || fail "leak keeps $(run data selection --json leak.sel)"
+LAUNCH=$two refused 65 "no column 'clip.cluster'; run bifocal data cluster" data dedup --method embedding --match image --out x.sel pool-1
+LAUNCH=$two refused 71 'takes & MiB a rank' data dedup --method embedding --match image --memory-mib 1 --out x.sel clustered-1
+refused 64 'are for --method embedding' data dedup --cosine 0.9 --out x.sel clustered-1
+refused 64 '--cosine is above 0 and at most 1' data dedup --method embedding --cosine 1.5 --out x.sel clustered-1
+absent x.sel
+
 refused 64 'is no CLIP or SigLIP pair' data embed out/pretrain --text again
 refused 64 'is a decoder alone' data embed out/lm again
 refused 64 "--name: 'a/b' cannot name a column" data embed out/clip --name a/b again

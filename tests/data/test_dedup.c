@@ -1,5 +1,6 @@
 /* Decisions about random pools against the rules of data/dedup.h written down naively. */
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -160,9 +161,12 @@ static bool naive_match(bif_match mode, const bif_relation *images, const bif_re
     return (same_caption || no_caption) && naive_images(images, s, t, value);
 }
 
+static float distances[IMAGES];
+
 static bool kept_first(bif_keep keep, const uint8_t *quality, const int64_t *caption_size, const uint64_t (*uid)[2], int s, int t)
 {
     uint64_t pixels[2] = {0}, bytes[2] = {0}, worst[2] = {0};
+    float far[2] = {-1, -1};
     for (int side = 0; side < 2; side++) {
         const int x = side ? t : s;
         worst[side] = image_count[x] ? 1000 : 0;
@@ -172,7 +176,14 @@ static bool kept_first(bif_keep keep, const uint8_t *quality, const int64_t *cap
             pixels[side] += image_side[i] * 10;
             bytes[side] += image_size[i];
             worst[side] = q < worst[side] ? q : worst[side];
+            far[side] = isnan(distances[i]) ? far[side] : fmaxf(far[side], distances[i]);
         }
+    }
+    if ((keep == BIF_KEEP_HARD || keep == BIF_KEEP_EASY) && (far[0] != far[1] || pixels[0] != pixels[1])) {
+        if (far[0] == far[1]) {
+            return pixels[0] > pixels[1];
+        }
+        return far[0] < 0 || far[1] < 0 ? far[0] >= 0 : keep == BIF_KEEP_HARD ? far[0] > far[1] : far[0] < far[1];
     }
     const double density[2] = {pixels[0] ? (double)bytes[0] / (double)pixels[0] : 0, pixels[1] ? (double)bytes[1] / (double)pixels[1] : 0};
     if (keep == BIF_KEEP_LARGEST && (pixels[0] != pixels[1] || bytes[0] != bytes[1])) {
@@ -255,6 +266,22 @@ static void naive_chain(const bif_match *modes, int ways, const bif_relation *im
     }
 }
 
+static void naive_any(const bif_match *modes, int ways, const bif_relation *images, const bif_relation *captions, const int *order, int n, decision *d)
+{
+    for (int i = 0; i < n; i++) {
+        for (int k = 0; k < i && d->other[order[i]] < 0; k++) {
+            for (int w = 0; w < ways && d->other[order[i]] < 0; w++) {
+                float value;
+                if (naive_match(modes[w], images, captions, order[i], order[k], &value)) {
+                    d->other[order[i]] = order[k];
+                    d->value[order[i]] = value;
+                    d->way[order[i]] = w;
+                }
+            }
+        }
+    }
+}
+
 static void check_pool(uint64_t with_seed)
 {
     seed = with_seed;
@@ -273,6 +300,10 @@ static void check_pool(uint64_t with_seed)
         quality[i] = (uint8_t[]){255, 10, 50, 100}[draw(4)];
     }
     cr_assert_eq(bif_column_write(shard, &(bif_column_info){"pdq_quality", "test", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_U8, IMAGES, 1}, quality), BIF_OK);
+    for (int i = 0; i < IMAGES; i++) {
+        distances[i] = (float[]){0, 0.25f, 0.5f, NAN}[draw(4)];
+    }
+    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"x.cluster_distance", "test", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_F32, IMAGES, 1}, distances), BIF_OK);
     for (int s = 0; s < SAMPLES; s++) {
         bif_shard_sample sample;
         cr_assert_eq(bif_sample_uid(shard, s, uid[s]), BIF_OK);
@@ -282,8 +313,8 @@ static void check_pool(uint64_t with_seed)
     bif_shard_close(shard);
     bif_relation images = random_relation(IMAGES, IMAGE_CLASSES, with_seed % 3 == 1, with_seed % 4 == 3);
     bif_relation captions = random_relation(SAMPLES, CAPTION_CLASSES, true, false);
-    for (int choice = 0; choice < 32; choice++) {
-        const bif_dedup_options o = {(bif_match)(choice % 4), (bif_keep)(choice / 4 % 4), (bif_group)(choice / 16)};
+    for (int choice = 0; choice < 72; choice++) {
+        const bif_dedup_options o = {(bif_match)(choice % 4), (bif_keep)(choice / 4 % 6), (bif_group)(choice / 24), "x"};
         bif_selection *selection = bif_selection_new(&pool);
         bif_drop before[SAMPLES];
         int64_t gone = 0;
@@ -309,7 +340,7 @@ static void check_pool(uint64_t with_seed)
         decision d;
         memset(d.other, 0xff, sizeof d.other);
         const bif_match either[] = {BIF_MATCH_IMAGE, BIF_MATCH_CAPTION}, *modes = o.match == BIF_MATCH_EITHER ? either : &o.match;
-        (o.group == BIF_GROUP_GREEDY ? naive_greedy : naive_chain)(modes, 1 + (o.match == BIF_MATCH_EITHER), &images, &captions, order, n, &d);
+        (o.group == BIF_GROUP_GREEDY ? naive_greedy : o.group == BIF_GROUP_CHAIN ? naive_chain : naive_any)(modes, 1 + (o.match == BIF_MATCH_EITHER), &images, &captions, order, n, &d);
         cr_assert_eq(bif_dedup(&pool, selection, &o, &images, &captions, parameters, (int64_t)64 << 20), BIF_OK, "%s", bif_error_message());
         int dropped = 0;
         for (int s = 0; s < SAMPLES; s++) {
