@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/utf8.h"
 
 /* jansson itself stops at a nesting of 2048 and at integers beyond 64 bits. */
 #define DECODE_FLAGS (JSON_REJECT_DUPLICATES | JSON_DECODE_ANY)
@@ -37,9 +38,10 @@ static bif_status load(const char *path, size_t cap, bool large, json_t **out)
     size_t size = 0;
     json_error_t error;
     BIF_TRY(bif_file_read(path, cap, &text, &size));
-    json_t *value = json_loadb(text, size, DECODE_FLAGS, &error);
+    const size_t mark = bif_utf8_mark(text, size);
+    json_t *value = json_loadb(text + mark, size - mark, DECODE_FLAGS, &error);
     if (value == NULL && large && json_error_code(&error) == json_error_numeric_overflow) {
-        value = json_loadb(text, size, DECODE_FLAGS | JSON_DECODE_INT_AS_REAL, &error);
+        value = json_loadb(text + mark, size - mark, DECODE_FLAGS | JSON_DECODE_INT_AS_REAL, &error);
         value = whole_again(value);
     }
     if (value == NULL) {

@@ -78,7 +78,8 @@ bif_status bif_scan_open(const char *path, bif_scan **out)
         }
         madvise(map, size, MADV_SEQUENTIAL);
     }
-    *out = bif_scan_text(path, map, size);
+    const size_t mark = bif_utf8_mark(map, size);
+    *out = bif_scan_text(path, mark > 0 ? (const char *)map + mark : map, size - mark);
     (*out)->map = map;
     (*out)->map_size = size;
 done:

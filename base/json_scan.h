@@ -22,7 +22,7 @@ bool bif_span_equal(bif_span a, bif_span b);
 char *bif_span_copy(bif_span span); /* malloc'ed, ended by '\0' */
 
 typedef struct bif_scan bif_scan;
-/* Maps a regular file. Spans live as long as the scan. BIF_ERR_IO when it cannot be read. */
+/* Maps a regular file; a mark of byte order at its start is passed over. Spans live as long as the scan. BIF_ERR_IO when it cannot be read. */
 bif_status bif_scan_open(const char *path, bif_scan **out);
 /* Over borrowed text; where = what messages name. */
 bif_scan *bif_scan_text(const char *where, const char *text, size_t size);

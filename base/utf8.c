@@ -85,3 +85,8 @@ size_t bif_utf8_encode(uint32_t code, char out[4])
     out[3] = (char)(0x80 | (code & 0x3F));
     return 4;
 }
+
+size_t bif_utf8_mark(const char *text, size_t size)
+{
+    return size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+}

@@ -8,3 +8,5 @@ size_t bif_utf8_check(const char *text, size_t size);
 size_t bif_utf8_decode(const char *text, size_t size, uint32_t *code);
 /* Encodes; returns the length (1..4). code must be a valid scalar value. */
 size_t bif_utf8_encode(uint32_t code, char out[4]);
+/* Bytes of a mark of byte order at the start of a text, as editors on Windows write it: 3, or 0 where there is none. */
+size_t bif_utf8_mark(const char *text, size_t size);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/utf8.h"
 
 bif_status bif_jsonl_read(const char *path, int64_t limit, bif_jsonl *out)
 {
@@ -15,7 +16,7 @@ bif_status bif_jsonl_read(const char *path, int64_t limit, bif_jsonl *out)
     *out = (bif_jsonl){0};
     BIF_TRY(bif_file_read(path, (size_t)4 << 30, &text, &size));
     int64_t number = 0;
-    for (const char *at = text, *end = text + size; at < end && (limit == 0 || out->count < limit);) {
+    for (const char *at = text + bif_utf8_mark(text, size), *end = text + size; at < end && (limit == 0 || out->count < limit);) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         const char *stop = newline != NULL ? newline : end;
         number++;

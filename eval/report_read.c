@@ -43,7 +43,11 @@ static bif_status read_score(const char *path, const char *split, bif_report_sco
     bif_status st = BIF_OK;
     const char *own_split = NULL;
     *s = (bif_report_score){.path = bif_strdup(path), .questions = -1, .missing = -1, .unparsed = -1};
-    BIF_TRY(bif_json_load_file(path, SCORES_BYTES, &s->json));
+    st = bif_json_load_file(path, SCORES_BYTES, &s->json);
+    if (st == BIF_ERR_DATA) {
+        BIF_TRY(bif_fail_context(st, "report takes what bifocal score --json prints"));
+    }
+    BIF_TRY(st);
     const json_t *list = json_object_get(s->json, "metrics");
     if (!json_is_array(list) || json_array_size(list) == 0) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: no list \"metrics\" in it; what bifocal score --json prints is wanted", path));

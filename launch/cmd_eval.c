@@ -277,6 +277,18 @@ done:
     return st;
 }
 
+/* Read once before anything is asked, so that what is wrong with them is said then. */
+static bif_status try_references(const arguments *a)
+{
+    bif_score_set *set = NULL;
+    const char *task = a->used.task != NULL ? a->used.task->name : "exact";
+    const bif_status st = a->reference_files == 0
+                              ? BIF_OK
+                              : bif_score_open(bif_score_task_by_name(task), a->references, a->reference_files, &set);
+    bif_score_close(set);
+    return st;
+}
+
 static bif_status report(const arguments *a, const bif_session *session, const bif_vqa_result *r)
 {
     static const char *const pictures[] = {"as given", "blank", "shuffled"};
@@ -310,6 +322,7 @@ static bif_status run_eval(void *context, bif_comm *comm)
     bif_status st = BIF_OK;
     bif_session session = {0};
     bif_vqa_result r = {0};
+    BIF_TRY(bif_comm_agree(comm, bif_comm_rank(comm) == 0 ? try_references(a) : BIF_OK));
     BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_LLAVA | 1u << BIF_MODEL_DECODER, &a->session, comm, &session));
     BIF_TRY(bif_vqa(&session, comm,
                     &(bif_vqa_options){.source = {.files = a->questions,

@@ -36,8 +36,10 @@ bif_status bif_resolve_model(bif_comm *comm, const char *key, const char *path, 
     }
     BIF_TRY(bif_checkpoint_find(comm, path, out));
     if (*out == NULL) {
+        const bool there = bif_exists(path);
         st = bif_fail(BIF_ERR_CONFIG,
-                      "%s: %s holds neither a config.json nor a valid checkpoint (step_*); name a Hugging Face folder or a run's folder",
+                      there ? "%s: %s holds neither a config.json nor a valid checkpoint (step_*); name a Hugging Face folder or a run's folder"
+                            : "%s: there is no folder %s; name a Hugging Face folder or a run's folder",
                       key, path);
     }
 done:

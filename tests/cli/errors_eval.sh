@@ -48,16 +48,28 @@ asked 74 "'broken.jsonl' & check the path"
 absent p.jsonl 's.json*'
 rm p.jsonl.part* # what was answered before the picture was met
 
+# Files as editors on Windows write them are files like others; references are read before anything is asked.
+asks() { run eval $vlm --image-root data/images --threads 1 "$@" >asks.log 2>&1 || { cat asks.log; fail "eval $*: exit $?"; }; }
+{ printf '\xef\xbb\xbf'; sed 's/$/\r/' data/questions.jsonl; } >windows.jsonl
+echo '{"question_id": 1' >broken-references.jsonl
+asks --questions data/questions.jsonl --out unix-p.jsonl
+asks --questions windows.jsonl --references windows.jsonl --out windows-p.jsonl
+cmp unix-p.jsonl windows-p.jsonl || fail "line ends of Windows: other answers"
+refused 74 "'no.jsonl' & check the path" eval $vlm --image-root data/images --questions data/questions.jsonl --references no.jsonl --out late.jsonl
+LAUNCH=$two refused 65 "broken-references.jsonl" eval $vlm --image-root data/images --questions data/questions.jsonl --references broken-references.jsonl --out late.jsonl
+absent 'late.jsonl*'
+rm unix-p.jsonl windows-p.jsonl
+
 # Arguments, checkpoints and outputs.
 ask() { refused "$1" "$2" eval "$3" --questions data/questions.jsonl --image-root data/images --out "${4:-p.jsonl}"; }
-ask 78 'checkpoint: no-such-run holds neither' no-such-run
+ask 78 'checkpoint: there is no folder no-such-run' no-such-run
 ask 78 'checkpoint: data holds neither' data
 ask 64 'out/clip/step_00000004 is a CLIP pair' out/clip
 ask 64 'questions.jsonl:1: has a picture, but out/lm/step_00000004 is a decoder alone' out/lm
 ask 74 "--out no/p.jsonl: cannot write to the folder 'no' & check the path" $vlm no/p.jsonl
 ask 64 '--out data: is a folder' $vlm data
 LAUNCH=$two ask 64 'out/clip/step_00000004 is a CLIP pair' out/clip
-LAUNCH=$two ask 78 'checkpoint: no-such-run holds neither' no-such-run
+LAUNCH=$two ask 78 'checkpoint: there is no folder no-such-run' no-such-run
 refused 64 '--questions or --shards is missing & bifocal eval --help' eval $vlm --out p.jsonl
 refused 64 "--batch: 'many'" eval $vlm --batch many
 refused 64 'eval --help' eval $vlm --no-such-option

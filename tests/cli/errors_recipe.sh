@@ -37,7 +37,7 @@ absent 'out*' # none of these began a run
 # What only the files can tell. The key that named them stands in the message.
 refused 74 'data.tokenizer: & no-such.json & check the path' train lm.yaml --set data.tokenizer=no-such.json
 refused 65 'data.tokenizer: & data/captions.jsonl' train lm.yaml --set data.tokenizer=data/captions.jsonl
-refused 78 'model.encoder: & no-such-run & holds neither a config.json nor a valid checkpoint' train pretrain.yaml --set model.encoder=no-such-run
+refused 78 'model.encoder: there is no folder no-such-run' train pretrain.yaml --set model.encoder=no-such-run
 refused 78 'model.encoder: & data holds neither' train pretrain.yaml --set model.encoder=data
 refused 74 'data.validation: & no-such.h5' train lm.yaml --set data.validation=[no-such.h5] --set train.validate_every=5
 refused 78 'data.shards: 40 samples & batch.samples (64) & lower batch.samples' train clip.yaml --set batch.samples=64

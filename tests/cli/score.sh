@@ -96,6 +96,14 @@ expect 65 'key.json:1:36: the key question_id stands' score exact key.json --ref
 jq -nc '{data: [range(40000) | {question_id: ., image_id: "p", question: "what?", answers: [range(10) | "a"]}]}' >same.json
 jq -nc 'range(40000) | {question_id: "p", prompt: "what?\nShort.", text: (if . % 2 == 0 then "a" else "b" end)}' >same.jsonl
 timeout 20 "$program" score textvqa same.jsonl --references same.json >printed 2>&1 && grep -q '^accuracy  *50.00 ' printed || fail "questions that share a name: $(cat printed)"
+# Windows' files: a mark of byte order, carriage returns. Predictions in another order, ids beyond 64 bits.
+for f in own said13; do { printf '\xef\xbb\xbf'; sed 's/$/\r/' $f.jsonl | tac; } >$f.win.jsonl; done
+expect 0 'accuracy                                         33.33  3' score exact said13.win.jsonl --references own.win.jsonl --missing wrong
+for f in own said13; do sed 's/"question_id": /&99999999999999999999/' $f.jsonl >$f.big.jsonl; done
+expect 0 'accuracy                                         33.33  3' score exact said13.big.jsonl --references own.big.jsonl --missing wrong
+{ printf '\xef\xbb\xbf'; run score exact said13.jsonl --references own.jsonl --missing wrong --json; } >scores.json
+expect 0 'exact' report --out pages scores.json
+expect 65 'report takes what bifocal score --json prints: own.jsonl:2:1: not valid JSON' report --out pages own.jsonl
 # NoCaps: each domain is scored as a file of its own would be. The order of MMBench's rows does not matter.
 jq -nc '{images: [range(12) | {id: ., domain: (["in-domain", "near-domain", "out-domain"][. % 3])}], annotations: [range(12) as $i | range(3) |
   {image_id: $i, caption: "a \(["red", "blue", "old", "tall"][$i % 4]) \(["dog", "cat", "house", "tree", "car"][($i + .) % 5]) stands on the \(["grass", "street", "hill"][. % 3])"}]}' >nocaps.json
