@@ -1,6 +1,6 @@
 /* bench_hamming [COUNT [DISTANCE [THREADS [FOLDER]]]]: all pairs of COUNT random 256-bit hashes, of which one in a thousand is near another, within DISTANCE
  * bits: our way (slots), our tiles, and a naive loop over a part of the rows whose pairs are compared with ours. One line of JSON a method, times of
- * the whole job (of the naive loop, and of tiles above 300,000 hashes, estimated from a share of the rows). With FOLDER the hashes are written to
+ * the whole job (of the naive loop, and of tiles above 300,000 hashes without AVX-512, estimated from a share of the rows: share_run). With FOLDER the hashes are written to
  * FOLDER/hashes.bin and the pairs to FOLDER/pairs.bin (u32 a, b) for tests/bench/hamming_faiss.py. Times are wall and CPU seconds. */
 #include <math.h>
 #include <stdio.h>
@@ -64,6 +64,30 @@ static bif_pairs timed(const char *method, bif_hamming_args args, int parts)
     return pairs;
 }
 
+/* Row i against all behind it; hits are compared with ours from *at on. Returns the hits; *wrong counts what differs. */
+#if defined(__x86_64__)
+__attribute__((target("popcnt")))
+#endif
+static int64_t naive_row(const uint64_t *bits, int64_t n, int64_t i, int distance, const bif_pairs *pairs, int64_t *at, int64_t *wrong)
+{
+    const uint64_t *a = bits + 4 * i;
+    int64_t found = 0;
+    for (; *at < pairs->count && pairs->pair[*at].a < i; (*at)++) {
+    }
+    for (int64_t j = i + 1; j < n; j++) {
+        const uint64_t *b = bits + 4 * j;
+        const int d = __builtin_popcountll(a[0] ^ b[0]) + __builtin_popcountll(a[1] ^ b[1]) + __builtin_popcountll(a[2] ^ b[2]) +
+                      __builtin_popcountll(a[3] ^ b[3]);
+        if (d <= distance) {
+            const bif_pair *p = *at < pairs->count ? &pairs->pair[(*at)++] : NULL;
+            *wrong += p == NULL || p->a != i || p->b != j || (int)p->value != d;
+            found++;
+        }
+    }
+    *wrong += *at < pairs->count && pairs->pair[*at].a == i; /* one that the loop has not */
+    return found;
+}
+
 int main(int argc, char **argv)
 {
     const int64_t n = argc > 1 ? atoll(argv[1]) : 1000000;
@@ -93,7 +117,7 @@ int main(int argc, char **argv)
         free(ab);
     }
     args.way = BIF_HAMMING_TILES;
-    const int parts = n > 300000 ? 16 : 1;
+    const int parts = n > 300000 && strncmp(bif_hamming_isa(), "avx512", 6) != 0 ? 16 : 1;
     snprintf(name, sizeof name, "tiles %s", bif_hamming_isa());
     bif_pairs tiles = timed(name, args, parts);
 
@@ -103,20 +127,7 @@ int main(int argc, char **argv)
     double tested = 0;
     const double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
     for (int64_t i = 0; i < n; i += step) {
-        const uint64_t *a = bits + 4 * i;
-        for (; at < pairs.count && pairs.pair[at].a < i; at++) {
-        }
-        for (int64_t j = i + 1; j < n; j++) {
-            const uint64_t *b = bits + 4 * j;
-            const int d = __builtin_popcountll(a[0] ^ b[0]) + __builtin_popcountll(a[1] ^ b[1]) + __builtin_popcountll(a[2] ^ b[2]) +
-                          __builtin_popcountll(a[3] ^ b[3]);
-            if (d <= distance) {
-                const bif_pair *p = at < pairs.count ? &pairs.pair[at++] : NULL;
-                wrong += p == NULL || p->a != i || p->b != j || (int)p->value != d;
-                found++;
-            }
-        }
-        wrong += at < pairs.count && pairs.pair[at].a == i; /* one that the loop has not */
+        found += naive_row(bits, n, i, distance, &pairs, &at, &wrong);
         tested += (double)(n - i - 1);
     }
     const double share = tested / (0.5 * (double)n * (double)(n - 1));
