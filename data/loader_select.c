@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "data/loader_parts.h"
 #include "data/selection.h"
 
@@ -87,9 +88,10 @@ bif_status bif_loader_select(bif_loader *loader)
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: the selection keeps none of %" PRId64 " samples", path, loader->samples));
     }
     loader->kept = bif_malloc((size_t)kept * sizeof *loader->kept);
-    int64_t count = 0;
+    int64_t count = 0, repeated = 0;
     for (int64_t s = 0; s < loader->shards; s++) {
         for (int64_t i = 0; i < bif_shard_samples(loader->shard[s]); i++) {
+            repeated += times[first[s] + i] > 1;
             for (int k = 0; k < times[first[s] + i]; k++) {
                 loader->kept[count++] = (uint32_t)(loader->first_sample[s] + i);
             }
@@ -97,6 +99,9 @@ bif_status bif_loader_select(bif_loader *loader)
     }
     BIF_BUG_IF(count != kept, "a selection keeps %" PRId64 " samples and says %" PRId64, count, kept);
     loader->samples = kept;
+    if (repeated > 0 && loader->options.mode == BIF_LOADER_CAPTION && loader->options.rank == 0) {
+        bif_warn("%s: %" PRId64 " pairs are kept more than once; in a batch that holds one twice, each is a false negative of the other", path, repeated);
+    }
     bif_selection_digest(selection, hex);
     bif_digest *digest = bif_digest_new();
     bif_digest_update(digest, loader->digest, 32);

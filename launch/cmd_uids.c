@@ -48,7 +48,7 @@ static bif_status enough_memory(const work *w, double bytes)
 {
     return bytes <= (double)w->o->memory_mib * 0x1p20
                ? BIF_OK
-               : bif_fail(BIF_ERR_MEMORY, "this takes up to %.0f MiB on a rank; give --memory-mib %.0f, or work on fewer shards at a time",
+               : bif_fail(BIF_ERR_MEMORY, "the uids take up to %.0f MiB on a rank; give --memory-mib %.0f, or work on fewer shards at a time",
                           bytes / 0x1p20 + 1, bytes / 0x1p20 + 1);
 }
 
@@ -86,7 +86,7 @@ static void free_work(work *w)
     bif_pool_close(&w->pool);
 }
 
-/* Options of both verbs; false: --help was asked for, and printed. */
+/* Options of both verbs. *go_on = false: a failure, or --help was asked for and printed. */
 static bif_status parse(int argc, char **argv, const struct option *known, const char *verb, const char *help, options *o, bool *go_on)
 {
     bif_status st = BIF_OK;

@@ -75,8 +75,11 @@ mkdir -p new4/.n-compacting && echo half >new4/.n-compacting/n-00000.h5
 run data compact --from listed-1.sel --out new4 --prefix n --max-samples 12 --quiet turned/c.h5 turned/b.h5 turned/a.h5 && cmp new4/n-00002.h5 new1/n-00002.h5 || fail "a folder that a killed compact left"
 mkdir new5
 if mount -t tmpfs -o size=12k none new5 2>/dev/null; then
-  refused 74 'No space left on device' data compact --from listed-1.sel --out new5 --prefix n pool
-  [ -z "$(ls -A new5)" ] || fail "left on the full disk: $(ls -A new5)"
+  for LAUNCH in '' "$two"; do
+    refused 74 'No space left on device' data compact --from listed-1.sel --out new5 --prefix n --max-samples 20 pool
+    [ -z "$(ls -A new5)" ] || fail "left on the full disk: $(ls -A new5)"
+  done
+  LAUNCH=
   umount new5
 else
   echo "no tmpfs can be mounted here: a full disk is not tested"
@@ -118,6 +121,7 @@ for way in "clip.yaml --set augment.scale=0.5" "clip.yaml --set data.shuffle=no 
   # shellcheck disable=SC2086
   run train $way --set train.steps=12 --set output=out/a --set "$pool" --set data.selection=listed-1.sel >a.log 2>&1 &&
     run train $way --set train.steps=12 --set output=out/b --set data.shards=[new1] >b.log 2>&1 || { cat a.log b.log; fail "$way"; }
+  [ "${way%% *}" = lm.yaml ] || grep -q 'listed-1.sel: 10 pairs are kept more than once; in a batch' a.log || { cat a.log; fail "repeated pairs are not told"; }
   grep -q 'data: 30 samples' a.log || { cat a.log; fail "$way: another number of samples"; }
   [ -n "$(losses out/a)" ] && [ "$(losses out/a)" = "$(losses out/b)" ] || { diff <(losses out/a) <(losses out/b); fail "$way: the losses differ"; }
   "$tools/tool_st_diff" "$(weights out/a)" "$(weights out/b)" 0 >/dev/null || fail "$way: the weights differ"

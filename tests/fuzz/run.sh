@@ -54,6 +54,14 @@ seeds() { # seeds TARGET FOLDER
     printf '3\n1\n\n999\n' | put "$2" text
     printf '\223NUMPY\1\0\066\0{"descr": "<u4", "fortran_order": False, "shape": (2,), }\n\1\0\0\0\2\0\0\0' | tr '"' "'" | put "$2" npy
     ;;
+  selection)
+    { printf '{"format":"bifocal-selection","version":1,"samples":5,"kept":5,"shards":[{"digest":"0123456789abcdef0123456789abcdef","name":"a.h5","samples":3},'
+      printf '{"digest":"f123456789abcdef0123456789abcdef","name":"b.h5","samples":2}],"steps":[{"verb":"dedup","parameters":{"a":1},"before":5,"after":4,'
+      printf '"reasons":[{"name":"x","records":1}],"records":1,"xxh3":""},{"verb":"y","parameters":{},"before":4,"after":5,"reasons":[{"name":"z","records":1}],'
+      printf '"records":1,"xxh3":""}]}\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\200\77\0\0\0\0\4\0\0\0\0\0\0\0'
+      printf '\377\377\377\377\377\377\377\377\0\0\0\0\0\0\2\0'; } | put "$2" two
+    all "$2" "$golden"/uids/*
+    ;;
   scan)
     printf '{"a": [1, -2.5e3, true, null, "\\u00e9\\ud83d\\ude00\303\251"], "b": {"c": []}}' | put "$2" small
     all "$2" "$golden"/hf/llama.json "$golden"/layouts/native/*.index.json
@@ -63,7 +71,7 @@ seeds() { # seeds TARGET FOLDER
   *) echo "no seeds for $1" >&2 && return 1 ;;
   esac
 }
-[ $# -gt 0 ] || set -- safetensors index torch tokenizer_json tokenizer_model vocab config open_clip adapter recipe chat order scan image tar
+[ $# -gt 0 ] || set -- safetensors index torch tokenizer_json tokenizer_model vocab config open_clip adapter recipe chat order selection scan image tar
 status=0
 for target; do
   folder=$build/fuzz/$target
