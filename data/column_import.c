@@ -49,7 +49,9 @@ static bif_status grow(table *t, int64_t memory)
     table wider = {.room = t->room > 0 ? 2 * t->room : 1024, .count = t->count, .uids = t->uids};
     const int64_t needed = (wider.room + t->room) * (int64_t)sizeof(entry);
     if (needed > memory) {
-        return bif_fail(BIF_ERR_MEMORY, "import: more than %" PRId64 " lines need %" PRId64 " MiB, the budget is %" PRId64 " MiB; give a larger --memory-mib",
+        return bif_fail(BIF_ERR_MEMORY,
+                        "import: more than %" PRId64 " lines need %" PRId64 " MiB, the budget is %" PRId64
+                        " MiB; give a larger --memory-mib",
                         t->count, (needed >> 20) + 1, memory >> 20);
     }
     wider.slot = bif_calloc((size_t)wider.room, sizeof *wider.slot);
@@ -85,7 +87,8 @@ static bool read_uid(const char *text, uint64_t uid[2])
 static bif_status add_line(table *t, const bif_column_import_options *o, const bif_record *record)
 {
     bif_status st = BIF_OK;
-    const json_t *uid = json_object_get(record->value, "uid"), *id = json_object_get(record->value, "id"), *value = json_object_get(record->value, o->key);
+    const json_t *uid = json_object_get(record->value, "uid"), *id = json_object_get(record->value, "id"),
+                 *value = json_object_get(record->value, o->key);
     entry e = {.uid = uid != NULL, .value = json_is_number(value) ? (float)json_number_value(value) : NAN};
     if (uid != NULL) {
         if (!json_is_string(uid) || !read_uid(json_string_value(uid), e.key)) {
@@ -107,7 +110,8 @@ static bif_status add_line(table *t, const bif_column_import_options *o, const b
     entry *slot = find(t, e.key, e.uid);
     if (!is_empty(slot)) {
         if (slot->value != e.value && !(isnan(slot->value) && isnan(e.value))) {
-            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s:%" PRId64 ": a second number for a sample that an earlier line names", o->scores, record->line));
+            BIF_TRY(
+                bif_fail(BIF_ERR_DATA, "%s:%" PRId64 ": a second number for a sample that an earlier line names", o->scores, record->line));
         }
         goto done;
     }
@@ -210,8 +214,8 @@ static bif_status may_write(const job *j, const bif_shard *shard)
     const bif_column_import_options *o = j->options;
     bif_status st = bif_column_open(shard, o->name, &column);
     if (st == BIF_OK && column != NULL && strcmp(bif_column_describe(column)->method, j->method) != 0 && !o->overwrite) {
-        st = bif_fail(BIF_ERR_USAGE, "%s: its column %s was made in another way (\"%s\"); give another name, or --overwrite", bif_shard_path(shard), o->name,
-                      bif_column_describe(column)->method);
+        st = bif_fail(BIF_ERR_USAGE, "%s: its column %s was made in another way (\"%s\"); give another name, or --overwrite",
+                      bif_shard_path(shard), o->name, bif_column_describe(column)->method);
     } else if (st == BIF_ERR_DATA && o->overwrite) { /* damaged, or of another shard */
         bif_error_clear();
         st = BIF_OK;
@@ -276,9 +280,10 @@ bif_status bif_column_import(const char *const *shards, size_t count, const bif_
     BIF_TRY(bif_digest_file(o->scores, digest, &size));
     j.method = npy ? bif_format("import 1; file %s", digest) : bif_format("import 1; file %s, key \"%s\"", digest, o->key);
     if (npy) {
-        BIF_TRY((int64_t)size <= o->memory ? BIF_OK
-                                           : bif_fail(BIF_ERR_MEMORY, "%s: has %" PRIu64 " MiB, the budget is %" PRId64 " MiB; give a larger --memory-mib",
-                                                      o->scores, (size >> 20) + 1, o->memory >> 20));
+        BIF_TRY((int64_t)size <= o->memory
+                    ? BIF_OK
+                    : bif_fail(BIF_ERR_MEMORY, "%s: has %" PRIu64 " MiB, the budget is %" PRId64 " MiB; give a larger --memory-mib",
+                               o->scores, (size >> 20) + 1, o->memory >> 20));
         BIF_TRY(bif_file_read(o->scores, (size_t)o->memory, &j.file, &read));
         BIF_TRY(bif_npy_read(o->scores, j.file, read, &j.npy));
     } else {

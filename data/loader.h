@@ -36,9 +36,9 @@
  * of a conversation. Surrounding white space is dropped. A longer text is cut and keeps EOS (chat.truncate) or cannot
  * be used. Labels are all -100 and image_row all -1.
  *
- * caption_column: for some of the visits or all the text of a column stands for the caption: of a pair (also of one that is a conversation), of a
- * {"caption"}, and in template plain of a conversation of one question and one answer. Other conversations stay as they are, and so does a
- * sample for which the column has no text. MODALITY_LENGTH goes by the words of the shards.
+ * caption_column: for some of the visits or all the text of a column stands for the caption: of a pair (also of one that is a
+ * conversation), of a {"caption"}, and in template plain of a conversation of one question and one answer. Other conversations stay as
+ * they are, and so does a sample for which the column has no text. MODALITY_LENGTH goes by the words of the shards.
  *
  * Trouble of the system (a read error, not a bad record) is returned by bif_loader_next at the step it belongs to.
  * The result is the same for any number of threads. */
@@ -114,8 +114,8 @@ bif_status bif_loader_open(const bif_loader_options *options, bif_loader **out);
 /* Only whether a selection (NULL: none) was made of these shards, which are opened one by one and closed again. */
 bif_status bif_loader_check_selection(const char *const *shards, size_t count, const char *selection);
 int64_t bif_loader_samples(const bif_loader *loader);    /* N */
-/* 32 hex digits over the shards' payload digests, in order, and over what the selection keeps, the texts of the caption column and the numbers of
- * order_file. */
+/* 32 hex digits over the shards' payload digests, in order, and over what the selection keeps, the texts of the caption column and the
+ * numbers of order_file. */
 const char *bif_loader_digest(const bif_loader *loader);
 int64_t bif_loader_steps(const bif_loader *loader, double epochs); /* of so many epochs, rounded up */
 double bif_loader_epochs(const bif_loader *loader, int64_t steps); /* begun and ended by so many steps */

@@ -45,8 +45,8 @@ bool bif_loader_takes_column(const bif_loader *loader, int64_t epoch, uint64_t s
     return o->caption_mix >= 1.0 || (double)bif_rng_uniform(o->seed, BIF_RNG_CAPTION, index, 0) < o->caption_mix;
 }
 
-/* Whether the sample's text is a caption, which another may stand for: pairs have nothing else; a {"caption"}; and, in the template that discards
- * questions, the one answer of a conversation. */
+/* Whether the sample's text is a caption, which another may stand for: pairs have nothing else; a {"caption"}; and, in the template that
+ * discards questions, the one answer of a conversation. */
 static bool is_caption(const bif_loader *loader, const bif_shard_sample *record)
 {
     json_t *json = NULL;

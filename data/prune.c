@@ -26,9 +26,9 @@ const bif_prune_kind bif_prune_kinds[BIF_PRUNE_KINDS] = {
     {"clip-top", BIF_MEASURE_CLIP, 't', false, 0, 0, 1},
 };
 
-const char *const bif_measure_names[BIF_MEASURES] = {"decodable", "image side", "aspect", "grey deviation", "pdq quality", "bytes per pixel",
-                                                     "caption chars", "caption words", "alphabetic share", "repetition", "script share",
-                                                     "file name", "clip score", "main script"};
+const char *const bif_measure_names[BIF_MEASURES] = {
+    "decodable",     "image side",       "aspect",     "grey deviation", "pdq quality", "bytes per pixel", "caption chars",
+    "caption words", "alphabetic share", "repetition", "script share",   "file name",   "clip score",      "main script"};
 const double bif_prune_quantiles[BIF_PRUNE_QUANTILES] = {0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1};
 
 int bif_prune_kind_by_name(const char *name)
@@ -132,7 +132,8 @@ static bif_status check_memory(const bif_prune_plan *plan)
     const int64_t a_sample = 2 * (int64_t)row_bytes(plan) + 2 + 4 + (plan->texts ? 48 : 0) + 2 * (int64_t)sizeof(bif_drop);
     int64_t needed = 0;
     if (!bif_mul_i64(plan->pool->samples, a_sample, &needed) || needed > plan->options->memory) {
-        return bif_fail(BIF_ERR_MEMORY, "prune: %lld samples need %lld MiB, the budget is %lld MiB; give --memory-mib %lld, or fewer shards",
+        return bif_fail(BIF_ERR_MEMORY,
+                        "prune: %lld samples need %lld MiB, the budget is %lld MiB; give --memory-mib %lld, or fewer shards",
                         (long long)plan->pool->samples, (long long)(needed >> 20) + 1, (long long)(plan->options->memory >> 20),
                         (long long)(needed >> 20) + 1);
     }
@@ -426,7 +427,8 @@ static void show_all(const table *t, const bool *in, bif_prune_result *out)
     }
 }
 
-bif_status bif_prune(const bif_pool *pool, bif_selection *selection, const bif_prune_options *options, const bif_team *team, bif_prune_result *out)
+bif_status bif_prune(const bif_pool *pool, bif_selection *selection, const bif_prune_options *options, const bif_team *team,
+                     bif_prune_result *out)
 {
     bif_status st = BIF_OK;
     bif_prune_plan plan = {0};

@@ -1,11 +1,11 @@
 /* Samples dropped by what is measured of their pictures, captions and scores.
  *
- * A measure is one float a sample. Of a sample with several pictures it is that of the worst one, so a rule holds for every picture. Rules about
- * pictures leave samples without pictures alone; a sample without a caption has an empty one. The caption is data/text_measures.h's; every sample
- * counts once, however often a selection repeats it. Limits are compared as floats.
+ * A measure is one float a sample. Of a sample with several pictures it is that of the worst one, so a rule holds for every picture. Rules
+ * about pictures leave samples without pictures alone; a sample without a caption has an empty one. The caption is data/text_measures.h's;
+ * every sample counts once, however often a selection repeats it. Limits are compared as floats.
  *
- * Rules come in a fixed order, whatever the order they are asked for in: thresholds as in bif_prune_kinds, then those of score columns, then
- * same-caption, then top shares. A sample is dropped by the first that hits, and a top share is of the samples that are still in:
+ * Rules come in a fixed order, whatever the order they are asked for in: thresholds as in bif_prune_kinds, then those of score columns,
+ * then same-caption, then top shares. A sample is dropped by the first that hits, and a top share is of the samples that are still in:
  * DataComp's rule, scores >= that at rank int(N f) of the falling ones, from 0. */
 #pragma once
 #include "data/selection.h"
@@ -24,9 +24,9 @@ typedef enum {
     BIF_MEASURE_WORDS,
     BIF_MEASURE_ALPHABETIC,
     BIF_MEASURE_REPETITION,
-    BIF_MEASURE_SCRIPT, /* share of the letters in the scripts asked for */
-    BIF_MEASURE_FILE_NAME, /* 1 or 0 */
-    BIF_MEASURE_CLIP,      /* cosine of NAME.image and NAME.text; -1 where one could not be made */
+    BIF_MEASURE_SCRIPT,      /* share of the letters in the scripts asked for */
+    BIF_MEASURE_FILE_NAME,   /* 1 or 0 */
+    BIF_MEASURE_CLIP,        /* cosine of NAME.image and NAME.text; -1 where one could not be made */
     BIF_MEASURE_MAIN_SCRIPT, /* number of the script of most letters; only shown */
     BIF_MEASURES,
 } bif_measure;
@@ -34,8 +34,8 @@ typedef enum {
 typedef struct {
     const char *name; /* of the rule, its option and its reason */
     bif_measure measure;
-    char way;  /* '<': dropped below the limit, '>': above it, 't': top share */
-    bool flag; /* has no limit of its own: it is `fixed` */
+    char way;                /* '<': dropped below the limit, '>': above it, 't': top share */
+    bool flag;               /* has no limit of its own: it is `fixed` */
     double fixed, low, high; /* range of the limit */
 } bif_prune_kind;
 enum { BIF_PRUNE_KINDS = 16 };
@@ -59,7 +59,7 @@ typedef struct {
     int64_t repetition_words;   /* n of bif_text_repetition */
     const bif_prune_column *column;
     int64_t columns;
-    bool measure; /* everything that can be measured (columns that are missing are left out), and nothing dropped */
+    bool measure;   /* everything that can be measured (columns that are missing are left out), and nothing dropped */
     int64_t memory; /* bytes of a rank */
 } bif_prune_options;
 
@@ -68,14 +68,14 @@ extern const double bif_prune_quantiles[BIF_PRUNE_QUANTILES]; /* shares of the s
 
 typedef struct {
     char *reason;
-    double limit;   /* of a top share the score that it came to */
-    int64_t alone;  /* samples it would drop if it were the only rule */
+    double limit;  /* of a top share the score that it came to */
+    int64_t alone; /* samples it would drop if it were the only rule */
     int64_t dropped;
 } bif_prune_row;
 
 typedef struct {
     char *name;
-    int64_t samples; /* it was measured of */
+    int64_t samples;                     /* it was measured of */
     float quantile[BIF_PRUNE_QUANTILES]; /* the value at rank floor(q (n - 1)) of the rising ones */
 } bif_prune_spread;
 
@@ -89,10 +89,11 @@ typedef struct {
     int64_t script[BIF_SCRIPT_COUNT], no_script; /* samples by main script, when measuring */
 } bif_prune_result;
 
-/* Collective; the shards are shared over the ranks. Unless measuring, rank 0 adds the step "prune" to its selection, which holds the same samples
- * on all ranks. BIF_ERR_DATA: a column that is missing or was made in another way in another shard; BIF_ERR_MEMORY: over the budget, with what is
- * needed. */
-bif_status bif_prune(const bif_pool *pool, bif_selection *selection, const bif_prune_options *options, const bif_team *team, bif_prune_result *out);
+/* Collective; the shards are shared over the ranks. Unless measuring, rank 0 adds the step "prune" to its selection, which holds the same
+ * samples on all ranks. BIF_ERR_DATA: a column that is missing or was made in another way in another shard; BIF_ERR_MEMORY: over the
+ * budget, with what is needed. */
+bif_status bif_prune(const bif_pool *pool, bif_selection *selection, const bif_prune_options *options, const bif_team *team,
+                     bif_prune_result *out);
 void bif_prune_result_free(bif_prune_result *result);
 
 /* ---- data/prune_measure.c ---- */
@@ -108,8 +109,8 @@ typedef struct {
     bool need[BIF_MEASURES];
     bool texts; /* bif_prune_text too */
     bool script[BIF_SCRIPT_COUNT];
-    int slot[BIF_MEASURES];       /* place of a measure in a row; -1: not needed */
-    int64_t slots, first_score;   /* numbers a row; place of the first score column's */
+    int slot[BIF_MEASURES];          /* place of a measure in a row; -1: not needed */
+    int64_t slots, first_score;      /* numbers a row; place of the first score column's */
     char *method[BIF_PRUNE_METHODS]; /* in the first shard, of the columns whose names are beside; NULL: not used, or none */
     char *method_name[BIF_PRUNE_METHODS];
     char **column_method; /* [columns] */

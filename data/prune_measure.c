@@ -15,8 +15,8 @@ typedef struct {
 
 /* ---- columns ---- */
 
-static bif_status need(const bif_prune_plan *plan, const bif_shard *shard, const char *name, bif_column_of of, bif_column_type type, int64_t width,
-                       const char *advice, bif_column **out)
+static bif_status need(const bif_prune_plan *plan, const bif_shard *shard, const char *name, bif_column_of of, bif_column_type type,
+                       int64_t width, const char *advice, bif_column **out)
 {
     if (!plan->options->measure) {
         return bif_column_need(shard, name, of, type, width, advice, out);
@@ -62,13 +62,14 @@ static bif_status open_columns(const bif_prune_plan *plan, const bif_shard *shar
         if (c->fixed[CLIP_IMAGE] != NULL && c->fixed[CLIP_TEXT] != NULL) {
             const int64_t a = bif_column_describe(c->fixed[CLIP_IMAGE])->width, b = bif_column_describe(c->fixed[CLIP_TEXT])->width;
             if (a != b) {
-                BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %s has %lld numbers a row, %s has %lld; they are of different models", bif_shard_path(shard), image,
-                                 (long long)a, text, (long long)b));
+                BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %s has %lld numbers a row, %s has %lld; they are of different models",
+                                 bif_shard_path(shard), image, (long long)a, text, (long long)b));
             }
         }
     }
     if (o->caption_column != NULL) {
-        BIF_TRY(bif_column_need(shard, o->caption_column, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, 1, "run bifocal data recaption", &c->fixed[CAPTION]));
+        BIF_TRY(bif_column_need(shard, o->caption_column, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, 1, "run bifocal data recaption",
+                                &c->fixed[CAPTION]));
     }
     for (int64_t i = 0; i < o->columns; i++) {
         const char *name = o->column[i].name;
@@ -93,8 +94,8 @@ static bif_status same_method(const bif_shard *shard, const bif_column *column, 
     if (info == NULL || method == NULL || strcmp(info->method, method) == 0) {
         return BIF_OK;
     }
-    return bif_fail(BIF_ERR_DATA, "%s: column %s was made by '%s', that of the first shard by '%s'; make them alike", bif_shard_path(shard), info->name,
-                    info->method, method);
+    return bif_fail(BIF_ERR_DATA, "%s: column %s was made by '%s', that of the first shard by '%s'; make them alike", bif_shard_path(shard),
+                    info->name, info->method, method);
 }
 
 static bif_status check_methods(const bif_prune_plan *plan, const bif_shard *shard, const columns *c)
@@ -119,7 +120,8 @@ static bif_status same_weights(const bif_prune_plan *plan)
     if (image == NULL || text == NULL || strncmp(image, text, strlen(name) + 32) == 0) {
         return BIF_OK;
     }
-    return bif_fail(BIF_ERR_DATA, "columns %s and %s are of different checkpoints (\"%s\" and \"%s\"): run bifocal data embed with one of them",
+    return bif_fail(BIF_ERR_DATA,
+                    "columns %s and %s are of different checkpoints (\"%s\" and \"%s\"): run bifocal data embed with one of them",
                     plan->method_name[CLIP_IMAGE], plan->method_name[CLIP_TEXT], plan->method[CLIP_IMAGE], plan->method[CLIP_TEXT]);
 }
 
@@ -202,14 +204,16 @@ static float cosine(const uint16_t *a, const uint16_t *b, int64_t width)
     return aa > 0.0 && bb > 0.0 && isfinite(dot) ? (float)(dot / sqrt(aa * bb)) : -1.0f;
 }
 
-static bif_status measure_image(const bif_prune_plan *plan, const bif_shard *shard, const columns *c, int64_t image, int64_t sample, float *v)
+static bif_status measure_image(const bif_prune_plan *plan, const bif_shard *shard, const columns *c, int64_t image, int64_t sample,
+                                float *v)
 {
     bif_shard_image record;
     const bif_status st = bif_shard_get_image(shard, image, &record);
     if (st != BIF_OK) {
         return st;
     }
-    const double shorter = record.width < record.height ? record.width : record.height, longer = record.width > record.height ? record.width : record.height;
+    const double shorter = record.width < record.height ? record.width : record.height,
+                 longer = record.width > record.height ? record.width : record.height;
     const double pixels = (double)record.width * (double)record.height;
     if (plan->need[BIF_MEASURE_SIDE]) {
         v[BIF_MEASURE_SIDE] = least(v[BIF_MEASURE_SIDE], (float)shorter);

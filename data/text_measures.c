@@ -251,9 +251,10 @@ static bool is_hexadecimal(const char *text, size_t size)
 /* A prefix of cameras, phones and editors, then nothing but numbers and what stands between them. */
 static bool is_camera_name(const char *text, size_t size)
 {
-    static const char *const before[] = {"IMG", "DSC", "DSCN", "DSCF", "DSC_", "_DSC", "_MG", "MVI", "PICT", "P", "PXL", "GOPR", "CIMG", "SAM", "WP", "VID",
-                                         "image", "images", "img", "photo", "photograph", "picture", "pic", "screenshot", "screen shot", "untitled", "scan",
-                                         "unnamed", "download", "file", "thumbnail", "thumb"};
+    static const char *const before[] = {"IMG",         "DSC",      "DSCN", "DSCF",    "DSC_",       "_DSC",    "_MG",       "MVI",
+                                         "PICT",        "P",        "PXL",  "GOPR",    "CIMG",       "SAM",     "WP",        "VID",
+                                         "image",       "images",   "img",  "photo",   "photograph", "picture", "pic",       "screenshot",
+                                         "screen shot", "untitled", "scan", "unnamed", "download",   "file",    "thumbnail", "thumb"};
     size_t digits = 0;
     for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
         const size_t n = strlen(before[i]);
@@ -266,8 +267,8 @@ static bool is_camera_name(const char *text, size_t size)
 
 bool bif_text_is_file_name(const char *text, size_t size)
 {
-    static const char *const ends[] = {".jpg", ".jpeg", ".jpe", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".svg", ".psd", ".raw",
-                                       ".cr2", ".nef", ".mp4", ".mov", ".avi"};
+    static const char *const ends[] = {".jpg",  ".jpeg", ".jpe", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".heic",
+                                       ".avif", ".svg",  ".psd", ".raw", ".cr2", ".nef",  ".mp4", ".mov", ".avi"};
     size_t digits = 0;
     while (size > 0 && is_blank(text[size - 1])) {
         size--;

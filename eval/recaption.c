@@ -26,9 +26,9 @@ typedef struct {
     const bif_recaption_options *options;
     const bif_team *team;
     char *column, *method;
-    uint8_t *what;    /* [samples] */
-    bool *present;    /* [shards] the column is there */
-    int64_t *sample;  /* what is to do, rising */
+    uint8_t *what;   /* [samples] */
+    bool *present;   /* [shards] the column is there */
+    int64_t *sample; /* what is to do, rising */
     unit *unit;
     int64_t units, left;
     bif_encoded prompt;
@@ -38,7 +38,7 @@ typedef struct {
     uint8_t *pixels;      /* [batch, S, S, 3] */
     bif_shard *shard;     /* open for the unit in work and those behind it */
     bif_partial *partial;
-    int64_t open;         /* its number; -1: none */
+    int64_t open; /* its number; -1: none */
     bif_recaption_result done;
     struct timespec begin, said;
 } job;
@@ -63,10 +63,11 @@ static char *method_of(const job *j, const bif_selection *selection)
     if (selection != NULL) {
         bif_selection_digest(selection, kept);
     }
-    char *method = bif_format("bifocal recaption 1; weights %s; prompt \"%s\", ids %s; template %s; %s; first picture, %lld pixels, fit %d, mean %.9g %.9g %.9g, "
-                              "std %.9g %.9g %.9g; %s; samples %s",
-                              weights, j->options->prompt, ids, bif_template_name(s->chat.kind), decoding, (long long)p->size, (int)p->fit, p->mean[0],
-                              p->mean[1], p->mean[2], p->std[0], p->std[1], p->std[2], s->device->kind == BIF_DEVICE_CPU ? "cpu" : "cuda", kept);
+    char *method = bif_format(
+        "bifocal recaption 1; weights %s; prompt \"%s\", ids %s; template %s; %s; first picture, %lld pixels, fit %d, mean %.9g %.9g %.9g, "
+        "std %.9g %.9g %.9g; %s; samples %s",
+        weights, j->options->prompt, ids, bif_template_name(s->chat.kind), decoding, (long long)p->size, (int)p->fit, p->mean[0],
+        p->mean[1], p->mean[2], p->std[0], p->std[1], p->std[2], s->device->kind == BIF_DEVICE_CPU ? "cpu" : "cuda", kept);
     free(decoding);
     return method;
 }
@@ -83,7 +84,8 @@ static bif_status find_column(const job *j, const bif_shard *shard, bool *made)
         const char *method = bif_column_describe(column)->method;
         *made = strcmp(method, j->method) == 0;
         if (!*made && !j->options->overwrite) {
-            st = bif_fail(BIF_ERR_USAGE, "%s: its column %s was made in another way (\"%s\", not \"%s\"); give another --name, or --overwrite",
+            st = bif_fail(BIF_ERR_USAGE,
+                          "%s: its column %s was made in another way (\"%s\", not \"%s\"); give another --name, or --overwrite",
                           bif_shard_path(shard), j->column, method, j->method);
         }
         bif_column_close(column);
@@ -182,8 +184,8 @@ static void say(job *j, const unit *u)
     if (j->team->rank == 0 && since(&j->said) >= SAY_SECONDS) {
         const double rest = since(&j->begin) / (double)(u->from > 0 ? u->from : 1) * (double)(j->left - u->from);
         clock_gettime(CLOCK_MONOTONIC, &j->said);
-        bif_info("recaption: %lld of %lld pictures given out, about %lld:%02lld:%02lld left", (long long)u->from, (long long)j->left, (long long)rest / 3600,
-                 (long long)rest / 60 % 60, (long long)rest % 60);
+        bif_info("recaption: %lld of %lld pictures given out, about %lld:%02lld:%02lld left", (long long)u->from, (long long)j->left,
+                 (long long)rest / 3600, (long long)rest / 60 % 60, (long long)rest % 60);
     }
 }
 
@@ -236,7 +238,8 @@ static bif_status caption_unit(void *argument, int64_t number)
             BIF_TRY(bif_fail(status[i], "%s", reason[i]));
         }
         BIF_TRY(bif_sample_uid(j->shard, local, uid));
-        j->request[good] = (bif_request){.prompt = &j->prompt, .pixels = j->pixels + (size_t)i * bytes, .images = 1, .number = uid[0] ^ uid[1]};
+        j->request[good] =
+            (bif_request){.prompt = &j->prompt, .pixels = j->pixels + (size_t)i * bytes, .images = 1, .number = uid[0] ^ uid[1]};
         asked[good++] = local;
     }
     if (good > 0) {
@@ -266,7 +269,8 @@ done:
 static bif_status save_errors(const job *j, const bif_shard *shard, char *const *reason)
 {
     bif_status st = BIF_OK;
-    char *folder = bif_column_folder(bif_shard_path(shard)), *path = bif_path_join(folder, "recaption-errors.jsonl"), *old = NULL, *text = NULL;
+    char *folder = bif_column_folder(bif_shard_path(shard)), *path = bif_path_join(folder, "recaption-errors.jsonl"), *old = NULL,
+         *text = NULL;
     char *start = bif_format("{\"column\":\"%s\",", j->column);
     size_t size = 0, text_size = 0;
     FILE *out = open_memstream(&text, &text_size);
@@ -286,8 +290,8 @@ static bif_status save_errors(const job *j, const bif_shard *shard, char *const 
         bif_shard_sample sample;
         if (reason[i] != NULL) {
             BIF_TRY(bif_shard_get_sample(shard, i, &sample));
-            json_t *row = json_pack("{s:s,s:I,s:I,s:s}", "column", j->column, "sample", (json_int_t)i, "image", (json_int_t)sample.images[0], "reason",
-                                    reason[i]);
+            json_t *row = json_pack("{s:s,s:I,s:I,s:s}", "column", j->column, "sample", (json_int_t)i, "image",
+                                    (json_int_t)sample.images[0], "reason", reason[i]);
             char *line = json_dumps(row, JSON_COMPACT);
             fprintf(out, "%s\n", line);
             free(line);
@@ -328,8 +332,8 @@ static bif_status write_column(void *argument, int64_t number)
     for (int64_t i = 0; i < samples; i++) {
         const bool wanted = j->what[j->pool->first_sample[number] + i] != NOTHING;
         if (wanted && !found[i]) {
-            BIF_TRY(bif_fail(BIF_ERR_IO, "%s: the caption of sample %lld was written and is not there; run the same command again", bif_shard_path(shard),
-                             (long long)i));
+            BIF_TRY(bif_fail(BIF_ERR_IO, "%s: the caption of sample %lld was written and is not there; run the same command again",
+                             bif_shard_path(shard), (long long)i));
         }
         if (!wanted) { /* of an earlier start that was told otherwise: the method forbids it, a crafted file does not */
             free(text[i]);

@@ -1,4 +1,5 @@
-/* Every line is the CRC-32C of a JSON text as 8 hex digits, a space, and the text: {"method": ...} first, then {"sample", "text"} or {"sample", "reason"}. */
+/* Every line is the CRC-32C of a JSON text as 8 hex digits, a space, and the text: {"method": ...} first, then {"sample", "text"} or
+ * {"sample", "reason"}. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -144,7 +145,8 @@ static json_t *next_line(const char **at, const char *end)
 
 static void take(const reading *r, const json_t *line)
 {
-    const json_t *sample = json_object_get(line, "sample"), *text = json_object_get(line, "text"), *reason = json_object_get(line, "reason");
+    const json_t *sample = json_object_get(line, "sample"), *text = json_object_get(line, "text"),
+                 *reason = json_object_get(line, "reason");
     const int64_t i = json_is_integer(sample) ? (int64_t)json_integer_value(sample) : -1;
     if (i < 0 || i >= r->samples || r->found[i] || (!json_is_string(text) && !json_is_string(reason))) {
         return;
@@ -179,8 +181,10 @@ static bif_status read_file(void *context, const char *path)
         }
     }
     if (other != NULL && !r->overwrite) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s: holds captions of a run that did not end and was another one (\"%s\", not \"%s\"); run that one again, give "
-                         "another --name, or --overwrite", path, other, r->method));
+        BIF_TRY(bif_fail(BIF_ERR_USAGE,
+                         "%s: holds captions of a run that did not end and was another one (\"%s\", not \"%s\"); run that one again, give "
+                         "another --name, or --overwrite",
+                         path, other, r->method));
     }
     if (other != NULL && unlink(path) != 0) {
         st = bif_fail_errno(errno, "cannot remove '%s'", path);
@@ -191,7 +195,8 @@ done:
     return st;
 }
 
-bif_status bif_partial_read(const bif_shard *shard, const char *column, const char *method, bool overwrite, bool *found, char **text, char **reason)
+bif_status bif_partial_read(const bif_shard *shard, const char *column, const char *method, bool overwrite, bool *found, char **text,
+                            char **reason)
 {
     reading r = {method, overwrite, bif_shard_samples(shard), found, text, reason};
     return each_file(shard, column, read_file, &r);

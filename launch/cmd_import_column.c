@@ -11,8 +11,9 @@
 static const char help[] =
     "usage: bifocal data import-column NAME --scores FILE SHARD...\n\n"
     "Scores that another program made (aesthetics, watermarks, a language model's opinion) as a column beside the shards, for data prune.\n"
-    "FILE.npy: one floating number a row, of the shards in the order given (of a folder by name). Else JSON lines: \"id\" (the source's) or \"uid\"\n"
-    "(32 hex digits, as data uids counts) and a number, or null, under \"value\". Samples that no line names have no number (NaN).\n\n"
+    "FILE.npy: one floating number a row, of the shards in the order given (of a folder by name). Else JSON lines: \"id\" (the\n"
+    "source's) or \"uid\" (32 hex digits, as data uids counts) and a number, or null, under \"value\". Samples that no line names have\n"
+    "no number (NaN).\n\n"
     "  --scores FILE    the numbers\n"
     "  --key KEY        of JSON lines: where the number stands (value)\n"
     "  --images         the rows of a .npy are images, not samples\n"
@@ -50,7 +51,8 @@ bif_status bif_cmd_data_import_column(int argc, char **argv)
         }
     }
     if (argc - optind < 2 || o.scores == NULL) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data import-column: a name, --scores and shards are needed; see bifocal data import-column --help"));
+        BIF_TRY(
+            bif_fail(BIF_ERR_USAGE, "data import-column: a name, --scores and shards are needed; see bifocal data import-column --help"));
     }
     o.name = argv[optind++];
     BIF_TRY(bif_option_column("NAME", o.name));

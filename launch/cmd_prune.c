@@ -14,15 +14,15 @@
 static const char help[] =
     "usage: bifocal data prune [--from IN.sel] --out OUT.sel RULES SHARD...\n"
     "       bifocal data prune [--from IN.sel] --measure [--json] SHARD...\n\n"
-    "Drops samples by rules about their pictures, captions and scores; OUT.sel names them with the reason. A SHARD is a file (*.h5) or a folder.\n"
-    "Rules hit in this order, a sample is dropped by the first: as listed here, with all top shares last (of what is then still in). Of a sample\n"
-    "with several pictures every picture must pass. Samples without pictures pass all rules about pictures; one without a caption has an empty\n"
-    "caption. The result is the same for any number of ranks and any order of the shards.\n\n"
+    "Drops samples by rules about their pictures, captions and scores; OUT.sel names them with the reason. A SHARD is a file (*.h5) or\n"
+    "a folder. Rules hit in this order, a sample is dropped by the first: as listed here, with all top shares last (of what is then\n"
+    "still in). Of a sample with several pictures every picture must pass. Samples without pictures pass all rules about pictures; one\n"
+    "without a caption has an empty caption. The result is the same for any number of ranks and any order of the shards.\n\n"
     "  --from IN.sel            begin with what this selection keeps (default: everything)\n"
     "  --out OUT.sel            the selection with this step added\n"
     "  --measure                instead of rules: quantiles of all that can be measured, and scripts\n"
-    "  --preset NAME            datacomp-basic: --words-min 3 --chars-min 6 --image-side-min 200 --aspect-max 3 (without its fastText model for\n"
-    "                           English, which is not bundled: --script Latn keeps a little more). Options behind it win\n"
+    "  --preset NAME            datacomp-basic: --words-min 3 --chars-min 6 --image-side-min 200 --aspect-max 3 (without its fastText\n"
+    "                           model for English, which is not bundled: --script Latn keeps more). Options behind it win\n"
     "pictures (columns by bifocal data hash where they are named):\n"
     "  --undecodable            drop pictures that cannot be decoded (column pixels)\n"
     "  --image-side-min N       shorter side in pixels\n"
@@ -36,8 +36,8 @@ static const char help[] =
     "  --alphabetic-min X       share of letters and marks in what is no white space\n"
     "  --repetition-max X       share of runs of words that stood in the caption before\n"
     "  --repetition-words N     words of such a run (2)\n"
-    "  --script LIST            ISO 15924 codes such as Latn,Hang (Jpan, Kore, Hans and Hant are taken as their scripts); a caption stays when\n"
-    "                           enough of its letters are of these; without letters it does not\n"
+    "  --script LIST            ISO 15924 codes such as Latn,Hang (Jpan, Kore, Hans and Hant are taken as their scripts); a caption\n"
+    "                           stays when enough of its letters are of these; without letters it does not\n"
     "  --script-min X           what is enough, as a share (0.5)\n"
     "  --file-names             drop captions that are a file's name, a URL or a number\n"
     "  --caption-column NAME    captions from this text column; where it has none, the shard's own\n"
@@ -167,8 +167,8 @@ static void print_json(const bif_prune_result *r, bool measured)
     json_t *root = json_pack("{s:I}", "before", (json_int_t)r->before), *list = json_array();
     for (int64_t i = 0; i < r->rows; i++) {
         const bif_prune_row *row = &r->row[i];
-        json_array_append_new(list, json_pack("{s:s,s:o,s:I,s:I}", "rule", row->reason, "limit", number_or_null(row->limit), "alone", (json_int_t)row->alone,
-                                              "dropped", (json_int_t)row->dropped));
+        json_array_append_new(list, json_pack("{s:s,s:o,s:I,s:I}", "rule", row->reason, "limit", number_or_null(row->limit), "alone",
+                                              (json_int_t)row->alone, "dropped", (json_int_t)row->dropped));
     }
     for (int64_t i = 0; i < r->spreads; i++) {
         const bif_prune_spread *s = &r->spread[i];
@@ -264,8 +264,8 @@ done:
 
 bif_status bif_cmd_data_prune(int argc, char **argv)
 {
-    enum { FROM = 1, OUT, MEASURE, PRESET, REPETITION_WORDS, SCRIPT, CAPTION_COLUMN, CLIP, COLUMN, MIN, MAX, TOP, SAME, MEMORY, JSON, QUIET, HELP,
-           RULE, FLAG_RULE };
+    enum { FROM = 1, OUT, MEASURE, PRESET, REPETITION_WORDS, SCRIPT, CAPTION_COLUMN, CLIP, COLUMN, MIN, MAX, TOP, SAME, MEMORY, JSON,
+           QUIET, HELP, RULE, FLAG_RULE };
     static const struct option options[] = {{"from", required_argument, NULL, FROM},
                                             {"out", required_argument, NULL, OUT},
                                             {"measure", no_argument, NULL, MEASURE},

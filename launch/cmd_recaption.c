@@ -13,11 +13,11 @@
 static const char help[] =
     "usage: bifocal data recaption CHECKPOINT --name NAME [--prompt TEXT] [--from IN.sel] [options] SHARD...\n\n"
     "A LLaVA checkpoint writes a new caption for every sample with a picture (of several the first is looked at), as the text column\n"
-    "caption-NAME beside the shards; the shards and their own captions stay as they are. recipes take it as data.caption_column, data prune as\n"
-    "its caption column. Samples without a picture have no new caption; neither have those whose picture cannot be decoded, which are listed in\n"
-    "SHARD.columns/recaption-errors.jsonl. CHECKPOINT: a Hugging Face folder, or a run's folder (newest checkpoint). Ranks (mpirun) share the\n"
-    "samples; texts depend neither on their number nor on the batch. They are kept as they are found: the same command goes on after a kill, on\n"
-    "any number of ranks, and shards whose column is there already are left alone.\n\n"
+    "caption-NAME beside the shards; the shards and their own captions stay as they are. Recipes take it as data.caption_column, data\n"
+    "prune as its caption column. Samples without a picture have no new caption; neither have those whose picture cannot be decoded,\n"
+    "which are listed in SHARD.columns/recaption-errors.jsonl. CHECKPOINT: a Hugging Face folder, or a run's folder (newest\n"
+    "checkpoint). Ranks (mpirun) share the samples; texts depend neither on their number nor on the batch. They are kept as they are\n"
+    "found: the same command goes on after a kill, on any number of ranks, and shards whose column is there already are left alone.\n\n"
     "  --name NAME            the column is caption-NAME\n"
     "  --prompt TEXT          what is asked (\"Describe the picture in one sentence.\")\n"
     "  --from IN.sel          only samples that this selection keeps\n"
@@ -54,13 +54,14 @@ typedef struct {
 static void print(const arguments *a, const char *method, const bif_recaption_result *r)
 {
     if (!a->json) {
-        printf("caption-%s: %lld captions written in %.1f s, %lld kept from before, %lld pictures cannot be decoded; %lld columns made, %lld were there\n",
-               a->o.name, (long long)r->written, r->seconds, (long long)r->kept, (long long)r->bad, (long long)r->columns, (long long)r->present);
+        printf("caption-%s: %lld captions written in %.1f s, %lld kept from before, %lld pictures cannot be decoded; ", a->o.name,
+               (long long)r->written, r->seconds, (long long)r->kept, (long long)r->bad);
+        printf("%lld columns made, %lld were there\n", (long long)r->columns, (long long)r->present);
         return;
     }
-    json_t *root = json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "method", method, "samples", (json_int_t)r->samples, "written", (json_int_t)r->written,
-                             "kept", (json_int_t)r->kept, "bad", (json_int_t)r->bad, "columns", (json_int_t)r->columns, "present",
-                             (json_int_t)r->present, "seconds", r->seconds);
+    json_t *root = json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "method", method, "samples", (json_int_t)r->samples, "written",
+                             (json_int_t)r->written, "kept", (json_int_t)r->kept, "bad", (json_int_t)r->bad, "columns",
+                             (json_int_t)r->columns, "present", (json_int_t)r->present, "seconds", r->seconds);
     json_dumpf(root, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(root);
@@ -96,8 +97,8 @@ done:
 
 bif_status bif_cmd_data_recaption(int argc, char **argv)
 {
-    enum { NAME = 1, PROMPT, FROM, MAX_NEW, TEMPERATURE, TOP_P, TOP_K, SEED, BEAMS, BATCH, OVERWRITE, TEMPLATE, SYSTEM, FIT, TOKENIZER, BASE, TOWER, DEVICE,
-           PRECISION, THREADS, JSON, QUIET, HELP };
+    enum { NAME = 1, PROMPT, FROM, MAX_NEW, TEMPERATURE, TOP_P, TOP_K, SEED, BEAMS, BATCH, OVERWRITE, TEMPLATE, SYSTEM, FIT, TOKENIZER,
+           BASE, TOWER, DEVICE, PRECISION, THREADS, JSON, QUIET, HELP };
     static const struct option options[] = {{"name", required_argument, NULL, NAME},
                                             {"prompt", required_argument, NULL, PROMPT},
                                             {"from", required_argument, NULL, FROM},
@@ -125,7 +126,9 @@ bif_status bif_cmd_data_recaption(int argc, char **argv)
     bif_status st = BIF_OK;
     int64_t n = 0;
     arguments a = {.session.device = "cpu",
-                   .o = {.prompt = "Describe the picture in one sentence.", .batch = 64, .decoding = {.max_new = 64, .top_p = 1.0, .length_penalty = 1.0}}};
+                   .o = {.prompt = "Describe the picture in one sentence.",
+                         .batch = 64,
+                         .decoding = {.max_new = 64, .top_p = 1.0, .length_penalty = 1.0}}};
     for (int c, which = 0; (c = getopt_long(argc, argv, "", options, &which)) != -1;) {
         const char *name = c != '?' ? options[which].name : "";
         switch (c) {

@@ -77,7 +77,8 @@ static void visit(const fixture *f, bif_loader_options o, int64_t from, int8_t t
                     taken[s][step->batch[b]->sample[k]] = (int8_t)(1 + which(f, &o, step->batch[b], k));
                 }
             }
-            cr_expect(o.world > 1 || tokens == step->global_tokens, "the deal went by %lld tokens of %lld", (long long)step->global_tokens, (long long)tokens);
+            cr_expect(o.world > 1 || tokens == step->global_tokens, "the deal went by %lld tokens of %lld", (long long)step->global_tokens,
+                      (long long)tokens);
             bif_loader_done(loader, step);
         }
         bif_loader_close(loader);

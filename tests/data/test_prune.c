@@ -74,12 +74,19 @@ static void write_columns(const char *path, int from, int count, const char *met
             grey[2 * at + 1] = (float)k;
         }
     }
-    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"clip.image", method, BIF_COLUMN_OF_IMAGE, BIF_COLUMN_F16, images, WIDTH}, image), BIF_OK);
-    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"clip.text", "m", BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_F16, count, WIDTH}, text), BIF_OK);
-    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"aesthetic", "m", BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_F32, count, 1}, aesthetic), BIF_OK);
-    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"mean_std", "m", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_F32, images, 2}, grey), BIF_OK);
-    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"pixels", "m", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_U64, images, 2}, pixels), BIF_OK);
-    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"pdq_quality", "m", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_U8, images, 1}, quality), BIF_OK);
+    cr_assert_eq(
+        bif_column_write(shard, &(bif_column_info){"clip.image", method, BIF_COLUMN_OF_IMAGE, BIF_COLUMN_F16, images, WIDTH}, image),
+        BIF_OK);
+    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"clip.text", "m", BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_F16, count, WIDTH}, text),
+                 BIF_OK);
+    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"aesthetic", "m", BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_F32, count, 1}, aesthetic),
+                 BIF_OK);
+    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"mean_std", "m", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_F32, images, 2}, grey),
+                 BIF_OK);
+    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"pixels", "m", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_U64, images, 2}, pixels),
+                 BIF_OK);
+    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"pdq_quality", "m", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_U8, images, 1}, quality),
+                 BIF_OK);
     free(image);
     free(text);
     free(aesthetic);
@@ -402,8 +409,12 @@ Test(prune, refused, .init = setup, .fini = teardown)
         uint16_t *text = bif_calloc(SAMPLES * WIDTH, sizeof *text);
         write_columns(paths[i], i * (SAMPLES / SHARDS), SAMPLES / SHARDS, "embed; weights 00000000000000000000000000000001; fp32");
         cr_assert_eq(bif_shard_open(paths[i], &shard), BIF_OK);
-        const bif_column_info info = {"clip.text", "embed; weights 00000000000000000000000000000002; fp32", BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_F16,
-                                      bif_shard_samples(shard), WIDTH};
+        const bif_column_info info = {"clip.text",
+                                      "embed; weights 00000000000000000000000000000002; fp32",
+                                      BIF_COLUMN_OF_SAMPLE,
+                                      BIF_COLUMN_F16,
+                                      bif_shard_samples(shard),
+                                      WIDTH};
         cr_assert_eq(bif_column_write(shard, &info, text), BIF_OK);
         bif_shard_close(shard);
         free(text);
