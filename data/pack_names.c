@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -178,6 +179,23 @@ done:
     return st;
 }
 
+/* Does the process live? A killed one that nobody waited for (in a container, for instance) does not. */
+static bool lives(long process)
+{
+    if (process > INT32_MAX || (kill((pid_t)process, 0) != 0 && errno == ESRCH)) {
+        return false;
+    }
+    char path[64], text[512] = "";
+    snprintf(path, sizeof path, "/proc/%ld/stat", process);
+    FILE *file = fopen(path, "re");
+    if (file != NULL) {
+        text[fread(text, 1, sizeof text - 1, file)] = '\0';
+        fclose(file);
+    }
+    const char *name_end = strrchr(text, ')'); /* "pid (name) state ..." */
+    return name_end == NULL || name_end[1] != ' ' || name_end[2] != 'Z';
+}
+
 bif_status bif_pack_sweep(const bif_pack_options *options)
 {
     bif_status st = BIF_OK;
@@ -193,7 +211,7 @@ bif_status bif_pack_sweep(const bif_pack_options *options)
             continue;
         }
         const long process = strtol(pid, NULL, 10);
-        if (process != (long)getpid() && process <= INT32_MAX && (kill((pid_t)process, 0) == 0 || errno != ESRCH)) {
+        if (process != (long)getpid() && lives(process)) {
             continue;
         }
         char *path = bif_path_join(options->out, entry->d_name);

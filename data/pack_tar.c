@@ -4,6 +4,8 @@
 
 #include "data/pack_parts.h"
 
+#define GROUP_CAP 1024 /* members of one key */
+
 typedef enum { JPG, JPEG, PNG, WEBP, TXT, JSON, KINDS } member_kind;
 static const char *const endings[KINDS] = {"jpg", "jpeg", "png", "webp", "txt", "json"};
 
@@ -230,6 +232,10 @@ bif_status bif_pack_groups_next(bif_pack_groups *groups, bif_pack_item *item, bo
     item->key = bif_format("%.*s", (int)length, groups->next.name);
     item->id = bif_strdup(item->key);
     do {
+        if (count == GROUP_CAP) {
+            free(list[--count].name);
+            bif_pack_item_failed(item, bif_fail(BIF_ERR_DATA, "more than %d members have this key", GROUP_CAP));
+        }
         list = bif_realloc(list, count + 1, sizeof *list);
         list[count++] = groups->next;
         groups->next = (member){0};

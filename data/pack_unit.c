@@ -10,7 +10,7 @@
 #include "data/pack_parts.h"
 
 #define BATCH 256                          /* records */
-#define BATCH_BYTES ((uint64_t)64 << 20)   /* encoded pictures of a batch, but for the last record's */
+#define BATCH_BYTES ((uint64_t)64 << 20)   /* encoded pictures and texts of a batch, but for the last record's */
 #define SAY_EVERY 10.0                     /* seconds */
 
 typedef struct {
@@ -235,6 +235,7 @@ static bif_status fill(worker *w)
         }
         w->items++;
         item->known = item->failed == BIF_OK && w->plan->known != NULL && bif_pack_is_known(w->plan->known, w->source, item, false);
+        bytes += item->text != NULL ? strlen(item->text) : 0;
         for (int64_t i = 0; i < item->pictures && item->failed == BIF_OK && !item->known; i++) {
             bytes += item->picture[i].size;
         }

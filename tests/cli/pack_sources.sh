@@ -38,6 +38,7 @@ for format in gnu posix; do
 done
 cmp formats/long-gnu-00000.h5 formats/long-posix-00000.h5 || fail "long names give different shards"
 strings -n 300 formats/long-gnu-00000.h5 | grep -qF "$long" || fail "the long name is not the id"
+expect 0 'into 3 shards' data pack --input v7.tar --out formats --prefix cut --max-samples 4
 gzip -k v7.tar
 expect 65 'a compressed file; unpack it' data pack --input v7.tar.gz --format webdataset --out formats --prefix gz
 
@@ -205,7 +206,12 @@ mkdir killed/.k-packing-2000000000
 echo '{"../x":0}' >killed/.k-packing-2000000000/publishing.json
 expect 65 'is damaged' data pack --input v7.tar --out killed --prefix k --append
 rm -r killed/.k-packing-2000000000
+(sleep 0 & exec sleep 60) & # a killed pack that nobody waited for
+zombie=
+for i in $(seq 50); do zombie=$(pgrep -P $! sleep) && grep -q ') Z' "/proc/$zombie/stat" && break; sleep 0.02; done
+mkdir "killed/.k-packing-$zombie"
 expect 0 'packed 9' data pack --input v7.tar --out killed --prefix k --append
+kill $!
 [ "$(ls -A killed | tr '\n' ' ')" = "k-00000.h5 k-00001.h5 k-00002.h5 " ] || fail "after kills: $(ls -A killed)"
 leftovers
 finish

@@ -5,12 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
 #include "base/file.h"
 #include "base/log.h"
-#include "data/pack.h"
+#include "data/pack_parts.h"
 #include "data/shard.h"
 #include "data/stats.h"
 
@@ -359,6 +360,44 @@ Test(pack, shards_by_samples_and_bytes)
     cr_expect_eq(r.shards, 4);
     cr_expect_eq(r.samples, 10);
     sample("out/p-00003.h5", 0, "{\"caption\":\"c9\"}", "", 1);
+}
+
+/* The records are cut into units where one process that packs them in one go begins a shard: pictures that a shard has already take no room,
+ * bad records neither. */
+Test(pack, units_of_records)
+{
+    FILE *f = fopen("in.jsonl", "w");
+    for (int i = 0; i < 12; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "img/%d.png", i);
+        put_png(name, 20 + (unsigned)i, 40, (unsigned char)(17 * i));
+        fprintf(f, "{\"image\":\"%d.png\",\"caption\":\"c%d\"}\n{\"image\":[\"%d.png\",\"a.png\"],\"caption\":\"again\"}\n\nbad\n", i, i, i);
+    }
+    fclose(f);
+    const bif_record first = {.number = 1, .line = 1};
+    struct stat info;
+    cr_assert_eq(stat("img/11.png", &info), 0);
+    cr_assert_eq(bif_make_dirs("one"), BIF_OK);
+    for (int turn = 0; turn < 40; turn++) {
+        bif_pack_options o = options("in.jsonl");
+        o.max_samples = turn < 10 ? turn : 0;
+        o.max_shard_bytes = turn < 10 ? 1 << 20 : 2 * info.st_size + (turn - 10) * info.st_size / 4;
+        bif_pack_range range = {.number = first.number, .line = first.line, .records = 36};
+        bif_pack_plan one = {.options = &o, .kind = BIF_PACK_RECORDS, .units = 1, .range = &range, .records = "in.jsonl", .staging = "one"};
+        bif_pack_plan plan = {.options = &o, .staging = bif_strdup("out")};
+        double count[BIF_PACK_COUNTS] = {0};
+        int64_t odd = 0, records = 0;
+        cr_assert_eq(bif_pack_unit(&one, &team, 0, count), BIF_OK, "%s", bif_error_message());
+        cr_assert_eq(bif_pack_make_plan(&plan, &team, &odd), BIF_OK, "%s", bif_error_message());
+        cr_expect_eq(plan.units, (int64_t)count[BIF_PACK_SHARDS], "turn %d: %d units", turn, (int)plan.units);
+        cr_expect(turn < 1 || plan.units > 1);
+        for (int64_t u = 0; u < plan.units; u++) {
+            cr_expect_eq(plan.range[u].number, records + 1);
+            records += plan.range[u].records;
+        }
+        cr_expect_eq(records, 36);
+        bif_pack_plan_free(&plan);
+    }
 }
 
 Test(pack, overwrite)

@@ -410,6 +410,42 @@ Test(tar, texts_of_groups)
     }
 }
 
+/* A key of very many members is one bad record, and the next key is not touched by it. */
+Test(tar, endless_group)
+{
+    const bif_pack_options options = bif_pack_defaults();
+    bif_pack_item item;
+    bool more = false;
+    for (int many = 0; many < 2; many++) {
+        FILE *file = fopen("t.tar", "w");
+        for (int i = 0; i < 1022 + many; i++) {
+            begin();
+            header("a.x", '0', 0);
+            fwrite(made, 1, used, file);
+        }
+        begin();
+        member_of("a.jpg", '0', "x");
+        member_of("a.txt", '0', "words");
+        member_of("b.jpg", '0', "x");
+        member_of("b.txt", '0', "words");
+        end();
+        fwrite(made, 1, used, file);
+        fclose(file);
+        bif_tar *tar = NULL;
+        cr_assert_eq(bif_tar_open("t.tar", &tar), BIF_OK);
+        bif_pack_groups *groups = bif_pack_groups_open(tar, &options);
+        cr_assert_eq(bif_pack_groups_next(groups, &item, &more), BIF_OK);
+        cr_expect_eq(item.failed, many ? BIF_ERR_DATA : BIF_OK, "%s", item.reason);
+        cr_expect(!many || strstr(item.reason, "more than 1024 members"));
+        bif_pack_item_free(&item);
+        cr_assert_eq(bif_pack_groups_next(groups, &item, &more), BIF_OK);
+        cr_expect(more && item.failed == BIF_OK && strcmp(item.key, "b") == 0);
+        bif_pack_item_free(&item);
+        bif_pack_groups_close(groups);
+        bif_tar_close(tar);
+    }
+}
+
 /* ---- against Pillow ---- */
 
 Test(tar, resized_as_by_pillow)
@@ -444,15 +480,19 @@ Test(tar, resized_as_by_pillow)
     fclose(file);
     cr_expect_geq(count, 60);
     /* a shorter side of exactly N, and one below: as they were */
-    for (n = 1; n <= 2; n++) {
+    static const struct {
+        const char *name;
+        int64_t n;
+    } small[] = {{"png_1x1.png", 1}, {"png_1x1.png", 2}, {"jpeg_3x50.jpg", 3}, {"jpeg_3x50.jpg", 4}};
+    for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
         bif_pack_options options = bif_pack_defaults();
-        options.resize_short = n;
+        options.resize_short = small[i].n;
         const bif_pack_place place = {.options = &options, .root = open(images, O_RDONLY | O_DIRECTORY), .root_name = images};
         bif_pack_item item = {0};
-        json_t *record = json_pack("{s:s}", "image", "png_1x1.png");
+        json_t *record = json_pack("{s:s}", "image", small[i].name);
         cr_assert_eq(bif_pack_pictures(&place, record, &item), BIF_OK, "%s", bif_error_message());
         cr_assert_eq(bif_pack_load(&place, &item), BIF_OK, "%s", bif_error_message());
-        cr_expect(!item.picture[0].resized && item.picture[0].format == BIF_IMAGE_PNG);
+        cr_expect_not(item.picture[0].resized, "%s", small[i].name);
         bif_pack_item_free(&item);
         json_decref(record);
         close(place.root);
