@@ -8,25 +8,25 @@
 #include "base/log.h"
 
 const bif_prune_kind bif_prune_kinds[BIF_PRUNE_KINDS] = {
-    {"undecodable", BIF_MEASURE_DECODABLE, '<', true, 1.0, 0, 0},
-    {"image-side-min", BIF_MEASURE_SIDE, '<', false, 0, 1, 65535},
-    {"aspect-max", BIF_MEASURE_ASPECT, '>', false, 0, 1, 65535},
-    {"deviation-min", BIF_MEASURE_DEVIATION, '<', false, 0, 0, 255},
-    {"quality-min", BIF_MEASURE_QUALITY, '<', false, 0, 0, 100},
-    {"bytes-per-pixel-min", BIF_MEASURE_BYTES, '<', false, 0, 0, 1e6},
-    {"chars-min", BIF_MEASURE_CHARS, '<', false, 0, 0, 1e9},
-    {"chars-max", BIF_MEASURE_CHARS, '>', false, 0, 0, 1e9},
-    {"words-min", BIF_MEASURE_WORDS, '<', false, 0, 0, 1e9},
-    {"words-max", BIF_MEASURE_WORDS, '>', false, 0, 0, 1e9},
-    {"alphabetic-min", BIF_MEASURE_ALPHABETIC, '<', false, 0, 0, 1},
-    {"repetition-max", BIF_MEASURE_REPETITION, '>', false, 0, 0, 1},
-    {"script-min", BIF_MEASURE_SCRIPT, '<', false, 0, 0, 1},
-    {"file-names", BIF_MEASURE_FILE_NAME, '>', true, 0.0, 0, 0},
-    {"clip-score-min", BIF_MEASURE_CLIP, '<', false, 0, -1, 1},
-    {"clip-top", BIF_MEASURE_CLIP, 't', false, 0, 0, 1},
+    {"undecodable", BIF_PRUNE_BY_DECODABLE, '<', true, 1.0, 0, 0},
+    {"image-side-min", BIF_PRUNE_BY_SIDE, '<', false, 0, 1, 65535},
+    {"aspect-max", BIF_PRUNE_BY_ASPECT, '>', false, 0, 1, 65535},
+    {"deviation-min", BIF_PRUNE_BY_DEVIATION, '<', false, 0, 0, 255},
+    {"quality-min", BIF_PRUNE_BY_QUALITY, '<', false, 0, 0, 100},
+    {"bytes-per-pixel-min", BIF_PRUNE_BY_BYTES, '<', false, 0, 0, 1e6},
+    {"chars-min", BIF_PRUNE_BY_CHARS, '<', false, 0, 0, 1e9},
+    {"chars-max", BIF_PRUNE_BY_CHARS, '>', false, 0, 0, 1e9},
+    {"words-min", BIF_PRUNE_BY_WORDS, '<', false, 0, 0, 1e9},
+    {"words-max", BIF_PRUNE_BY_WORDS, '>', false, 0, 0, 1e9},
+    {"alphabetic-min", BIF_PRUNE_BY_ALPHABETIC, '<', false, 0, 0, 1},
+    {"repetition-max", BIF_PRUNE_BY_REPETITION, '>', false, 0, 0, 1},
+    {"script-min", BIF_PRUNE_BY_SCRIPT, '<', false, 0, 0, 1},
+    {"file-names", BIF_PRUNE_BY_FILE_NAME, '>', true, 0.0, 0, 0},
+    {"clip-score-min", BIF_PRUNE_BY_CLIP, '<', false, 0, -1, 1},
+    {"clip-top", BIF_PRUNE_BY_CLIP, 't', false, 0, 0, 1},
 };
 
-const char *const bif_measure_names[BIF_MEASURES] = {
+const char *const bif_prune_measure_names[BIF_PRUNE_MEASURES] = {
     "decodable",     "image side",       "aspect",     "grey deviation", "pdq quality", "bytes per pixel", "caption chars",
     "caption words", "alphabetic share", "repetition", "script share",   "file name",   "clip score",      "main script"};
 const double bif_prune_quantiles[BIF_PRUNE_QUANTILES] = {0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1};
@@ -128,8 +128,8 @@ static void unpack(const bif_prune_plan *plan, const char *bytes, size_t size, t
 
 static bif_status check_memory(const bif_prune_plan *plan)
 {
-    /* Rows twice, while they are gathered; marks, values to be sorted, captions to be sorted with whom they repeat, and records twice. */
-    const int64_t a_sample = 2 * (int64_t)row_bytes(plan) + 2 + 4 + (plan->texts ? 48 : 0) + 2 * (int64_t)sizeof(bif_drop);
+    /* Rows three times, while they are gathered; marks, values to be sorted, captions to be sorted with whom they repeat; records twice. */
+    const int64_t a_sample = 3 * (int64_t)row_bytes(plan) + 2 + 4 + (plan->texts ? 48 : 0) + 2 * (int64_t)sizeof(bif_drop);
     int64_t needed = 0;
     if (!bif_mul_i64(plan->pool->samples, a_sample, &needed) || needed > plan->options->memory) {
         return bif_fail(BIF_ERR_MEMORY,
@@ -311,10 +311,10 @@ static json_t *parameters_of(const bif_prune_plan *plan)
     if (o->max_same_caption > 0) {
         json_object_set_new(p, "max-same-caption", json_integer(o->max_same_caption));
     }
-    if (plan->need[BIF_MEASURE_SCRIPT]) {
+    if (plan->need[BIF_PRUNE_BY_SCRIPT]) {
         json_object_set_new(p, "script", json_string(o->scripts));
     }
-    if (plan->need[BIF_MEASURE_REPETITION]) {
+    if (plan->need[BIF_PRUNE_BY_REPETITION]) {
         json_object_set_new(p, "repetition-words", json_integer(o->repetition_words));
     }
     for (int64_t i = 0; i < o->columns; i++) {
@@ -409,16 +409,16 @@ static void add_spread(const table *t, char *name, int64_t slot, const bool *in,
 static void show_all(const table *t, const bool *in, bif_prune_result *out)
 {
     const bif_prune_plan *plan = t->plan;
-    for (int m = 0; m < BIF_MEASURES; m++) {
-        if (plan->slot[m] >= 0 && m != BIF_MEASURE_MAIN_SCRIPT) {
-            add_spread(t, bif_strdup(bif_measure_names[m]), plan->slot[m], in, out);
+    for (int m = 0; m < BIF_PRUNE_MEASURES; m++) {
+        if (plan->slot[m] >= 0 && m != BIF_PRUNE_BY_MAIN_SCRIPT) {
+            add_spread(t, bif_strdup(bif_prune_measure_names[m]), plan->slot[m], in, out);
         }
     }
     for (int64_t i = 0; i < plan->options->columns; i++) {
         add_spread(t, bif_strdup(plan->options->column[i].name), plan->first_score + 2 * i, in, out);
     }
     for (int64_t i = 0; i < t->samples; i++) {
-        const float script = in[i] ? value_at(t, i, plan->slot[BIF_MEASURE_MAIN_SCRIPT]) : NAN;
+        const float script = in[i] ? value_at(t, i, plan->slot[BIF_PRUNE_BY_MAIN_SCRIPT]) : NAN;
         if (script >= 0.0f) {
             out->script[(int)script]++;
         } else {
@@ -443,8 +443,13 @@ bif_status bif_prune(const bif_pool *pool, bif_selection *selection, const bif_p
     st = st == BIF_OK ? check_memory(&plan) : st;
     BIF_TRY(team->agree(team->context, st));
     BIF_TRY(team->share(team->context, pool->shards, measure_unit, &mine));
-    team->gather(team->context, mine.bytes, mine.size, &bytes, &size);
-    free(mine.bytes);
+    if (team->world > 1) {
+        team->gather(team->context, mine.bytes, mine.size, &bytes, &size);
+        free(mine.bytes);
+    } else { /* no copy */
+        bytes = mine.bytes;
+        size = mine.size;
+    }
     mine.bytes = NULL;
     if (team->rank == 0) {
         unpack(&plan, bytes, size, &all);

@@ -14,33 +14,33 @@
 
 /* What is measured; score columns follow, two a column (least and greatest of a sample). */
 typedef enum {
-    BIF_MEASURE_DECODABLE = 0, /* 1, or 0: column pixels */
-    BIF_MEASURE_SIDE,          /* shorter side, pixels */
-    BIF_MEASURE_ASPECT,        /* longer side / shorter side */
-    BIF_MEASURE_DEVIATION,     /* of grey, 0 to 255: column mean_std */
-    BIF_MEASURE_QUALITY,       /* column pdq_quality */
-    BIF_MEASURE_BYTES,         /* of the file, a pixel */
-    BIF_MEASURE_CHARS,
-    BIF_MEASURE_WORDS,
-    BIF_MEASURE_ALPHABETIC,
-    BIF_MEASURE_REPETITION,
-    BIF_MEASURE_SCRIPT,      /* share of the letters in the scripts asked for */
-    BIF_MEASURE_FILE_NAME,   /* 1 or 0 */
-    BIF_MEASURE_CLIP,        /* cosine of NAME.image and NAME.text; -1 where one could not be made */
-    BIF_MEASURE_MAIN_SCRIPT, /* number of the script of most letters; only shown */
-    BIF_MEASURES,
-} bif_measure;
+    BIF_PRUNE_BY_DECODABLE = 0, /* 1, or 0: column pixels */
+    BIF_PRUNE_BY_SIDE,          /* shorter side, pixels */
+    BIF_PRUNE_BY_ASPECT,        /* longer side / shorter side */
+    BIF_PRUNE_BY_DEVIATION,     /* of grey, 0 to 255: column mean_std */
+    BIF_PRUNE_BY_QUALITY,       /* column pdq_quality */
+    BIF_PRUNE_BY_BYTES,         /* of the file, a pixel */
+    BIF_PRUNE_BY_CHARS,
+    BIF_PRUNE_BY_WORDS,
+    BIF_PRUNE_BY_ALPHABETIC,
+    BIF_PRUNE_BY_REPETITION,
+    BIF_PRUNE_BY_SCRIPT,      /* share of the letters in the scripts asked for */
+    BIF_PRUNE_BY_FILE_NAME,   /* 1 or 0 */
+    BIF_PRUNE_BY_CLIP,        /* cosine of NAME.image and NAME.text; -1 where one could not be made */
+    BIF_PRUNE_BY_MAIN_SCRIPT, /* number of the script of most letters; only shown */
+    BIF_PRUNE_MEASURES,
+} bif_prune_measure;
 
 typedef struct {
     const char *name; /* of the rule, its option and its reason */
-    bif_measure measure;
+    bif_prune_measure measure;
     char way;                /* '<': dropped below the limit, '>': above it, 't': top share */
     bool flag;               /* has no limit of its own: it is `fixed` */
     double fixed, low, high; /* range of the limit */
 } bif_prune_kind;
 enum { BIF_PRUNE_KINDS = 16 };
 extern const bif_prune_kind bif_prune_kinds[BIF_PRUNE_KINDS];
-extern const char *const bif_measure_names[BIF_MEASURES];
+extern const char *const bif_prune_measure_names[BIF_PRUNE_MEASURES];
 int bif_prune_kind_by_name(const char *name); /* -1: none */
 
 typedef struct {
@@ -106,10 +106,10 @@ enum { BIF_PRUNE_METHODS = 6 };
 typedef struct {
     const bif_pool *pool;
     const bif_prune_options *options;
-    bool need[BIF_MEASURES];
+    bool need[BIF_PRUNE_MEASURES];
     bool texts; /* bif_prune_text too */
     bool script[BIF_SCRIPT_COUNT];
-    int slot[BIF_MEASURES];          /* place of a measure in a row; -1: not needed */
+    int slot[BIF_PRUNE_MEASURES];          /* place of a measure in a row; -1: not needed */
     int64_t slots, first_score;      /* numbers a row; place of the first score column's */
     char *method[BIF_PRUNE_METHODS]; /* in the first shard, of the columns whose names are beside; NULL: not used, or none */
     char *method_name[BIF_PRUNE_METHODS];

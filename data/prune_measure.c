@@ -47,16 +47,16 @@ static bif_status open_columns(const bif_prune_plan *plan, const bif_shard *shar
     const bif_prune_options *o = plan->options;
     char *image = bif_format("%s.image", o->clip), *text = bif_format("%s.text", o->clip);
     c->score = bif_calloc((size_t)o->columns + 1, sizeof(bif_column *));
-    if (plan->need[BIF_MEASURE_DECODABLE]) {
+    if (plan->need[BIF_PRUNE_BY_DECODABLE]) {
         BIF_TRY(need(plan, shard, "pixels", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_U64, 2, hash, &c->fixed[PIXELS]));
     }
-    if (plan->need[BIF_MEASURE_DEVIATION]) {
+    if (plan->need[BIF_PRUNE_BY_DEVIATION]) {
         BIF_TRY(need(plan, shard, "mean_std", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_F32, 2, hash, &c->fixed[MEAN_STD]));
     }
-    if (plan->need[BIF_MEASURE_QUALITY]) {
+    if (plan->need[BIF_PRUNE_BY_QUALITY]) {
         BIF_TRY(need(plan, shard, "pdq_quality", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_U8, 1, hash, &c->fixed[QUALITY]));
     }
-    if (plan->need[BIF_MEASURE_CLIP]) {
+    if (plan->need[BIF_PRUNE_BY_CLIP]) {
         BIF_TRY(need(plan, shard, image, BIF_COLUMN_OF_IMAGE, BIF_COLUMN_F16, 0, embed, &c->fixed[CLIP_IMAGE]));
         BIF_TRY(need(plan, shard, text, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_F16, 0, embed, &c->fixed[CLIP_TEXT]));
         if (c->fixed[CLIP_IMAGE] != NULL && c->fixed[CLIP_TEXT] != NULL) {
@@ -139,10 +139,10 @@ bif_status bif_prune_plan_make(const bif_pool *pool, const bif_prune_options *op
         plan->need[kind->measure] = plan->need[kind->measure] || options->use[k];
     }
     plan->texts = options->max_same_caption > 0 && !options->measure;
-    for (int m = 0; options->measure && m < BIF_MEASURES; m++) {
-        plan->need[m] = m != BIF_MEASURE_SCRIPT || options->scripts != NULL;
+    for (int m = 0; options->measure && m < BIF_PRUNE_MEASURES; m++) {
+        plan->need[m] = m != BIF_PRUNE_BY_SCRIPT || options->scripts != NULL;
     }
-    for (int m = 0; m < BIF_MEASURES; m++) {
+    for (int m = 0; m < BIF_PRUNE_MEASURES; m++) {
         plan->slot[m] = plan->need[m] ? (int)plan->slots++ : -1;
     }
     plan->first_score = plan->slots;
@@ -215,32 +215,32 @@ static bif_status measure_image(const bif_prune_plan *plan, const bif_shard *sha
     const double shorter = record.width < record.height ? record.width : record.height,
                  longer = record.width > record.height ? record.width : record.height;
     const double pixels = (double)record.width * (double)record.height;
-    if (plan->need[BIF_MEASURE_SIDE]) {
-        v[BIF_MEASURE_SIDE] = least(v[BIF_MEASURE_SIDE], (float)shorter);
+    if (plan->need[BIF_PRUNE_BY_SIDE]) {
+        v[BIF_PRUNE_BY_SIDE] = least(v[BIF_PRUNE_BY_SIDE], (float)shorter);
     }
-    if (plan->need[BIF_MEASURE_ASPECT]) {
-        v[BIF_MEASURE_ASPECT] = greatest(v[BIF_MEASURE_ASPECT], shorter > 0.0 ? (float)(longer / shorter) : INFINITY);
+    if (plan->need[BIF_PRUNE_BY_ASPECT]) {
+        v[BIF_PRUNE_BY_ASPECT] = greatest(v[BIF_PRUNE_BY_ASPECT], shorter > 0.0 ? (float)(longer / shorter) : INFINITY);
     }
-    if (plan->need[BIF_MEASURE_BYTES]) {
-        v[BIF_MEASURE_BYTES] = least(v[BIF_MEASURE_BYTES], pixels > 0.0 ? (float)((double)record.size / pixels) : 0.0f);
+    if (plan->need[BIF_PRUNE_BY_BYTES]) {
+        v[BIF_PRUNE_BY_BYTES] = least(v[BIF_PRUNE_BY_BYTES], pixels > 0.0 ? (float)((double)record.size / pixels) : 0.0f);
     }
     if (c->fixed[PIXELS] != NULL) {
         const uint64_t *digest = (const uint64_t *)bif_column_data(c->fixed[PIXELS]) + 2 * image;
-        v[BIF_MEASURE_DECODABLE] = least(v[BIF_MEASURE_DECODABLE], digest[0] != 0 || digest[1] != 0 ? 1.0f : 0.0f);
+        v[BIF_PRUNE_BY_DECODABLE] = least(v[BIF_PRUNE_BY_DECODABLE], digest[0] != 0 || digest[1] != 0 ? 1.0f : 0.0f);
     }
     if (c->fixed[MEAN_STD] != NULL) {
         const float deviation = ((const float *)bif_column_data(c->fixed[MEAN_STD]))[2 * image + 1];
-        v[BIF_MEASURE_DEVIATION] = least(v[BIF_MEASURE_DEVIATION], isnan(deviation) ? 0.0f : deviation);
+        v[BIF_PRUNE_BY_DEVIATION] = least(v[BIF_PRUNE_BY_DEVIATION], isnan(deviation) ? 0.0f : deviation);
     }
     if (c->fixed[QUALITY] != NULL) {
         const uint8_t quality = ((const uint8_t *)bif_column_data(c->fixed[QUALITY]))[image];
-        v[BIF_MEASURE_QUALITY] = least(v[BIF_MEASURE_QUALITY], quality == 255 ? 0.0f : (float)quality);
+        v[BIF_PRUNE_BY_QUALITY] = least(v[BIF_PRUNE_BY_QUALITY], quality == 255 ? 0.0f : (float)quality);
     }
     if (c->fixed[CLIP_IMAGE] != NULL && c->fixed[CLIP_TEXT] != NULL) {
         const int64_t width = bif_column_describe(c->fixed[CLIP_IMAGE])->width;
         const float score = cosine((const uint16_t *)bif_column_data(c->fixed[CLIP_IMAGE]) + image * width,
                                    (const uint16_t *)bif_column_data(c->fixed[CLIP_TEXT]) + sample * width, width);
-        v[BIF_MEASURE_CLIP] = least(v[BIF_MEASURE_CLIP], score);
+        v[BIF_PRUNE_BY_CLIP] = least(v[BIF_PRUNE_BY_CLIP], score);
     }
     return BIF_OK;
 }
@@ -272,7 +272,7 @@ static void add_score(float *v, double value)
 static void measure_scores(const bif_prune_plan *plan, const columns *c, const bif_shard_sample *sample, int64_t number, float *v)
 {
     for (int64_t i = 0; i < plan->options->columns; i++) {
-        float *to = v + BIF_MEASURES + 2 * i;
+        float *to = v + BIF_PRUNE_MEASURES + 2 * i;
         if (bif_column_describe(c->score[i])->of == BIF_COLUMN_OF_SAMPLE) {
             add_score(to, number_at(c->score[i], number));
             continue;
@@ -297,18 +297,18 @@ static void measure_caption(const bif_prune_plan *plan, const bif_shard_sample *
         text = own != NULL ? own : "";
     }
     const bif_text_measures m = bif_text_measure(text, size);
-    v[BIF_MEASURE_CHARS] = (float)m.chars;
-    v[BIF_MEASURE_WORDS] = (float)m.words;
-    v[BIF_MEASURE_ALPHABETIC] = (float)m.alphabetic;
-    v[BIF_MEASURE_MAIN_SCRIPT] = (float)m.script;
-    if (plan->need[BIF_MEASURE_REPETITION]) {
-        v[BIF_MEASURE_REPETITION] = (float)bif_text_repetition(text, size, plan->options->repetition_words);
+    v[BIF_PRUNE_BY_CHARS] = (float)m.chars;
+    v[BIF_PRUNE_BY_WORDS] = (float)m.words;
+    v[BIF_PRUNE_BY_ALPHABETIC] = (float)m.alphabetic;
+    v[BIF_PRUNE_BY_MAIN_SCRIPT] = (float)m.script;
+    if (plan->need[BIF_PRUNE_BY_REPETITION]) {
+        v[BIF_PRUNE_BY_REPETITION] = (float)bif_text_repetition(text, size, plan->options->repetition_words);
     }
-    if (plan->need[BIF_MEASURE_SCRIPT]) {
-        v[BIF_MEASURE_SCRIPT] = (float)bif_text_script_share(text, size, plan->script);
+    if (plan->need[BIF_PRUNE_BY_SCRIPT]) {
+        v[BIF_PRUNE_BY_SCRIPT] = (float)bif_text_script_share(text, size, plan->script);
     }
-    if (plan->need[BIF_MEASURE_FILE_NAME]) {
-        v[BIF_MEASURE_FILE_NAME] = bif_text_is_file_name(text, size) ? 1.0f : 0.0f;
+    if (plan->need[BIF_PRUNE_BY_FILE_NAME]) {
+        v[BIF_PRUNE_BY_FILE_NAME] = bif_text_is_file_name(text, size) ? 1.0f : 0.0f;
     }
     if (key != NULL) {
         bif_text_key(text, size, key->key);
@@ -318,12 +318,12 @@ static void measure_caption(const bif_prune_plan *plan, const bif_shard_sample *
 
 static bool needs_caption(const bif_prune_plan *plan)
 {
-    for (int m = BIF_MEASURE_CHARS; m <= BIF_MEASURE_FILE_NAME; m++) {
+    for (int m = BIF_PRUNE_BY_CHARS; m <= BIF_PRUNE_BY_FILE_NAME; m++) {
         if (plan->need[m]) {
             return true;
         }
     }
-    return plan->texts || plan->need[BIF_MEASURE_MAIN_SCRIPT];
+    return plan->texts || plan->need[BIF_PRUNE_BY_MAIN_SCRIPT];
 }
 
 bif_status bif_prune_measure_shard(const bif_prune_plan *plan, int64_t number, float *values, bif_prune_text *texts)
@@ -332,7 +332,7 @@ bif_status bif_prune_measure_shard(const bif_prune_plan *plan, int64_t number, f
     bif_shard *shard = NULL;
     columns c = {0};
     const bool captions = needs_caption(plan);
-    const int64_t measures = BIF_MEASURES + 2 * plan->options->columns;
+    const int64_t measures = BIF_PRUNE_MEASURES + 2 * plan->options->columns;
     float *v = bif_malloc((size_t)measures * sizeof *v);
     BIF_TRY(bif_pool_shard(plan->pool, number, &shard));
     BIF_TRY(open_columns(plan, shard, &c));
@@ -355,12 +355,12 @@ bif_status bif_prune_measure_shard(const bif_prune_plan *plan, int64_t number, f
             BIF_TRY(bif_sample_uid(shard, i, texts[i].uid));
         }
         float *row = values + i * plan->slots;
-        for (int m = 0; m < BIF_MEASURES; m++) {
+        for (int m = 0; m < BIF_PRUNE_MEASURES; m++) {
             if (plan->slot[m] >= 0) {
                 row[plan->slot[m]] = v[m];
             }
         }
-        memcpy(row + plan->first_score, v + BIF_MEASURES, (size_t)(measures - BIF_MEASURES) * sizeof *row);
+        memcpy(row + plan->first_score, v + BIF_PRUNE_MEASURES, (size_t)(measures - BIF_PRUNE_MEASURES) * sizeof *row);
     }
 done:
     free(v);

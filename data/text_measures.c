@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "base/utf8.h"
+#include "data/hash_text.h"
 
 /* ---- characters ---- */
 
@@ -296,30 +297,10 @@ bool bif_text_is_file_name(const char *text, size_t size)
 
 void bif_text_key(const char *text, size_t size, uint64_t key[2])
 {
-    char *out = bif_malloc(size * 3 + 4); /* a lower case may be longer than its letter, and a byte that is no character becomes U+FFFD */
-    size_t used = 0;
-    bool gap = false;
-    for (size_t at = 0; at < size;) {
-        uint32_t code;
-        const size_t length = next_code(text + at, size - at, &code);
-        if (is_space(code)) {
-            gap = used > 0;
-        } else {
-            if (gap) {
-                out[used++] = ' ';
-            }
-            gap = false;
-            used += bif_utf8_encode((uint32_t)utf8proc_tolower((utf8proc_int32_t)code), out + used);
-        }
-        at += length;
-    }
-    key[0] = key[1] = 0;
-    if (used > 0) {
-        const XXH128_hash_t hash = XXH3_128bits(out, used);
-        key[0] = hash.high64;
-        key[1] = hash.low64;
-    }
-    free(out);
+    size_t normal_size = 0;
+    char *normal = bif_text_normal(text, size, &normal_size);
+    bif_text_hash(normal, normal_size, key);
+    free(normal);
 }
 
 void bif_sample_caption(const bif_shard_sample *sample, char **out, size_t *size)

@@ -35,8 +35,8 @@ double bif_text_repetition(const char *text, size_t size, int64_t n);
  * Screenshot 2021-01-01, image (3)); digits alone with "-", "_", "." and spaces; or 16 and more hex digits. White space around does not
  * count. */
 bool bif_text_is_file_name(const char *text, size_t size);
-/* XXH3-128 of the text in lower case (Unicode's simple mapping) with runs of white space as one space and none around; 0, 0 = nothing is
- * left. */
+/* What captions that are the same have in common: the caption_hash of `data hash` (data/hash_text.h: case, white space and punctuation
+ * around do not count); 0, 0 = nothing is left. */
 void bif_text_key(const char *text, size_t size, uint64_t key[2]);
 
 /* The text of a sample as the contrastive trainer takes it: its "caption", else the first "gpt" turn of its conversation; *out is malloc'ed

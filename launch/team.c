@@ -22,7 +22,10 @@ static void sum(void *context, double *values, int64_t count)
 static void broadcast(void *context, void *bytes, size_t size)
 {
     const mpi_team *t = context;
-    bif_comm_broadcast(t->comm, bytes, size, 0);
+    const size_t most = (size_t)1 << 30;
+    for (size_t at = 0; at < size; at += most) {
+        bif_comm_broadcast(t->comm, (char *)bytes + at, size - at < most ? size - at : most, 0);
+    }
 }
 
 static void gather(void *context, const void *bytes, size_t size, char **out, size_t *total)
