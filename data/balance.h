@@ -1,5 +1,6 @@
-/* Balanced choices of samples: concepts capped as MetaCLIP caps them (Xu et al. 2024), and quotas over groups (clusters, sources, languages).
- * Who stays is a function of (seed, the sample's uid, the entry's name): neither the order of samples nor the number of ranks matters. */
+/* Balanced choices of samples: concepts capped as MetaCLIP caps them (Xu et al. 2024), and quotas over groups (clusters, sources,
+ * languages). Who stays is a function of (seed, the sample's uid, the entry's name): neither the order of samples nor the number of ranks
+ * matters. */
 #pragma once
 #include "data/concepts.h"
 #include "data/selection.h"
@@ -17,8 +18,8 @@ typedef struct {
     int64_t most;    /* at most so many; >= 0 */
     uint64_t tie;    /* who of two with equal remainders comes first: the lesser */
 } bif_balance_part;
-/* quota[i] = min(x strength[i], most[i]) with the x at which they add up to size, rounded down, and one more for the greatest remainders. False,
- * and the greatest size there is in *reach, when size is above all `most` of positive strength together. */
+/* quota[i] = min(x strength[i], most[i]) with the x at which they add up to size, rounded down, and one more for the greatest remainders.
+ * False, and the greatest size there is in *reach, when size is above all `most` of positive strength together. */
 bool bif_balance_quotas(const bif_balance_part *part, int64_t count, int64_t size, int64_t *quota, int64_t *reach);
 
 /* ---- over a pool; collective. Records are there on rank 0 alone. ---- */
@@ -51,8 +52,8 @@ typedef struct {
     double *pool;                /* [entries] matches in this pool; malloc'ed */
     double *after;               /* [entries] matches in what stays; malloc'ed */
 } bif_balance_concepts_result;
-bif_status bif_balance_concepts(const bif_balance_by_concepts *by, const bif_pool *pool, const bif_selection *selection, const bif_team *team,
-                                bif_balance_concepts_result *out);
+bif_status bif_balance_concepts(const bif_balance_by_concepts *by, const bif_pool *pool, const bif_selection *selection,
+                                const bif_team *team, bif_balance_concepts_result *out);
 void bif_balance_concepts_free(bif_balance_concepts_result *result);
 
 typedef enum { BIF_GROUP_SOURCE = 0, BIF_GROUP_SCRIPT = 1, BIF_GROUP_COLUMN = 2 } bif_group_kind;
@@ -65,7 +66,7 @@ typedef struct {
 
 typedef struct {
     bif_group_kind kind;
-    const char *column; /* of COLUMN: one integer or a text for each sample, or an integer for each image: a sample is with its first picture */
+    const char *column; /* of COLUMN: an integer or a text a sample, or an integer an image: a sample is with its first picture */
     const bif_balance_wish *wish;
     int64_t wishes;
     int64_t size;       /* 0: none asked for */

@@ -1,6 +1,6 @@
-/* Passes over the captions: one counts matches, one finds for each sample the t from which it stays, some measure the mean size at many t at once
- * (only when t is wanted for a mean), the last one the chances at the t that was found. Captions are matched anew in each pass: that is cheaper than
- * keeping the matches of a large pool. */
+/* Passes over the captions: one counts matches, one finds for each sample the t from which it stays, some measure the mean size at many t
+ * at once (only when t is wanted for a mean), the last one the chances at the t that was found. Captions are matched anew in each pass:
+ * that is cheaper than keeping the matches of a large pool. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +28,7 @@ typedef struct {
     uint8_t *keep;  /* [samples] for CHANCE */
     double *after;  /* [entries] */
     double t[TRIALS];
-    double high[TRIALS], low[TRIALS]; /* sums of chances, in units of 2^-20 and 2^-40: integers, so that any order of adding gives the same */
+    double high[TRIALS], low[TRIALS]; /* sums of chances in units of 2^-20 and 2^-40: integers, so the order of adding is free */
     int64_t done;
     double begun, told;
 } balance;
@@ -142,7 +142,8 @@ static bif_status visit(void *argument, int64_t unit)
             const double now = seconds();
             if (now - b->told > 5) {
                 static const char *const names[] = {"counting matches", "drawing", "measuring", "measuring what stays"};
-                bif_info("%s: %lld captions on this rank, %.0f a second", names[b->what], (long long)b->done, (double)b->done / (now - b->begun));
+                bif_info("%s: %lld captions on this rank, %.0f a second", names[b->what], (long long)b->done,
+                         (double)b->done / (now - b->begun));
                 b->told = now;
             }
         }
@@ -197,8 +198,8 @@ static int compare_steps(const void *left, const void *right)
 
 static bif_status not_reachable(int64_t size, int64_t least, int64_t most)
 {
-    return bif_fail(BIF_ERR_USAGE, "--size %lld cannot be reached: what the concepts leave has from %lld to %lld samples", (long long)size, (long long)least,
-                    (long long)most);
+    return bif_fail(BIF_ERR_USAGE, "--size %lld cannot be reached: what the concepts leave has from %lld to %lld samples", (long long)size,
+                    (long long)least, (long long)most);
 }
 
 /* Samples stay one by one as t grows, so any number of them is reached exactly, but for ties and samples that earlier steps repeat. */
@@ -212,11 +213,14 @@ static bif_status solve_exactly(const balance *b, int64_t wanted, int64_t matche
             steps[count++] = (step){b->value[i], b->times[i]};
         }
     }
-    if (wanted < 1 || wanted > matched || count == 0) {
-        BIF_TRY(not_reachable(wanted + always, count == 0 ? always : always + 1, matched + always));
-    }
     qsort(steps, (size_t)count, sizeof *steps, compare_steps);
-    int64_t at = 0;
+    int64_t at = 0, least = 0;
+    for (int64_t i = 0; i < count && steps[i].t == steps[0].t; i++) {
+        least += steps[i].times;
+    }
+    if (wanted < 1 || wanted > matched) {
+        BIF_TRY(not_reachable(wanted + always, least + always, matched + always));
+    }
     while (at < count && sum < wanted) { /* equal ones stay or go together */
         below = sum;
         const double value = steps[at].t;
@@ -226,7 +230,8 @@ static bif_status solve_exactly(const balance *b, int64_t wanted, int64_t matche
     }
     const int64_t above = sum, best = wanted - below < above - wanted && below > 0 ? below : above;
     if (llabs(best - wanted) * 200 > wanted + always) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "--size %lld cannot be reached within 0.5 %%: samples that stay or go together make it %lld or %lld",
+        BIF_TRY(bif_fail(BIF_ERR_USAGE,
+                         "--size %lld cannot be reached within 0.5 %%: samples that stay or go together make it %lld or %lld",
                          (long long)(wanted + always), (long long)(below + always), (long long)(above + always)));
     }
     /* Those below t stay. */
@@ -238,11 +243,12 @@ done:
     return st;
 }
 
-/* Between two t the mean grows with t and never by more than t does: 33 parts a pass until the parts are 2^-20 wide. */
+/* The mean grows with t, never by more than t does (as a share), and below entries * t: 33 parts a pass until the parts are 2^-20 wide.
+ * Entries with no count (of another pool) keep samples at any t. */
 static bif_status solve_mean(balance *b, int64_t wanted, int64_t matched, int64_t always, double *t)
 {
     const int64_t entries = bif_concepts_describe(b->by->concepts).entries;
-    double high = 1, low = 1e-6;
+    double high = 1, low = 0.5 / (double)entries, reached = (double)matched, least = 0;
     for (int64_t e = 0; e < entries; e++) {
         high = b->count[e] > high ? b->count[e] : high; /* from here on every p is 1 */
     }
@@ -250,6 +256,7 @@ static bif_status solve_mean(balance *b, int64_t wanted, int64_t matched, int64_
     if (wanted < 1 || wanted > matched) {
         return not_reachable(wanted + always, always + 1, matched + always);
     }
+    const double first = low;
     while (high > low * (1 + 0x1p-20)) {
         const double factor = pow(high / low, 1.0 / (TRIALS + 1));
         for (int k = 0; k < TRIALS; k++) {
@@ -260,11 +267,13 @@ static bif_status solve_mean(balance *b, int64_t wanted, int64_t matched, int64_
             return st;
         }
         double next_low = low, next_high = high;
+        least = low == first ? mean_size(b, 0) : least;
         for (int k = 0; k < TRIALS; k++) {
             if (mean_size(b, k) < (double)wanted) {
                 next_low = b->t[k];
             } else {
                 next_high = b->t[k];
+                reached = mean_size(b, k);
                 break;
             }
         }
@@ -272,6 +281,9 @@ static bif_status solve_mean(balance *b, int64_t wanted, int64_t matched, int64_
         high = next_high;
     }
     *t = high;
+    if (fabs(reached - (double)wanted) > 0.005 * (double)wanted) {
+        st = not_reachable(wanted + always, always + (int64_t)ceil(least), matched + always);
+    }
     return st;
 }
 
@@ -311,7 +323,9 @@ static void write_records(const balance *b, bif_balance_outcome *out)
             }
             if (round == 1) {
                 const bool none = b->value[i] < 0;
-                out->records[out->count] = (bif_drop){.sample = (uint64_t)i, .other = BIF_NO_SAMPLE, .value = none ? 0.0f : (float)b->value[i],
+                out->records[out->count] = (bif_drop){.sample = (uint64_t)i,
+                                                      .other = BIF_NO_SAMPLE,
+                                                      .value = none ? 0.0f : (float)b->value[i],
                                                       .reason = none ? BIF_BALANCE_NO_CONCEPT : BIF_BALANCE_FAILED_DRAWS};
             }
             out->count++;
@@ -322,8 +336,8 @@ static void write_records(const balance *b, bif_balance_outcome *out)
     }
 }
 
-bif_status bif_balance_concepts(const bif_balance_by_concepts *by, const bif_pool *pool, const bif_selection *selection, const bif_team *team,
-                                bif_balance_concepts_result *out)
+bif_status bif_balance_concepts(const bif_balance_by_concepts *by, const bif_pool *pool, const bif_selection *selection,
+                                const bif_team *team, bif_balance_concepts_result *out)
 {
     bif_status st = BIF_OK;
     const int64_t entries = bif_concepts_describe(by->concepts).entries;

@@ -48,14 +48,15 @@ static bif_status open_column(const balance *b, const bif_shard *shard, bif_colu
         return st;
     }
     if (*out == NULL) {
-        return bif_fail(BIF_ERR_DATA, "%s: no column '%s'; clusters are made by bifocal data cluster", bif_shard_path(shard), b->by->column);
+        return bif_fail(BIF_ERR_DATA, "%s: no column '%s'; clusters are made by bifocal data cluster", bif_shard_path(shard),
+                        b->by->column);
     }
     const bif_column_info *info = bif_column_describe(*out);
     const bool text = info->type == BIF_COLUMN_TEXT && info->of == BIF_COLUMN_OF_SAMPLE;
     const bool number = info->width == 1 && (info->type == BIF_COLUMN_U8 || info->type == BIF_COLUMN_U16 || info->type == BIF_COLUMN_U32);
     if (!text && !number) {
-        return bif_fail(BIF_ERR_DATA, "%s: column '%s' names no groups: it needs one u8, u16 or u32 a row, or texts of samples", bif_shard_path(shard),
-                        b->by->column);
+        return bif_fail(BIF_ERR_DATA, "%s: column '%s' names no groups: it needs one u8, u16 or u32 a row, or texts of samples",
+                        bif_shard_path(shard), b->by->column);
     }
     return BIF_OK;
 }
@@ -210,7 +211,8 @@ static bif_status check_wishes(const balance *b)
         if (strcmp(name, "*") != 0 && bif_intern_get(&b->labels, name, strlen(name)) < 0) {
             size_t size = 0;
             const char *some = b->labels.count > 0 ? bif_intern_bytes(&b->labels, 0, &size) : "";
-            return bif_fail(BIF_ERR_USAGE, "no sample is of the group '%s' (there are %zu groups, the first is '%.*s')", name, b->labels.count, (int)size, some);
+            return bif_fail(BIF_ERR_USAGE, "no sample is of the group '%s' (there are %zu groups, the first is '%.*s')", name,
+                            b->labels.count, (int)size, some);
         }
     }
     return BIF_OK;
@@ -238,21 +240,23 @@ static bif_status find_quotas(const balance *b, bif_balance_groups_result *out, 
             quota[g] = wish->count;
             fixed += wish->count;
         } else if (by->size > 0) {
-            part[g] = (bif_balance_part){weight * pow(n, by->alpha), least(cap, out->group[g].before * by->max_repeat), (uint64_t)word[0] << 32 | word[1]};
+            part[g] = (bif_balance_part){weight * pow(n, by->alpha), least(cap, out->group[g].before * by->max_repeat),
+                                         (uint64_t)word[0] << 32 | word[1]};
         } else {
             const double wanted = nearbyint(weight * n);
             quota[g] = wanted < (double)cap ? (int64_t)wanted : cap;
         }
         if (by->size == 0 && quota[g] / out->group[g].before >= UINT16_MAX) {
-            BIF_TRY(bif_fail(BIF_ERR_USAGE, "group '%s': %lld samples of %lld would repeat each more than 65535 times", out->group[g].name, (long long)quota[g],
-                             (long long)out->group[g].before));
+            BIF_TRY(bif_fail(BIF_ERR_USAGE, "group '%s': %lld samples of %lld would repeat each more than 65535 times", out->group[g].name,
+                             (long long)quota[g], (long long)out->group[g].before));
         }
     }
     if (by->size > 0) {
         const bool good = by->size >= fixed && bif_balance_quotas(part, groups, by->size - fixed, shared, &reach);
         if (!good) {
             bif_balance_quotas(part, groups, 0, shared, &reach);
-            BIF_TRY(bif_fail(BIF_ERR_USAGE, "--size %lld cannot be reached: counts and samples without a group take %lld, the other groups give up to %lld",
+            BIF_TRY(bif_fail(BIF_ERR_USAGE,
+                             "--size %lld cannot be reached: counts and samples without a group take %lld, the other groups give up to %lld",
                              (long long)by->size, (long long)fixed, (long long)reach));
         }
         for (int64_t g = 0; g < groups; g++) {
@@ -387,10 +391,11 @@ bif_status bif_balance_groups(const bif_balance_by_groups *by, const bif_pool *p
     bif_status st = BIF_OK;
     balance b = {.by = by, .pool = pool, .team = team, .times = bif_selection_times(selection)};
     *out = (bif_balance_groups_result){.outcome.before = bif_selection_kept(selection)};
-    const int64_t need = pool->samples * (int64_t)(2 * sizeof(double) + sizeof(uint32_t) + 2 * sizeof(bif_drop)) + out->outcome.before * (int64_t)sizeof(item);
+    const int64_t need = pool->samples * (int64_t)(2 * sizeof(double) + sizeof(uint32_t) + 2 * sizeof(bif_drop)) +
+                         out->outcome.before * (int64_t)sizeof(item);
     if (need > by->memory) {
-        return bif_fail(BIF_ERR_MEMORY, "balancing %lld samples takes up to %lld MiB, of %lld MiB: raise --memory-mib", (long long)pool->samples,
-                        (long long)(need >> 20) + 1, (long long)(by->memory >> 20));
+        return bif_fail(BIF_ERR_MEMORY, "balancing %lld samples takes up to %lld MiB, of %lld MiB: raise --memory-mib",
+                        (long long)pool->samples, (long long)(need >> 20) + 1, (long long)(by->memory >> 20));
     }
     b.group = bif_calloc((size_t)pool->samples, sizeof *b.group);
     b.draw = bif_calloc((size_t)pool->samples, sizeof *b.draw);

@@ -48,7 +48,7 @@ static bool only_spaces(const char *text, int64_t size)
     return size == 0;
 }
 
-/* Whether a caption could have it: white space became spaces, and punctuation has spaces of its own on each side, so two between two of them. */
+/* Whether a caption could have it: white space became spaces, and punctuation has a space of its own on each side, so two between two. */
 static bool can_match(const char *text, int64_t size)
 {
     for (int64_t i = 0; i < size; i++) {
@@ -94,7 +94,8 @@ static void drop_duplicates(bif_concepts *c)
     for (int64_t i = 0; i < n; i++) {
         const uint32_t entry = c->order[i];
         const int64_t size = c->start[entry + 1] - c->start[entry];
-        const bool equal = i > 0 && size == c->start[first + 1] - c->start[first] && memcmp(c->text + c->start[entry], c->text + c->start[first], (size_t)size) == 0;
+        const bool equal = i > 0 && size == c->start[first + 1] - c->start[first] &&
+                           memcmp(c->text + c->start[entry], c->text + c->start[first], (size_t)size) == 0;
         first = equal ? first : entry;
         number[entry] = equal ? UINT32_MAX : 0;
     }
@@ -132,8 +133,8 @@ bif_status bif_concepts_make(const char *where, const char *const *entry, const 
         bytes += (int64_t)size[i];
     }
     if (bytes > most / 4 || count > INT32_MAX / 2) {
-        return bif_fail(BIF_ERR_MEMORY, "%s: %lld entries of %lld MiB are too many for %lld MiB: raise --memory-mib", where, (long long)count,
-                        (long long)(bytes >> 20), (long long)(most >> 20));
+        return bif_fail(BIF_ERR_MEMORY, "%s: %lld entries of %lld MiB are too many for %lld MiB: raise --memory-mib", where,
+                        (long long)count, (long long)(bytes >> 20), (long long)(most >> 20));
     }
     bif_concepts *c = bif_calloc(1, sizeof *c);
     c->fold_case = fold_case;
@@ -144,8 +145,8 @@ bif_status bif_concepts_make(const char *where, const char *const *entry, const 
         add_name(c, entry[i], size[i]);
     }
     if (c->info.entries == 0) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: no entry that a caption could match (%lld listed, %lld empty, %lld that never match)", where, (long long)count,
-                         (long long)c->info.empty, (long long)c->info.unmatchable));
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: no entry that a caption could match (%lld listed, %lld empty, %lld that never match)", where,
+                         (long long)count, (long long)c->info.empty, (long long)c->info.unmatchable));
     }
     c->order = bif_malloc((size_t)c->info.entries * sizeof *c->order);
     for (int64_t i = 0; i < c->info.entries; i++) {
@@ -297,7 +298,7 @@ int64_t bif_concepts_find(const bif_concepts *c, const char *name, size_t size)
         const int32_t t = c->state[s].base + c->code[i < length ? (unsigned char)text[i] : ' '];
         s = c->state[t].check == s ? t : 0;
     }
-    int64_t entry = s != 0 ? c->state[s].out : -1;
+    int64_t entry = s != 0 && c->state[s].out >= 0 ? c->state[s].out & ~BIF_CONCEPT_MORE : -1;
     if (entry >= 0 && (size_t)(c->start[entry + 1] - c->start[entry]) != length) {
         entry = -1; /* only a shorter one ends here */
     }
@@ -306,26 +307,53 @@ int64_t bif_concepts_find(const bif_concepts *c, const char *name, size_t size)
 }
 
 /* ---- captions ---- */
+enum { FEW = 48 };
+
+static bool met(const bif_concepts *c, bif_concepts_found *found, uint32_t entry)
+{
+    if (found->count < FEW) { /* what most captions have: quicker looked through than looked up in a table of all entries */
+        for (int64_t i = 0; i < found->count; i++) {
+            if (found->id[i] == entry) {
+                return true;
+            }
+        }
+        return false;
+    }
+    if (found->count == FEW) {
+        if (found->seen == NULL) {
+            found->seen = bif_calloc((size_t)c->info.entries, sizeof *found->seen);
+        }
+        for (int64_t i = 0; i < FEW; i++) {
+            found->seen[found->id[i]] = found->round;
+        }
+    }
+    return found->seen[entry] == found->round;
+}
+
 static void report(const bif_concepts *c, int32_t s, bif_concepts_found *found)
 {
-    /* Of an entry that was met, all shorter ones were too. */
-    for (int32_t entry = c->state[s].out; entry >= 0 && found->seen[entry] != found->round; entry = c->shorter[entry]) {
-        found->seen[entry] = found->round;
+    for (int32_t out = c->state[s].out; out >= 0;) {
+        const uint32_t entry = (uint32_t)(out & ~BIF_CONCEPT_MORE);
+        if (met(c, found, entry)) { /* then all shorter ones were too */
+            break;
+        }
+        if (found->count >= FEW) {
+            found->seen[entry] = found->round;
+        }
         if (found->count == found->room) {
-            found->room = found->room ? 2 * found->room : 64;
+            found->room = found->room ? 2 * found->room : 2 * FEW;
             found->id = bif_realloc(found->id, (size_t)found->room, sizeof *found->id);
         }
-        found->id[found->count++] = (uint32_t)entry;
+        found->id[found->count++] = entry;
+        out = (out & BIF_CONCEPT_MORE) != 0 ? c->shorter[entry] : -1;
     }
 }
 
 void bif_concepts_match(const bif_concepts *c, const char *text, size_t size, bif_concepts_found *found)
 {
-    if (found->seen == NULL) {
-        found->seen = bif_calloc((size_t)c->info.entries, sizeof *found->seen);
-    }
     if (++found->round == 0) {
-        memset(found->seen, 0, (size_t)c->info.entries * sizeof *found->seen);
+        free(found->seen);
+        found->seen = NULL;
         found->round = 1;
     }
     found->count = 0;

@@ -112,9 +112,11 @@ void bif_balance_print_concepts(const bif_balance_arguments *a, const bif_concep
             json_object_set_new(root, "above_t", json_integer(above));
             json_object_set_new(root, "matches_above_t", json_real(share));
         }
-        json_object_set_new(root, "entries", json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "listed", (json_int_t)info.listed, "empty", (json_int_t)info.empty,
-                                                       "duplicate", (json_int_t)info.duplicate, "unmatchable", (json_int_t)info.unmatchable, "used",
-                                                       (json_int_t)info.entries, "in_pool", (json_int_t)matched, "in_what_stays", (json_int_t)left));
+        json_object_set_new(root, "entries",
+                            json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "listed", (json_int_t)info.listed, "empty",
+                                      (json_int_t)info.empty, "duplicate", (json_int_t)info.duplicate, "unmatchable",
+                                      (json_int_t)info.unmatchable, "used", (json_int_t)info.entries, "in_pool", (json_int_t)matched,
+                                      "in_what_stays", (json_int_t)left));
         json_object_set_new(root, "concepts", json_incref(list));
         print(root);
     }
@@ -127,12 +129,12 @@ void bif_balance_print_groups(const bif_balance_arguments *a, const bif_balance_
     if (a->json) {
         json_t *list = json_array();
         for (int64_t g = 0; g < result->groups; g++) {
-            json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "name", result->group[g].name, "before", (json_int_t)result->group[g].before, "after",
-                                                  (json_int_t)result->group[g].after));
+            json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "name", result->group[g].name, "before",
+                                                  (json_int_t)result->group[g].before, "after", (json_int_t)result->group[g].after));
         }
         print(json_pack("{s:s, s:I, s:o, s:I, s:I, s:o}", "by", a->what, "before", (json_int_t)result->outcome.before, "changed",
-                        dropped(&result->outcome, bif_balance_group_reasons, 3), "after", (json_int_t)result->outcome.after, "without_group",
-                        (json_int_t)result->ungrouped, "groups", list));
+                        dropped(&result->outcome, bif_balance_group_reasons, 3), "after", (json_int_t)result->outcome.after,
+                        "without_group", (json_int_t)result->ungrouped, "groups", list));
         return;
     }
     print_outcome(&result->outcome, bif_balance_group_reasons, 3);
@@ -144,8 +146,9 @@ void bif_balance_print_groups(const bif_balance_arguments *a, const bif_balance_
     printf("\n%-40s %12s %9s %12s %9s\n", a->what, "before", "share", "after", "share");
     for (int64_t i = 0; i < result->groups && i < SHOWN; i++) {
         const bif_balance_group *g = &result->group[order[i].number];
-        printf("%-40s %12lld %8.2f%% %12lld %8.2f%%\n", g->name, (long long)g->before, 100.0 * (double)g->before / (double)result->outcome.before,
-               (long long)g->after, result->outcome.after > 0 ? 100.0 * (double)g->after / (double)result->outcome.after : 0.0);
+        printf("%-40s %12lld %8.2f%% %12lld %8.2f%%\n", g->name, (long long)g->before,
+               100.0 * (double)g->before / (double)result->outcome.before, (long long)g->after,
+               result->outcome.after > 0 ? 100.0 * (double)g->after / (double)result->outcome.after : 0.0);
     }
     if (result->groups > SHOWN) {
         printf("and %lld more\n", (long long)(result->groups - SHOWN));

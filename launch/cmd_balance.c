@@ -15,8 +15,8 @@
 static const char help[] =
     "usage: bifocal data balance [--from IN.sel] --out OUT.sel --by concepts --concepts FILE (--t T | --size N) [options] SHARD...\n"
     "       bifocal data balance [--from IN.sel] --out OUT.sel --by cluster|source|language [options] SHARD...\n\n"
-    "Drops samples of what there is too much of. A SHARD is a file (*.h5) or a folder of them. One run is one step of the selection; balances\n"
-    "compose through --from. Who stays is drawn by (seed, the sample's id, the concept), so neither ranks nor the order of shards matter.\n\n"
+    "Drops samples of what there is too much of. A SHARD is a file (*.h5) or a folder of them. One run is one step of the selection;\n"
+    "balances compose through --from. Who stays is drawn by (seed, the sample's id, the concept): ranks and order of shards do not matter.\n\n"
     "  --by WHAT              concepts: MetaCLIP's balance over a list of them. cluster, source, language: so many of each group\n"
     "  --from IN.sel          begin with what this selection keeps (default: everything)\n"
     "  --out OUT.sel          the selection with this step added\n"
@@ -34,15 +34,15 @@ static const char help[] =
     "                         choice itself has --size samples\n"
     "  --fold-case            case does not count; MetaCLIP's matching is exact\n"
     "  --caption-column NAME  captions from this text column; where it has none, the shard's own\n"
-    "  --counts FILE          write the matches of each concept: JSON for a *.json, else lines of name, tab, count. Without --t and --size\n"
-    "                         only this is done\n"
+    "  --counts FILE          write the matches of each concept: JSON for a *.json, else lines of name, tab, count. Without --t and\n"
+    "                         --size only this is done\n"
     "  --counts-from FILE     counts of a greater pool instead of this one's\n"
     "groups:\n"
-    "  --column NAME          cluster: of pictures (default clip.cluster; a sample is with its first picture). language: a text column of\n"
+    "  --column NAME          cluster: default clip.cluster, of pictures (a sample is with its first). language: a text column of\n"
     "                         samples; else the script of the caption's letters (Latn, Hani, ...)\n"
     "  --alpha A              with --size: shares as members^A (0: equal, 1: as they are; default 0, or 1 with --weight)\n"
-    "  --weight NAME=W        without --size: W times as many as there are (0.5 keeps half, 2 repeats each); with --size: W times the share.\n"
-    "                         NAME *: all that are not named. Repeatable\n"
+    "  --weight NAME=W        without --size: W times as many as there are (0.5 keeps half, 2 repeats each); with --size: W times the\n"
+    "                         share. NAME *: all that are not named. Repeatable\n"
     "  --count NAME=N         N of this group, repeated if there are fewer. Repeatable\n"
     "  --cap N                at most N of a group that no --count names\n"
     "  --max-repeat R         with --size: a sample up to R times where its share asks for more (default 1)\n";
@@ -158,8 +158,8 @@ static json_t *concept_parameters(const bif_balance_arguments *a, const bif_conc
     char hex[33];
     bif_concepts_digest(concepts, hex);
     json_t *p = json_pack("{s:s, s:s, s:I, s:f, s:I, s:b, s:b}", "by", "concepts", "concepts", hex, "entries",
-                          (json_int_t)bif_concepts_describe(concepts).entries, "t", t, "seed", (json_int_t)a->by.seed, "fold_case", a->fold_case,
-                          "keep_unmatched", a->by.keep_unmatched);
+                          (json_int_t)bif_concepts_describe(concepts).entries, "t", t, "seed", (json_int_t)a->by.seed, "fold_case",
+                          a->fold_case, "keep_unmatched", a->by.keep_unmatched);
     if (a->by.size > 0) {
         json_object_set_new(p, "size", json_integer(a->by.size));
         json_object_set_new(p, "mean", json_boolean(a->by.expected));
@@ -193,14 +193,15 @@ static json_t *group_parameters(const bif_balance_arguments *a)
         if (json_object_get(p, kind) == NULL) {
             json_object_set_new(p, kind, json_object());
         }
-        json_object_set_new(json_object_get(p, kind), g->wish[i].name, g->wish[i].count < 0 ? json_real(g->wish[i].weight) : json_integer(g->wish[i].count));
+        json_object_set_new(json_object_get(p, kind), g->wish[i].name,
+                            g->wish[i].count < 0 ? json_real(g->wish[i].weight) : json_integer(g->wish[i].count));
     }
     return p;
 }
 
 /* Rank 0: the step, and the file. */
-static bif_status keep(const bif_balance_arguments *a, bif_selection *selection, json_t *parameters, const char *const *reason, int64_t reasons,
-                       const bif_balance_outcome *outcome)
+static bif_status keep(const bif_balance_arguments *a, bif_selection *selection, json_t *parameters, const char *const *reason,
+                       int64_t reasons, const bif_balance_outcome *outcome)
 {
     bif_selection_add(selection, "balance", parameters, reason, reasons, outcome->records, outcome->count);
     BIF_BUG_IF(bif_selection_kept(selection) != outcome->after, "%lld samples stay, not %lld", (long long)bif_selection_kept(selection),
@@ -222,15 +223,16 @@ static bif_status by_concepts(bif_balance_arguments *a, const bif_pool *pool, bi
         counts = bif_malloc((size_t)bif_concepts_describe(concepts).entries * sizeof *counts);
         st = bif_concepts_read_counts(concepts, a->counts_from, counts, &lacking);
         if (st == BIF_OK && lacking > 0 && team->rank == 0) {
-            bif_warn("%s: no count of %lld of the %lld concepts; they are taken as 0, so what matches them stays", a->counts_from, (long long)lacking,
-                     (long long)bif_concepts_describe(concepts).entries);
+            bif_warn("%s: no count of %lld of the %lld concepts; they are taken as 0, so what matches them stays", a->counts_from,
+                     (long long)lacking, (long long)bif_concepts_describe(concepts).entries);
         }
         bif_digest_bytes(counts, (size_t)bif_concepts_describe(concepts).entries * sizeof *counts, digest);
     }
     BIF_TRY(team->agree(team->context, st));
     const bif_concepts_info info = bif_concepts_describe(concepts);
-    bif_info("%lld concepts (of %lld listed: %lld empty, %lld duplicate, %lld that no caption can match), %.1f MiB", (long long)info.entries,
-             (long long)info.listed, (long long)info.empty, (long long)info.duplicate, (long long)info.unmatchable, (double)info.bytes / 1048576.0);
+    bif_info("%lld concepts (of %lld listed: %lld empty, %lld duplicate, %lld that no caption can match), %.1f MiB",
+             (long long)info.entries, (long long)info.listed, (long long)info.empty, (long long)info.duplicate, (long long)info.unmatchable,
+             (double)info.bytes / 1048576.0);
     a->by.concepts = concepts;
     a->by.counts = counts;
     a->by.memory -= info.bytes;
@@ -293,8 +295,8 @@ done:
 
 bif_status bif_cmd_data_balance(int argc, char **argv)
 {
-    enum { BY = 1, FROM, OUT, SIZE, SEED, UNMATCHED, DRY, MEMORY, JSON, QUIET, CONCEPTS, T, MEAN, FOLD, CAPTION, COUNTS, COUNTS_FROM, COLUMN, ALPHA,
-           WISH, CAP, REPEAT, HELP };
+    enum { BY = 1, FROM, OUT, SIZE, SEED, UNMATCHED, DRY, MEMORY, JSON, QUIET, CONCEPTS, T, MEAN, FOLD, CAPTION, COUNTS, COUNTS_FROM,
+           COLUMN, ALPHA, WISH, CAP, REPEAT, HELP };
     static const struct option options[] = {{"by", required_argument, NULL, BY},
                                             {"from", required_argument, NULL, FROM},
                                             {"out", required_argument, NULL, OUT},

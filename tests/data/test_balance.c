@@ -21,7 +21,8 @@ Test(balance, probability_is_metaclips)
     for (int i = 0; i < 6; i++) {
         for (int k = 0; k < 9; k++) {
             const long double want = (long double)t[i] / fmaxl((long double)count[k], (long double)t[i]);
-            cr_assert(fabsl((long double)bif_balance_probability(t[i], count[k]) - want) <= 1e-12L * want, "t %g, count %g", t[i], count[k]);
+            cr_assert(fabsl((long double)bif_balance_probability(t[i], count[k]) - want) <= 1e-12L * want, "t %g, count %g", t[i],
+                      count[k]);
         }
     }
 }
@@ -78,8 +79,8 @@ Test(balance, quotas_are_the_least_unequal)
         const int64_t x = bif_quota_equal(most, count, size, 1, equal); /* the same but for who gets the remainder */
         int64_t sum = 0;
         for (int64_t i = 0; i < count; i++) {
-            cr_assert(quota[i] == equal[i] || (most[i] > x && quota[i] >= x && quota[i] <= x + 1), "group %lld: %lld, not %lld", (long long)i,
-                      (long long)quota[i], (long long)equal[i]);
+            cr_assert(quota[i] == equal[i] || (most[i] > x && quota[i] >= x && quota[i] <= x + 1), "group %lld: %lld, not %lld",
+                      (long long)i, (long long)quota[i], (long long)equal[i]);
             sum += quota[i];
         }
         cr_assert_eq(sum, size);
@@ -136,6 +137,8 @@ static void open_fixture(fixture *f)
         bif_shard_writer *writer = NULL;
         path[s] = bif_format("%s/%d.h5", f->folder, s);
         cr_assert_eq(bif_shard_writer_open(path[s], &writer), BIF_OK);
+        int64_t picture = 0;
+        cr_assert_eq(bif_shard_add_image(writer, "picture", 7, BIF_IMAGE_PNG, 1, 1, &picture), BIF_OK);
         for (; i < (s + 1) * SAMPLES / SHARDS || (s + 1 == SHARDS && i < SAMPLES); i++) {
             char text[200], id[16];
             int n = sprintf(text, "{\"caption\":\"number %d", i);
@@ -150,7 +153,7 @@ static void open_fixture(fixture *f)
             }
             n += sprintf(text + n, "\"}");
             sprintf(id, "%d", i);
-            cr_assert_eq(bif_shard_add_sample(writer, text, (size_t)n, id, "test", NULL, 0), BIF_OK);
+            cr_assert_eq(bif_shard_add_sample(writer, text, (size_t)n, id, "test", &picture, i % 5 > 0), BIF_OK);
         }
         cr_assert_eq(bif_shard_writer_commit(writer), BIF_OK);
     }
@@ -218,7 +221,8 @@ Test(balance, keeps_with_the_chance_of_the_closed_form)
         sum += (double)r.outcome.after;
         bif_balance_concepts_free(&r);
     }
-    cr_assert(fabs(sum / seeds - want) < 4 * sqrt(variance / seeds), "mean of %d seeds %g, not %g +- %g", seeds, sum / seeds, want, sqrt(variance / seeds));
+    cr_assert(fabs(sum / seeds - want) < 4 * sqrt(variance / seeds), "mean of %d seeds %g, not %g +- %g", seeds, sum / seeds, want,
+              sqrt(variance / seeds));
     close_fixture(&fix);
 }
 
@@ -239,7 +243,8 @@ Test(balance, solves_for_a_size)
         cr_assert_arr_eq(again.outcome.records, exact.outcome.records, (size_t)exact.outcome.count * sizeof(bif_drop));
         bif_balance_concepts_result mean = balance((bif_balance_by_concepts){.size = sizes[i], .expected = true, .seed = 3});
         bif_balance_concepts_result other = balance((bif_balance_by_concepts){.size = sizes[i], .expected = true, .seed = 4});
-        cr_assert(fabs(mean.expected - (double)sizes[i]) <= 1e-5 * (double)sizes[i] + 1e-6, "mean %.9g, not %lld", mean.expected, (long long)sizes[i]);
+        cr_assert(fabs(mean.expected - (double)sizes[i]) <= 1e-5 * (double)sizes[i] + 1e-6, "mean %.9g, not %lld", mean.expected,
+                  (long long)sizes[i]);
         cr_assert_eq(mean.t, other.t);
         bif_balance_concepts_free(&exact);
         bif_balance_concepts_free(&again);
@@ -251,7 +256,122 @@ Test(balance, solves_for_a_size)
     bif_balance_concepts_free(&kept);
     bif_balance_by_concepts much = {.concepts = fix.concepts, .size = matched + 1, .memory = 1 << 30};
     cr_assert_eq(bif_balance_concepts(&much, &fix.pool, fix.selection, &fix.team, &kept), BIF_ERR_USAGE);
+    /* Without a count of the commonest concept its samples stay at any t. */
+    double counts[ENTRIES];
+    for (int e = 0; e < ENTRIES; e++) {
+        counts[e] = e == 0 ? 0 : 1e6;
+    }
+    for (int mean = 0; mean < 2; mean++) {
+        bif_balance_by_concepts few = {.concepts = fix.concepts, .counts = counts, .size = 100, .expected = mean, .memory = 1 << 30};
+        cr_assert_eq(bif_balance_concepts(&few, &fix.pool, fix.selection, &fix.team, &kept), BIF_ERR_USAGE);
+        cr_assert(strstr(bif_error_message(), "cannot be reached") != NULL, "%s", bif_error_message());
+        few.size = matched - 100;
+        kept = balance(few);
+        cr_assert(llabs(kept.outcome.after - few.size) <= (mean ? 200 : 0) && (!mean || fabs(kept.expected - (double)few.size) < 1));
+        bif_balance_concepts_free(&kept);
+    }
     much.memory = 1000;
     cr_assert_eq(bif_balance_concepts(&much, &fix.pool, fix.selection, &fix.team, &kept), BIF_ERR_MEMORY);
+    close_fixture(&fix);
+}
+
+/* ---- groups ---- */
+typedef struct {
+    double draw;
+    int64_t sample;
+} ticket;
+
+static int compare_tickets(const void *left, const void *right)
+{
+    const ticket *a = left, *b = right;
+    return a->draw != b->draw ? (a->draw < b->draw ? -1 : 1) : (a->sample > b->sample) - (a->sample < b->sample);
+}
+
+static bif_balance_groups_result balance_groups(bif_balance_by_groups by)
+{
+    bif_balance_groups_result result;
+    by.memory = 1 << 30;
+    by.max_repeat = by.max_repeat > 0 ? by.max_repeat : 1;
+    cr_assert_eq(bif_balance_groups(&by, &fix.pool, fix.selection, &fix.team, &result), BIF_OK, "%s", bif_error_message());
+    return result;
+}
+
+/* Columns of numbers and of texts: the members with the smallest draws of each group stay, found here by sorting all. */
+Test(balance, keeps_the_smallest_draws_of_each_group)
+{
+    enum { GROUPS = 7 };
+    open_fixture(&fix);
+    static uint32_t number[SAMPLES];
+    static uint64_t uid[SAMPLES][2];
+    static char names[GROUPS][8];
+    static const char *text[SAMPLES];
+    for (int64_t s = 0; s < SHARDS; s++) {
+        bif_shard *shard = NULL;
+        const int64_t first = fix.pool.first_sample[s], rows = fix.pool.first_sample[s + 1] - first;
+        cr_assert_eq(bif_pool_shard(&fix.pool, s, &shard), BIF_OK);
+        for (int64_t i = first; i < first + rows; i++) {
+            cr_assert_eq(bif_sample_uid(shard, i - first, uid[i]), BIF_OK);
+            const uint64_t box = uid[i][0] % 100; /* sizes fall from 40 % on, some are in no group */
+            number[i] = box < 40 ? 0 : box < 65 ? 1 : box < 80 ? 2 : box < 90 ? 3 : box < 95 ? 4 : box < 97 ? 10 : UINT32_MAX;
+            text[i] = number[i] == UINT32_MAX
+                          ? NULL
+                          : strcpy(names[number[i] % GROUPS], number[i] == 10 ? "ten" : (char[]){(char)('a' + number[i]), 0});
+        }
+        const bif_column_info numbers = {"kind.cluster", "test", BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_U32, rows, 1};
+        const bif_column_info texts = {"language", "test", BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, rows, 1};
+        const bif_column_info pictures = {"clip.cluster", "test", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_U8, 1, 1};
+        cr_assert_eq(bif_column_write(shard, &numbers, number + first), BIF_OK, "%s", bif_error_message());
+        cr_assert_eq(bif_column_write(shard, &texts, text + first), BIF_OK, "%s", bif_error_message());
+        cr_assert_eq(bif_column_write(shard, &pictures, &(uint8_t){s == 1}), BIF_OK, "%s", bif_error_message());
+        bif_shard_close(shard);
+    }
+    bif_balance_groups_result r = balance_groups(
+        (bif_balance_by_groups){.kind = BIF_GROUP_COLUMN, .column = "kind.cluster", .size = 4000, .seed = 2});
+    cr_assert_eq(r.groups, 6);
+    cr_assert_str_eq(r.group[5].name, "10"); /* as numbers: behind 4 */
+    cr_assert_eq(r.outcome.after, 4000);
+    static bool stays[SAMPLES];
+    for (int64_t i = 0; i < SAMPLES; i++) {
+        stays[i] = true;
+    }
+    for (int64_t k = 0; k < r.outcome.count; k++) {
+        const bif_drop *d = &r.outcome.records[k];
+        stays[d->sample] = false;
+        cr_assert_eq(d->times, 0);
+        cr_assert_eq(d->reason == BIF_BALANCE_NO_GROUP, number[d->sample] == UINT32_MAX);
+    }
+    for (int64_t g = 0; g < r.groups; g++) {
+        static ticket tickets[SAMPLES];
+        int64_t n = 0;
+        for (int64_t i = 0; i < SAMPLES; i++) {
+            if (number[i] == (uint32_t)atoi(r.group[g].name)) {
+                tickets[n++] = (ticket){bif_balance_draw(2, uid[i], 0), i};
+            }
+        }
+        cr_assert_eq(n, r.group[g].before);
+        cr_assert(r.group[g].after == n || (r.group[g].after >= 4000 / 6 && r.group[g].after <= 1 + 4000 / 5));
+        qsort(tickets, (size_t)n, sizeof *tickets, compare_tickets);
+        for (int64_t k = 0; k < n; k++) {
+            cr_assert_eq(stays[tickets[k].sample], k < r.group[g].after);
+        }
+    }
+    bif_balance_groups_free(&r);
+    /* The same groups by name; with all that are in none. */
+    r = balance_groups(
+        (bif_balance_by_groups){.kind = BIF_GROUP_COLUMN, .column = "language", .cap = 500, .keep_ungrouped = true, .seed = 2});
+    cr_assert_eq(r.groups, 6);
+    cr_assert_str_eq(r.group[5].name, "ten");
+    int64_t want = r.ungrouped;
+    for (int64_t g = 0; g < 6; g++) {
+        want += r.group[g].before < 500 ? r.group[g].before : 500;
+    }
+    cr_assert(r.ungrouped > 0 && r.outcome.after == want);
+    bif_balance_groups_free(&r);
+    /* By the first picture; every fifth sample has none. */
+    r = balance_groups((bif_balance_by_groups){.kind = BIF_GROUP_COLUMN, .column = "clip.cluster", .size = 1000});
+    cr_assert_eq(r.groups, 2);
+    cr_assert_eq(r.ungrouped, SAMPLES / 5);
+    cr_assert(r.group[0].after == 500 && r.group[1].after == 500);
+    bif_balance_groups_free(&r);
     close_fixture(&fix);
 }

@@ -136,6 +136,39 @@ Test(concepts, matches_what_a_search_of_each_finds)
     }
 }
 
+/* A caption with every entry several times: nested ones ("n 1", "n 1 n 2", ...) too, each found once; and the next caption starts anew. */
+Test(concepts, finds_many_in_one_caption)
+{
+    enum { N = 300 };
+    static char text[2 * N][32], caption[16 * N];
+    const char *entry[2 * N];
+    int length = 0;
+    for (int i = 0; i < N; i++) {
+        sprintf(text[i], "n%d", i);
+        sprintf(text[N + i], "n%d n%d", i, (i + 1) % N);
+        entry[i] = text[i];
+        entry[N + i] = text[N + i];
+    }
+    for (int i = 0; i <= 2 * N; i++) {
+        length += sprintf(caption + length, "n%d ", i % N);
+    }
+    bif_concepts *concepts = make(entry, 2 * N, false);
+    bif_concepts_found found = {0};
+    for (int round = 0; round < 3; round++) {
+        static int times[2 * N];
+        memset(times, 0, sizeof times);
+        bif_concepts_match(concepts, caption, (size_t)length, &found);
+        cr_assert_eq(found.count, 2 * N);
+        for (int64_t i = 0; i < found.count; i++) {
+            cr_assert_eq(++times[found.id[i]], 1);
+        }
+        bif_concepts_match(concepts, "n5 n6", 5, &found);
+        cr_assert_eq(found.count, 3);
+    }
+    bif_concepts_found_free(&found);
+    bif_concepts_free(concepts);
+}
+
 Test(concepts, says_what_it_leaves_out)
 {
     const char *const entry[] = {"cat", "", "dog", "cat", "  ", "U.S.", "a\tb", "? !", "?  !", ".", "Cat"};
