@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/intern.h"
 #include "base/json.h"
+#include "base/utf8.h"
 #include "data/pool.h"
 #include "eval/question.h"
 
@@ -85,13 +86,20 @@ static void find_namesakes(walk *w)
     free(order);
 }
 
+/* Bytes of a shard or of a file system: JSON takes neither all of them nor zeros. */
+static bool is_text(const char *bytes, size_t size)
+{
+    return size > 0 && memchr(bytes, '\0', size) == NULL && bif_utf8_check(bytes, size) == size;
+}
+
 static const char *id_of(const walk *w, int64_t turn)
 {
     const bif_shard_sample *s = &w->sample;
-    const bool own = s->id_size > 0 && !w->repeated[bif_intern_get(&w->ids, s->id, s->id_size)];
-    const bool namesake = w->namesake[w->at];
+    const char *name = bif_path_base(bif_shard_path(w->shard));
+    const bool own = is_text(s->id, s->id_size) && !w->repeated[bif_intern_get(&w->ids, s->id, s->id_size)];
+    const bool named = is_text(name, strlen(name)), digest = !named || w->namesake[w->at];
     char *base = own ? bif_span_copy((bif_span){s->id, s->id_size})
-                     : bif_format("%s%s%.*s:%" PRId64, bif_path_base(bif_shard_path(w->shard)), namesake ? "@" : "", namesake ? 8 : 0,
+                     : bif_format("%s%s%.*s:%" PRId64, named ? name : "", digest ? "@" : "", digest ? 8 : 0,
                                   bif_shard_payload_digest(w->shard), w->number);
     char *whole = turn > 0 ? bif_format("%s#%" PRId64, base, turn + 1) : bif_strdup(base);
     const char *id = bif_questions_id(w->set, (bif_span){whole, strlen(whole)});

@@ -79,6 +79,12 @@ mkdir decayed && cp shards/captions/s-00000.h5 decayed/ && at=$(LC_ALL=C grep -o
 printf 'xxxx' | dd of=decayed/s-00000.h5 bs=1 seek=$((at + 6)) conv=notrunc 2>/dev/null
 refused 65 "decayed/s-00000.h5: & image 4 & checksum" eval out/finetune --shards decayed --prompt x --out x.jsonl --threads 1
 
+# Ids that are no text: the sample is named by its place.
+at=$(LC_ALL=C grep -obUa 0123456789101112 shards/captions/s-00000.h5 | head -n 1 | cut -d: -f1)
+mkdir odd && cp shards/captions/s-00000.h5 odd/$'odd\377.h5' && printf '\377\0' | dd of=odd/$'odd\377.h5' bs=1 seek=$((at + 5)) conv=notrunc 2>/dev/null
+ask odd --shards odd --prompt x
+jq -r .question_id odd.jsonl | sed -n 5,8p | tr '\n' ' ' | grep -q '^4 @[0-9a-f]\{8\}:5 @[0-9a-f]\{8\}:6 7 $' || fail "ids that are no text: $(jq -c .question_id odd.jsonl | sed -n 5,8p)"
+
 # CLIP's pairs, and its classes.
 score() { jq -S 'del(.seconds, .peak_rss_mib)' "$1"; }
 run retrieval out/clip --pairs data/captions.jsonl --image-root data/images --summary pairs.json >pairs.log 2>&1 || { cat pairs.log; fail "retrieval"; }
