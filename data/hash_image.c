@@ -5,8 +5,6 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "data/resize.h"
-
 #define SIDE 32 /* of the DCT */
 #define ROOT 0x1.6a09e667f3bcdp+0
 
@@ -134,27 +132,52 @@ void bif_hash_dct(const uint8_t grey[SIDE * SIDE], double out[64])
     }
 }
 
-void bif_hash_grey(const uint8_t *rgb, int64_t pixels, uint8_t *out)
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+/* Four pixels: (red, green) and (blue, green) in 16 bits by their weights, that of green halved to fit. */
+__attribute__((target("avx2"))) static inline __m128i grey4(const uint8_t *rgb)
 {
-    for (int64_t i = 0; i < pixels; i++, rgb += 3) {
-        out[i] = (uint8_t)((19595u * rgb[0] + 38470u * rgb[1] + 7471u * rgb[2] + 32768u) >> 16);
-    }
+    const __m128i p = _mm_loadu_si128((const __m128i *)(const void *)rgb);
+    const __m128i rg = _mm_shuffle_epi8(p, _mm_setr_epi8(0, -1, 1, -1, 3, -1, 4, -1, 6, -1, 7, -1, 9, -1, 10, -1));
+    const __m128i bg = _mm_shuffle_epi8(p, _mm_setr_epi8(2, -1, 1, -1, 5, -1, 4, -1, 8, -1, 7, -1, 11, -1, 10, -1));
+    const __m128i sum = _mm_add_epi32(_mm_madd_epi16(rg, _mm_set1_epi32(19235 << 16 | 19595)),
+                                      _mm_madd_epi16(bg, _mm_set1_epi32(19235 << 16 | 7471)));
+    return _mm_srli_epi32(_mm_add_epi32(sum, _mm_set1_epi32(32768)), 16);
 }
 
-static void resize(const uint8_t *pixels, bool grey, int64_t width, int64_t height, int64_t out_width, int64_t out_height, uint8_t *out)
+/* Sixteen at a time, while four bytes more than they have may be read; returns how many are done. */
+__attribute__((target("avx2"))) static int64_t grey_avx2(const uint8_t *rgb, int64_t pixels, uint8_t *out)
 {
-    bif_resize_window(&(bif_resize_job){.rgb = pixels,
-                                        .grey = grey,
-                                        .filter = BIF_RESIZE_LANCZOS,
-                                        .width = width,
-                                        .height = height,
-                                        .canvas_width = width,
-                                        .canvas_height = height,
-                                        .out_width = out_width,
-                                        .out_height = out_height,
-                                        .w = out_width,
-                                        .h = out_height},
-                      out);
+    int64_t i = 0;
+    for (; i + 18 <= pixels; i += 16) {
+        const uint8_t *p = rgb + i * 3;
+        const __m128i low = _mm_packs_epi32(grey4(p), grey4(p + 12)), high = _mm_packs_epi32(grey4(p + 24), grey4(p + 36));
+        _mm_storeu_si128((__m128i *)(void *)(out + i), _mm_packus_epi16(low, high));
+    }
+    return i;
+}
+
+static int64_t grey_fast(const uint8_t *rgb, int64_t pixels, uint8_t *out)
+{
+    return __builtin_cpu_supports("avx2") ? grey_avx2(rgb, pixels, out) : 0;
+}
+#else
+static int64_t grey_fast(const uint8_t *rgb, int64_t pixels, uint8_t *out)
+{
+    (void)rgb;
+    (void)pixels;
+    (void)out;
+    return 0;
+}
+#endif
+
+void bif_hash_grey(const uint8_t *rgb, int64_t pixels, uint8_t *out)
+{
+    for (int64_t i = grey_fast(rgb, pixels, out); i < pixels; i++) {
+        const uint8_t *p = rgb + i * 3;
+        out[i] = (uint8_t)((19595u * p[0] + 38470u * p[1] + 7471u * p[2] + 32768u) >> 16);
+    }
 }
 
 static uint64_t average(const uint8_t grey[64], bool equal)
@@ -247,57 +270,79 @@ static uint64_t wavelet(const uint8_t *grey, int64_t side, bool without_mean, bo
     return above(exact, median(exact, 64), equal);
 }
 
-uint64_t bif_hash_imagehash(bif_hash_kind kind, const uint8_t *grey, int64_t width, int64_t height)
+/* What is asked for of a picture, resized in one go. small[kind] of those; freed by the caller through small[4]. */
+static void resize(unsigned kinds, const uint8_t *pixels, bool grey, int64_t width, int64_t height, int64_t side, bif_resize_memo *memo,
+                   uint8_t *small[5])
 {
-    uint8_t small[SIDE * SIDE], *large = NULL;
-    double low[64];
-    int64_t side = 8;
-    uint64_t bits = 0;
-    switch (kind) {
-    case BIF_HASH_A:
-        resize(grey, true, width, height, 8, 8, small);
-        return average(small, false);
-    case BIF_HASH_D:
-        resize(grey, true, width, height, 9, 8, small);
-        return differences(small);
-    case BIF_HASH_P:
-        resize(grey, true, width, height, SIDE, SIDE, small);
-        bif_hash_dct(small, low);
-        return above(low, median(low, 64), false);
-    case BIF_HASH_W:
-    default:
-        while (side * 2 <= width && side * 2 <= height) {
-            side *= 2;
-        }
-        large = bif_malloc((size_t)(side * side));
-        resize(grey, true, width, height, side, side, large);
-        bits = wavelet(large, side, true, false);
-        free(large);
-        return bits;
+    const int64_t across[] = {8, 9, SIDE, side}, down[] = {8, 8, SIDE, side}, channels = grey ? 1 : 3;
+    bif_resize_target targets[4];
+    int count = 0;
+    int64_t bytes = 0;
+    for (int kind = 0; kind < 4; kind++) {
+        bytes += kinds >> kind & 1 ? across[kind] * down[kind] * channels : 0;
     }
+    small[4] = bif_malloc((size_t)(bytes > 0 ? bytes : 1));
+    bytes = 0;
+    for (int kind = 0; kind < 4; kind++) {
+        if (kinds >> kind & 1) {
+            small[kind] = small[4] + bytes;
+            bytes += across[kind] * down[kind] * channels;
+            targets[count++] = (bif_resize_target){.width = across[kind], .height = down[kind], .out = small[kind]};
+        }
+    }
+    bif_resize_sizes(pixels, grey, width, height, BIF_RESIZE_LANCZOS, targets, count, memo);
 }
 
-uint64_t bif_hash_imagededup(bif_hash_kind kind, const uint8_t *rgb, int64_t width, int64_t height)
+void bif_hash_imagehash(unsigned kinds, const uint8_t *grey, int64_t width, int64_t height, bif_resize_memo *memo, uint64_t out[4])
 {
-    static const int64_t across[] = {8, 9, SIDE, 256}, down[] = {8, 8, SIDE, 256};
-    const int64_t w = across[kind], h = down[kind];
-    uint8_t *small = bif_malloc((size_t)(w * h * 4)), *grey = small + w * h * 3;
+    uint8_t *small[5] = {0};
     double low[64];
-    uint64_t bits = 0;
-    resize(rgb, false, width, height, w, h, small);
-    bif_hash_grey(small, w * h, grey);
-    switch (kind) {
-    case BIF_HASH_A: bits = average(grey, true); break;
-    case BIF_HASH_D: bits = differences(grey); break;
-    case BIF_HASH_P:
-        bif_hash_dct(grey, low);
-        bits = above(low, median(low + 1, 63), true);
-        break;
-    case BIF_HASH_W:
-    default: bits = wavelet(grey, 256, false, true); break;
+    int64_t side = 8;
+    while (side * 2 <= width && side * 2 <= height) {
+        side *= 2;
     }
-    free(small);
-    return bits;
+    resize(kinds, grey, true, width, height, side, memo, small);
+    if (small[BIF_HASH_A] != NULL) {
+        out[BIF_HASH_A] = average(small[BIF_HASH_A], false);
+    }
+    if (small[BIF_HASH_D] != NULL) {
+        out[BIF_HASH_D] = differences(small[BIF_HASH_D]);
+    }
+    if (small[BIF_HASH_P] != NULL) {
+        bif_hash_dct(small[BIF_HASH_P], low);
+        out[BIF_HASH_P] = above(low, median(low, 64), false);
+    }
+    if (small[BIF_HASH_W] != NULL) {
+        out[BIF_HASH_W] = wavelet(small[BIF_HASH_W], side, true, false);
+    }
+    free(small[4]);
+}
+
+void bif_hash_imagededup(unsigned kinds, const uint8_t *rgb, int64_t width, int64_t height, bif_resize_memo *memo, uint64_t out[4])
+{
+    enum { MOST = 256 };
+    static const int64_t pixels[] = {64, 72, SIDE * SIDE, MOST * MOST};
+    uint8_t *small[5] = {0}, *grey = bif_malloc(MOST * MOST);
+    double low[64];
+    resize(kinds, rgb, false, width, height, MOST, memo, small);
+    for (int kind = 0; kind < 4; kind++) {
+        if (small[kind] == NULL) {
+            continue;
+        }
+        bif_hash_grey(small[kind], pixels[kind], grey);
+        switch ((bif_hash_kind)kind) {
+        case BIF_HASH_A: out[kind] = average(grey, true); break;
+        case BIF_HASH_D: out[kind] = differences(grey); break;
+        case BIF_HASH_P:
+            bif_hash_dct(grey, low);
+            out[kind] = above(low, median(low + 1, 63), true);
+            break;
+        case BIF_HASH_W:
+        default: out[kind] = wavelet(grey, MOST, false, true); break;
+        }
+    }
+    free(small[4]);
+    free(grey);
 }
 
 void bif_hash_mean_std(const uint8_t *grey, int64_t pixels, float out[2])

@@ -15,6 +15,7 @@
  * for these files). */
 #pragma once
 #include "base/status.h"
+#include "data/resize.h"
 
 #define BIF_HASH_METHOD_IMAGEHASH "imagehash 4.3.2, 64 bits, Lanczos of Pillow 13, as stored"
 #define BIF_HASH_METHOD_IMAGEDEDUP "imagededup 0.3.3, 64 bits, Lanczos of Pillow 13, as stored"
@@ -24,9 +25,10 @@ typedef enum { BIF_HASH_A = 0, BIF_HASH_D = 1, BIF_HASH_P = 2, BIF_HASH_W = 3 } 
 /* Pillow's convert("L"): out [pixels] of rgb [pixels, 3]. */
 void bif_hash_grey(const uint8_t *rgb, int64_t pixels, uint8_t *out);
 
-/* grey [height, width]; rgb [height, width, 3]; sides >= 1. */
-uint64_t bif_hash_imagehash(bif_hash_kind kind, const uint8_t *grey, int64_t width, int64_t height);
-uint64_t bif_hash_imagededup(bif_hash_kind kind, const uint8_t *rgb, int64_t width, int64_t height);
+/* grey [height, width]; rgb [height, width, 3]; sides >= 1. Sets out[kind] of every kind whose bit (1 << kind) is in `kinds`. memo: NULL,
+ * or one that this thread keeps from picture to picture. */
+void bif_hash_imagehash(unsigned kinds, const uint8_t *grey, int64_t width, int64_t height, bif_resize_memo *memo, uint64_t out[4]);
+void bif_hash_imagededup(unsigned kinds, const uint8_t *rgb, int64_t width, int64_t height, bif_resize_memo *memo, uint64_t out[4]);
 
 /* Mean and standard deviation (of the population) of grey levels; exact integer sums, rounded once. */
 void bif_hash_mean_std(const uint8_t *grey, int64_t pixels, float out[2]);

@@ -9,7 +9,6 @@
 #define GRID 64
 #define LOW 16
 #define SMALLEST 5
-#define ROWS 8 /* done side by side, since each is a chain of sums */
 
 static float dct[LOW][GRID], transposed[GRID][LOW];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -25,61 +24,174 @@ static void make_dct(void)
     }
 }
 
+static inline float luma(const uint8_t *p)
+{
+    return 0.299f * (float)p[0] + 0.587f * (float)p[1] + 0.114f * (float)p[2];
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define AVX2 __attribute__((target("avx2")))
+
+/* Four pixels at a time, while 16 bytes may be read; returns how many are done. */
+AVX2 static int64_t luma_avx2(const uint8_t *rgb, int64_t pixels, float *out)
+{
+    const __m128i red = _mm_setr_epi8(0, -1, -1, -1, 3, -1, -1, -1, 6, -1, -1, -1, 9, -1, -1, -1), step = _mm_set1_epi8(1);
+    const __m128i green = _mm_or_si128(_mm_add_epi8(red, step), _mm_cmplt_epi8(red, _mm_setzero_si128()));
+    const __m128i blue = _mm_or_si128(_mm_add_epi8(green, step), _mm_cmplt_epi8(red, _mm_setzero_si128()));
+    int64_t i = 0;
+    for (; i + 6 <= pixels; i += 4) {
+        const __m128i p = _mm_loadu_si128((const __m128i *)(const void *)(rgb + i * 3));
+        const __m128 r = _mm_cvtepi32_ps(_mm_shuffle_epi8(p, red)), g = _mm_cvtepi32_ps(_mm_shuffle_epi8(p, green));
+        const __m128 b = _mm_cvtepi32_ps(_mm_shuffle_epi8(p, blue));
+        const __m128 rg = _mm_add_ps(_mm_mul_ps(r, _mm_set1_ps(0.299f)), _mm_mul_ps(g, _mm_set1_ps(0.587f)));
+        _mm_storeu_ps(out + i, _mm_add_ps(rg, _mm_mul_ps(b, _mm_set1_ps(0.114f))));
+    }
+    return i;
+}
+
+static void transpose4(const float *in, int64_t stride, float *out, int64_t out_stride)
+{
+    __m128 a = _mm_loadu_ps(in), b = _mm_loadu_ps(in + stride), c = _mm_loadu_ps(in + 2 * stride), d = _mm_loadu_ps(in + 3 * stride);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(out, a);
+    _mm_storeu_ps(out + out_stride, b);
+    _mm_storeu_ps(out + 2 * out_stride, c);
+    _mm_storeu_ps(out + 3 * out_stride, d);
+}
+
+static bool have_avx2(void)
+{
+    return __builtin_cpu_supports("avx2");
+}
+#else
+static void transpose4(const float *in, int64_t stride, float *out, int64_t out_stride)
+{
+    for (int64_t i = 0; i < 4; i++) {
+        for (int64_t j = 0; j < 4; j++) {
+            out[i * out_stride + j] = in[j * stride + i];
+        }
+    }
+}
+
+#define AVX2
+#define luma_avx2(rgb, pixels, out) 0
+
+static bool have_avx2(void)
+{
+    return false;
+}
+#endif
+
 /* Luma of at most 512 x 512. */
 static float *luma_of(const uint8_t *rgb, int64_t width, int64_t height, bool grey, int64_t *w, int64_t *h)
 {
     const bool large = width > MOST || height > MOST;
     *w = large ? MOST : width;
     *h = large ? MOST : height;
-    float *luma = bif_malloc((size_t)(*w * *h) * sizeof *luma);
+    float *out = bif_malloc((size_t)(*w * *h) * sizeof *out);
     for (int64_t y = 0; y < *h; y++) {
         const uint8_t *row = rgb + (large ? y * height / MOST : y) * width * 3;
-        float *to = luma + y * *w;
-        for (int64_t x = 0; x < *w; x++) {
+        float *to = out + y * *w;
+        for (int64_t x = large || grey || !have_avx2() ? 0 : luma_avx2(row, width, to); x < *w; x++) {
             const uint8_t *p = row + (large ? x * width / MOST : x) * 3;
-            to[x] = grey ? (float)p[0] : 0.299f * (float)p[0] + 0.587f * (float)p[1] + 0.114f * (float)p[2];
+            to[x] = grey ? (float)p[0] : luma(p);
         }
     }
-    return luma;
+    return out;
 }
 
-/* A mean over `window` neighbours slides along n elements that stand `step` apart, on `lines` lines that stand `line` apart. The order of
- * adding and subtracting is the reference's, so its rounding is too. */
-static void slide(const float *in, float *out, int64_t n, int64_t step, int64_t window, int64_t lines, int64_t line)
+/* In squares of 4; 16 rows at a time, so that whole lines of the cache are written. */
+static void transpose(const float *in, int64_t rows, int64_t columns, float *out)
+{
+    for (int64_t strip = 0; strip < rows; strip += 16) {
+        const int64_t end = rows - strip < 16 ? rows : strip + 16;
+        for (int64_t x = 0; x < columns; x += 4) {
+            const int64_t wide = columns - x < 4 ? columns - x : 4;
+            for (int64_t y = strip; y < end; y += 4) {
+                const int64_t high = end - y < 4 ? end - y : 4;
+                const float *from = in + y * columns + x;
+                float *to = out + x * rows + y;
+                if (high == 4 && wide == 4) {
+                    transpose4(from, columns, to, rows);
+                    continue;
+                }
+                for (int64_t i = 0; i < wide; i++) {
+                    for (int64_t j = 0; j < high; j++) {
+                        to[i * rows + j] = from[j * columns + i];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* A mean over `window` neighbours slides down the n rows of in [n, lines], each of the lines for itself. The order of adding and
+ * subtracting is the reference's, so its rounding is too; to divide by a power of 2 is to multiply. */
+static inline __attribute__((always_inline)) void slide_body(const float *restrict in, float *restrict out, int64_t n, int64_t window,
+                                                             int64_t lines)
 {
     const int64_t half = (window + 2) / 2;
     float sum[MOST] = {0};
     int64_t left = 0, right = 0, inside = 0;
-    for (int64_t i = 0; i < half - 1; i++, right++, inside++) {
+    for (; right < half - 1; right++, inside++) {
         for (int64_t k = 0; k < lines; k++) {
-            sum[k] += in[right * step + k * line];
+            sum[k] += in[right * lines + k];
         }
     }
     for (int64_t o = 0; o < n; o++) {
         const bool add = right < n, subtract = o > window - half;
+        const float *restrict newest = in + right * lines, *restrict oldest = in + left * lines;
+        float *restrict to = out + o * lines;
         inside += add - subtract;
-        const float *in_right = in + right * step, *in_left = in + left * step;
-        const float count = (float)inside;
-        float *to = out + o * step;
-        for (int64_t k = 0; k < lines; k++) {
-            float s = sum[k];
-            s = add ? s + in_right[k * line] : s;
-            s = subtract ? s - in_left[k * line] : s;
-            sum[k] = s;
-            to[k * line] = s / count;
+        if (add && subtract) {
+            for (int64_t k = 0; k < lines; k++) {
+                sum[k] = sum[k] + newest[k] - oldest[k];
+            }
+        } else if (add) {
+            for (int64_t k = 0; k < lines; k++) {
+                sum[k] += newest[k];
+            }
+        } else {
+            for (int64_t k = 0; k < lines; k++) {
+                sum[k] -= oldest[k];
+            }
+        }
+        const float count = (float)inside, share = 1.0f / count;
+        if ((inside & (inside - 1)) == 0) {
+            for (int64_t k = 0; k < lines; k++) {
+                to[k] = sum[k] * share;
+            }
+        } else {
+            for (int64_t k = 0; k < lines; k++) {
+                to[k] = sum[k] / count;
+            }
         }
         right += add;
         left += subtract;
     }
 }
 
+AVX2 static void slide_avx2(const float *in, float *out, int64_t n, int64_t window, int64_t lines)
+{
+    slide_body(in, out, n, window, lines);
+}
+
+static void slide_plain(const float *in, float *out, int64_t n, int64_t window, int64_t lines)
+{
+    slide_body(in, out, n, window, lines);
+}
+
+/* Two times along the rows (done as columns of the transposed picture), then along the columns. a holds picture and result. */
 static void blur(float *a, float *b, int64_t w, int64_t h)
 {
+    void (*const slide)(const float *, float *, int64_t, int64_t, int64_t) = have_avx2() ? slide_avx2 : slide_plain;
     for (int pass = 0; pass < 2; pass++) {
-        for (int64_t y = 0; y < h; y += ROWS) {
-            slide(a + y * w, b + y * w, w, 1, (w + 127) / 128, h - y < ROWS ? h - y : ROWS, w);
-        }
-        slide(b, a, h, w, (h + 127) / 128, w, 1);
+        transpose(a, h, w, b);
+        slide(b, a, w, (w + 127) / 128, h);
+        transpose(a, w, h, b);
+        slide(b, a, h, (h + 127) / 128, w);
     }
 }
 

@@ -14,7 +14,7 @@
 
 #define HAS(set, number) (((set) >> (number) & 1) != 0)
 #define PER_PIXEL 14             /* bytes: RGB, turned RGB, grey, what libjpeg keeps of a progressive file */
-#define PER_PICTURE (16 << 20)   /* bytes besides */
+#define PER_PICTURE (32 << 20)   /* bytes besides, the memo of a thread among them */
 #define SECONDS 5                /* between lines of progress */
 
 static const struct {
@@ -70,7 +70,7 @@ bif_status bif_hash_set_by_names(const char *names, bif_hash_set *out)
 }
 
 bif_status bif_hash_picture(const char *what, const void *bytes, size_t size, const bif_image_limits *limits, bif_hash_set set,
-                            bif_hashes *out)
+                            bif_resize_memo *memo, bif_hashes *out)
 {
     bif_status st = BIF_OK;
     bif_image image = {0};
@@ -83,14 +83,8 @@ bif_status bif_hash_picture(const char *what, const void *bytes, size_t size, co
     out->height = image.height;
     grey = bif_malloc((size_t)(image.width * image.height));
     bif_hash_grey(image.rgb, image.width * image.height, grey);
-    for (int kind = 0; kind < 4; kind++) {
-        if (HAS(set, BIF_HASH_IMAGEHASH + kind)) {
-            out->imagehash[kind] = bif_hash_imagehash((bif_hash_kind)kind, grey, image.width, image.height);
-        }
-        if (HAS(set, BIF_HASH_IMAGEDEDUP + kind)) {
-            out->imagededup[kind] = bif_hash_imagededup((bif_hash_kind)kind, image.rgb, image.width, image.height);
-        }
-    }
+    bif_hash_imagehash(set >> BIF_HASH_IMAGEHASH & 15, grey, image.width, image.height, memo, out->imagehash);
+    bif_hash_imagededup(set >> BIF_HASH_IMAGEDEDUP & 15, image.rgb, image.width, image.height, memo, out->imagededup);
     if (HAS(set, BIF_HASH_PDQ_DIHEDRAL) || HAS(set, BIF_HASH_PDQ) || HAS(set, BIF_HASH_PDQ_QUALITY)) {
         bif_pdq_hash(image.rgb, image.width, image.height, one_channel, HAS(set, BIF_HASH_PDQ_DIHEDRAL) ? BIF_PDQ_FORMS : 1, &out->pdq);
     }
@@ -159,7 +153,7 @@ static void fail_all(work *w, bif_status st)
 }
 
 /* A picture that cannot be used is a row of its own; trouble of the system ends the work. */
-static bif_status one_image(work *w, int64_t image)
+static bif_status one_image(work *w, int64_t image, bif_resize_memo *memo)
 {
     bif_status st = BIF_OK;
     bif_shard_image info;
@@ -173,7 +167,7 @@ static bif_status one_image(work *w, int64_t image)
         st = bif_shard_read_image(w->shard, image, bytes, info.size);
     }
     if (st == BIF_OK) {
-        st = bif_hash_picture(what, bytes, info.size, &w->limits, w->set, &hashes);
+        st = bif_hash_picture(what, bytes, info.size, &w->limits, w->set, memo, &hashes);
     }
     if (st == BIF_ERR_DATA) {
         w->error[image] = bif_strdup(bif_error_message());
@@ -217,6 +211,7 @@ static bif_status one_sample(work *w, int64_t index)
 static void run(work *w, bool first)
 {
     const bool of_images = (w->set & BIF_HASH_OF_IMAGES) != 0, of_samples = (w->set & ~BIF_HASH_OF_IMAGES) != 0;
+    bif_resize_memo *memo = bif_resize_memo_new();
     time_t told = time(NULL);
     bif_status st = BIF_OK;
     for (int64_t i; st == BIF_OK && of_samples && !atomic_load(&w->failed) && (i = atomic_fetch_add(&w->next_sample, 1)) < w->samples;) {
@@ -226,7 +221,7 @@ static void run(work *w, bool first)
         }
     }
     for (int64_t i; st == BIF_OK && of_images && !atomic_load(&w->failed) && (i = atomic_fetch_add(&w->next_image, 1)) < w->images;) {
-        st = one_image(w, i);
+        st = one_image(w, i, memo);
         atomic_fetch_add(&w->done, 1);
         if (first) {
             w->team->poll(w->team->context);
@@ -236,6 +231,7 @@ static void run(work *w, bool first)
             }
         }
     }
+    bif_resize_memo_free(memo);
     if (st != BIF_OK) {
         fail_all(w, st);
     }

@@ -28,9 +28,9 @@ typedef struct {
     float mean_std[2];
 } bif_hashes;
 
-/* Only what `set` asks for is computed, the rest is 0. BIF_ERR_DATA: the picture cannot be decoded. */
+/* Only what `set` asks for is computed, the rest is 0. memo: as in data/hash_image.h. BIF_ERR_DATA: the picture cannot be decoded. */
 bif_status bif_hash_picture(const char *what, const void *bytes, size_t size, const bif_image_limits *limits, bif_hash_set set,
-                            bif_hashes *out);
+                            bif_resize_memo *memo, bif_hashes *out);
 
 typedef struct {
     bif_hash_set set;

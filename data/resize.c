@@ -38,15 +38,17 @@ static double cubic(double x)
     return x < 2.0 ? (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5 : 0.0;
 }
 
-static double sinc(double x)
-{
-    x *= 3.14159265358979323846;
-    return x == 0.0 ? 1.0 : sin(x) / x;
-}
-
+/* sinc(x) sinc(x / 3), where the sine of three times an angle is had from that of the angle. */
 static double lanczos(double x)
 {
-    return x >= -3.0 && x < 3.0 ? sinc(x) * sinc(x / 3.0) : 0.0;
+    if (x < -3.0 || x >= 3.0) {
+        return 0.0;
+    }
+    if (x == 0.0) {
+        return 1.0;
+    }
+    const double angle = x * (3.14159265358979323846 / 3.0), s = sin(angle);
+    return s * (3.0 - 4.0 * s * s) / (3.0 * angle) * (s / angle);
 }
 
 static const struct {
@@ -123,6 +125,72 @@ static void axis_make(axis *a, bif_resize_filter filter, int64_t canvas, int64_t
     }
     a->begin = a->begin > a->end ? a->end : a->begin; /* nothing of the source is seen */
     free(exact);
+}
+
+enum { MEMO_AXES = 128, MEMO_BYTES = 16 << 20 };
+
+typedef struct {
+    bif_resize_filter filter;
+    int64_t from, to;
+    axis axis;
+} remembered;
+
+struct bif_resize_memo {
+    remembered kept[MEMO_AXES];
+    int count;
+    int64_t bytes;
+};
+
+static void memo_clear(bif_resize_memo *memo)
+{
+    for (int i = 0; i < memo->count; i++) {
+        axis_free(&memo->kept[i].axis);
+    }
+    memo->count = 0;
+    memo->bytes = 0;
+}
+
+bif_resize_memo *bif_resize_memo_new(void)
+{
+    return bif_calloc(1, sizeof(bif_resize_memo));
+}
+
+void bif_resize_memo_free(bif_resize_memo *memo)
+{
+    if (memo != NULL) {
+        memo_clear(memo);
+        free(memo);
+    }
+}
+
+/* Before a resize that needs up to `axes` of them, which stay valid through it. */
+static void memo_make_room(bif_resize_memo *memo, int axes)
+{
+    if (memo != NULL && (memo->count + axes > MEMO_AXES || memo->bytes > MEMO_BYTES)) {
+        memo_clear(memo);
+    }
+}
+
+/* All positions of `from` resized to `to`: remembered, or with NULL made in *own, which the caller frees. */
+static const axis *whole_axis(bif_resize_memo *memo, bif_resize_filter filter, int64_t from, int64_t to, axis *own)
+{
+    for (int i = 0; memo != NULL && i < memo->count; i++) {
+        const remembered *r = &memo->kept[i];
+        if (r->from == from && r->to == to && r->filter == filter) {
+            return &r->axis;
+        }
+    }
+    axis *a = own;
+    if (memo != NULL) {
+        remembered *r = &memo->kept[memo->count++];
+        *r = (remembered){ .filter = filter, .from = from, .to = to };
+        a = &r->axis;
+    }
+    axis_make(a, filter, from, 0, from, to, 0, to);
+    if (memo != NULL) {
+        memo->bytes += to * (a->taps * (int64_t)sizeof *a->weights + 24);
+    }
+    return a;
 }
 
 static inline uint8_t clip(int32_t sum)
@@ -428,6 +496,58 @@ void bif_resize_window(const bif_resize_job *job, uint8_t *out)
     free(edge2);
     axis_free(&ax);
     axis_free(&ay);
+}
+
+void bif_resize_sizes(const uint8_t *pixels, bool grey, int64_t width, int64_t height, bif_resize_filter filter,
+                      const bif_resize_target *targets, int count, bif_resize_memo *memo)
+{
+    static const uint8_t no_edge[LANES] = { 0 };
+    const int64_t channels = grey ? 1 : 3, block = LANES / channels, stride = width * channels;
+    struct {
+        const bif_resize_target *target;
+        axis own_x, own_y;
+        const axis *x, *y;
+        uint8_t *between;
+    } part[BIF_RESIZE_TARGETS] = { 0 };
+    int parts = 0;
+    BIF_BUG_IF(count > BIF_RESIZE_TARGETS || width < 1 || height < 1, "a resize to %d sizes", count);
+    memo_make_room(memo, 2 * count);
+    for (int i = 0; i < count; i++) {
+        const bif_resize_target *t = &targets[i];
+        const bif_resize_job job = { .rgb = pixels, .grey = grey, .filter = filter, .width = width, .height = height,
+                                     .canvas_width = width, .canvas_height = height, .out_width = t->width,
+                                     .out_height = t->height, .w = t->width, .h = t->height };
+        if (t->width == width || t->height == height || vertical_first(&job)) {
+            bif_resize_window(&job, t->out);
+            continue;
+        }
+        part[parts].target = t;
+        part[parts].x = whole_axis(memo, filter, width, t->width, &part[parts].own_x);
+        part[parts].y = whole_axis(memo, filter, height, t->height, &part[parts].own_y);
+        part[parts].between = bif_malloc((size_t)(height * t->width * channels));
+        parts++;
+    }
+    across_fn *across = have_avx2() ? across_avx2 : across_plain;
+    uint8_t *tile = parts > 0 ? bif_malloc((size_t)(width * LANES + 1)) : NULL;
+    for (int64_t r = 0; r < height && parts > 0; r += block) {
+        const int64_t some = height - r < block ? height - r : block;
+        interleave(pixels + r * stride, stride, width, some, channels, tile);
+        for (int i = 0; i < parts; i++) {
+            const int64_t n = part[i].target->width, begin = part[i].x->begin;
+            across(part[i].x, n, tile + begin * LANES, no_edge, part[i].between + r * n * channels, n * channels, some, channels);
+        }
+    }
+    for (int i = 0; i < parts; i++) {
+        const bif_resize_target *t = part[i].target;
+        const int64_t bytes = t->width * channels;
+        uint8_t *edge = bif_calloc((size_t)bytes, 1);
+        pass_down(part[i].y, t->height, part[i].between + part[i].y->begin * bytes, bytes, bytes, edge, t->out);
+        free(edge);
+        free(part[i].between);
+        axis_free(&part[i].own_x);
+        axis_free(&part[i].own_y);
+    }
+    free(tile);
 }
 
 void bif_resize_bicubic(const uint8_t *rgb, int64_t width, int64_t height, uint8_t *out, int64_t out_width,

@@ -10,6 +10,11 @@
 
 typedef enum { BIF_RESIZE_BICUBIC = 0, BIF_RESIZE_LANCZOS = 1 } bif_resize_filter;
 
+/* Weights of sizes that were met before, for one thread at a time; they cost as much as the resize itself where the result is small. */
+typedef struct bif_resize_memo bif_resize_memo;
+bif_resize_memo *bif_resize_memo_new(void);
+void bif_resize_memo_free(bif_resize_memo *memo); /* NULL is allowed */
+
 typedef struct {
     const uint8_t *rgb; /* [height, width, 3], or if `grey` [height, width] */
     int64_t stride;     /* bytes from row to row; 0 = those of `width` pixels */
@@ -26,3 +31,12 @@ typedef struct {
 /* out: [h, w, 3] (of grey [h, w]) of the caller, not overlapping the source. A source outside the canvas or a window outside the result
  * is a bug. */
 void bif_resize_window(const bif_resize_job *job, uint8_t *out);
+
+typedef struct {
+    int64_t width, height;
+    uint8_t *out; /* [height, width, 3] (of grey [height, width]) of the caller */
+} bif_resize_target;
+/* A whole picture in several sizes (BIF_RESIZE_TARGETS at most), read once; the bytes are those of one job each. memo: NULL is allowed. */
+enum { BIF_RESIZE_TARGETS = 8 };
+void bif_resize_sizes(const uint8_t *pixels, bool grey, int64_t width, int64_t height, bif_resize_filter filter,
+                      const bif_resize_target *targets, int count, bif_resize_memo *memo);

@@ -155,7 +155,7 @@ static json_t *value_json(int number, const bif_hashes *h)
     }
 }
 
-static char *picture_line(const job *j, const char *path, bool *good)
+static char *picture_line(const job *j, const char *path, bif_resize_memo *memo, bool *good)
 {
     static const int order[] = {BIF_HASH_IMAGEHASH + BIF_HASH_A,  BIF_HASH_IMAGEHASH + BIF_HASH_D,  BIF_HASH_IMAGEHASH + BIF_HASH_P,
                                 BIF_HASH_IMAGEHASH + BIF_HASH_W,  BIF_HASH_IMAGEDEDUP + BIF_HASH_D, BIF_HASH_IMAGEDEDUP + BIF_HASH_P,
@@ -169,7 +169,7 @@ static char *picture_line(const job *j, const char *path, bool *good)
     json_t *line = json_object();
     json_object_set_new(line, "file", name_json(path));
     *good = bif_file_read(path, FILE_CAP, &bytes, &size) == BIF_OK &&
-            bif_hash_picture(path, bytes, size, &limits, j->hash.set, &hashes) == BIF_OK;
+            bif_hash_picture(path, bytes, size, &limits, j->hash.set, memo, &hashes) == BIF_OK;
     if (*good) {
         json_object_set_new(line, "width", json_integer(hashes.width));
         json_object_set_new(line, "height", json_integer(hashes.height));
@@ -190,12 +190,13 @@ static char *picture_line(const job *j, const char *path, bool *good)
 static void *hash_pictures(void *argument)
 {
     pictures *p = argument;
+    bif_resize_memo *memo = bif_resize_memo_new();
     pthread_mutex_lock(&p->lock);
     while (p->next < p->job->paths) {
         const size_t i = p->next++;
         bool good = false;
         pthread_mutex_unlock(&p->lock);
-        char *line = picture_line(p->job, p->job->path[i], &good);
+        char *line = picture_line(p->job, p->job->path[i], memo, &good);
         pthread_mutex_lock(&p->lock);
         p->line[i] = line;
         p->bad += !good;
@@ -205,6 +206,7 @@ static void *hash_pictures(void *argument)
         }
     }
     pthread_mutex_unlock(&p->lock);
+    bif_resize_memo_free(memo);
     return NULL;
 }
 

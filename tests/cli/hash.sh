@@ -9,17 +9,22 @@ run data hash --threads 1 "${files[@]}" >one.jsonl || fail "files: exit $?"
 run data hash --threads 3 "${files[@]}" >three.jsonl || fail "files, 3 threads: exit $?"
 cmp -s one.jsonl three.jsonl || fail "threads change the lines"
 awk '!/^#/ {print $2, $3, $4, $5, $6, $7, $9, $10}' "$golden/hashes/values.txt" >expected
-sed -E 's/.*"width": ([0-9]+), "height": ([0-9]+), "ahash": "(.*)", "dhash": "(.*)", "phash": "(.*)", "whash": "(.*)", "dhash_imagededup": "(.*)", "phash_imagededup": "(.*)", "pdq": .*/\1 \2 \3 \4 \5 \6 \7 \8/' one.jsonl >got
+hex='"([0-9a-f]{16})"'
+sed -E "s/.*\"width\": ([0-9]+), \"height\": ([0-9]+), \"ahash\": $hex, \"dhash\": $hex, \"phash\": $hex, \"whash\": $hex, \
+\"dhash_imagededup\": $hex, \"phash_imagededup\": $hex, \"pdq\": .*/\\1 \\2 \\3 \\4 \\5 \\6 \\7 \\8/" one.jsonl >got
 cmp -s expected got || fail "lines differ from the golden file: $(diff expected got | head -4)"
-run data hash --only pixels,phash "${files[0]}" | grep -qE '^\{"file": ".*", "width": [0-9]+, "height": [0-9]+, "phash": "[0-9a-f]{16}", "pixels": "[0-9a-f]{32}"\}$' || fail "--only"
+run data hash --only pixels,phash "${files[0]}" |
+  grep -qE '^\{"file": ".*", "width": [0-9]+, "height": [0-9]+, "phash": "[0-9a-f]{16}", "pixels": "[0-9a-f]{32}"\}$' || fail "--only"
 
 # Folders of pictures; files that are none.
-mkdir pictures && cp "$golden"/images/jpeg_4*.jpg pictures/ && printf 'no picture' >pictures/b.jpg && head -c 500 "${files[1]}" >pictures/c.jpg
+mkdir pictures && cp "$golden"/images/jpeg_4*.jpg pictures/ && printf 'no picture' >pictures/b.jpg
+head -c 500 "${files[1]}" >pictures/c.jpg
 printf '\377' >"pictures/$(printf 'd\377').png"
 run data hash pictures >lines 2>error
 code=$?
 [ $code = 65 ] || fail "broken pictures: exit $code"
-[ "$(grep -c '"error": ' lines)" = 3 ] && [ "$(grep -c '"phash": ' lines)" = "$(ls pictures/jpeg_* | wc -l)" ] || fail "broken pictures: $(cat lines)"
+[ "$(grep -c '"error": ' lines)" = 3 ] && [ "$(grep -c '"phash": ' lines)" = "$(ls pictures/jpeg_* | wc -l)" ] ||
+  fail "broken pictures: $(cat lines)"
 grep -q '3 of .* pictures cannot be decoded' error || fail "broken pictures: $(cat error)"
 run data hash missing.png >lines 2>/dev/null
 [ $? = 65 ] && grep -q '"error": ".*missing.png' lines || fail "a missing file: $(cat lines)"
@@ -31,8 +36,8 @@ pack a && pack b || fail "pack"
 run data hash --threads 1 a 2>log || fail "shards: $(cat log)"
 ranks 3 data hash --threads 2 b 2>log || fail "3 ranks: $(cat log)"
 diff -r a b >differences || fail "ranks change the columns: $(head -3 differences)"
-for name in pixels ahash dhash phash whash ahash_imagededup dhash_imagededup phash_imagededup whash_imagededup pdq pdq_quality pdq_dihedral mean_std \
-  caption_hash minhash; do
+for name in pixels ahash dhash phash whash ahash_imagededup dhash_imagededup phash_imagededup whash_imagededup pdq pdq_quality \
+  pdq_dihedral mean_std caption_hash minhash; do
   [ -s "a/s-00000.columns/$name.npy" ] && [ -s "a/s-00000.columns/$name.json" ] || fail "no column $name"
 done
 [ -e a/s-00000.columns/hash-errors.jsonl ] && [ ! -s a/s-00000.columns/hash-errors.jsonl ] || fail "errors of good pictures"
@@ -53,8 +58,9 @@ at=$(LC_ALL=C grep -obUaP '\x89PNG|\xff\xd8\xff' a/s-00000.h5 | head -1 | cut -d
 printf 'damage' | dd of=a/s-00000.h5 bs=1 seek=$((at + 60)) conv=notrunc 2>/dev/null
 rm -r a/s-00000.columns
 run data hash a 2>log || fail "damage: $(cat log)"
-[ "$(wc -l <a/s-00000.columns/hash-errors.jsonl)" = 1 ] && grep -qE '^\{"image":0,"id":"[0-9a-f]{32}","error":".*checksum' a/s-00000.columns/hash-errors.jsonl ||
-  fail "damage: $(cat a/s-00000.columns/hash-errors.jsonl)"
+errors=a/s-00000.columns/hash-errors.jsonl
+[ "$(wc -l <$errors)" = 1 ] && grep -qE '^\{"image":0,"id":"[0-9a-f]{32}","error":".*checksum' $errors ||
+  fail "damage: $(cat $errors)"
 cmp a/s-00000.columns/phash.npy b/s-00000.columns/phash.npy >/dev/null && fail "a damaged picture has a hash"
 [ "$(od -An -tu1 -j128 -N1 a/s-00000.columns/pdq_quality.npy | tr -d ' ')" = 255 ] || fail "quality of a damaged picture"
 

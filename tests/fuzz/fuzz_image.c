@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         bif_preprocess_run(&preprocess, &image, pixels);
         bif_image_free(&image);
         bif_hashes hashes;
-        BIF_BUG_IF(bif_hash_picture("fuzz", data, size, &limits, BIF_HASH_OF_IMAGES, &hashes) != BIF_OK, "decoded once, and not again");
+        BIF_BUG_IF(bif_hash_picture("fuzz", data, size, &limits, BIF_HASH_OF_IMAGES, NULL, &hashes) != BIF_OK, "decoded once, and not again");
     } else {
         fuzz_named("fuzz");
     }
