@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "data/carry.h"
 
 #define POLL_SAMPLES 64
@@ -184,8 +185,9 @@ static bif_status read_picture(unit *u, int64_t index, bif_shard_image *image)
     if (st != BIF_OK) {
         return st;
     }
-    if (image->size == 0 || image->size > MOST_BYTES) {
-        return bif_fail(BIF_ERR_DATA, "image %" PRId64 " has %" PRIu64 " bytes", index, image->size);
+    if (image->size == 0 || image->size > MOST_BYTES || image->format == BIF_IMAGE_UNKNOWN || image->width == 0 || image->height == 0) {
+        return bif_fail(BIF_ERR_DATA, "shard '%s', image %" PRId64 ": %" PRIu64 " bytes, or an unknown format, or no size", bif_shard_path(u->shard), index,
+                        image->size);
     }
     if (image->size > u->capacity) {
         free(u->bytes);
@@ -227,8 +229,9 @@ static bif_status report(unit *u, int64_t local, const char *id)
     bif_status st = BIF_OK;
     const char *reason = bif_error_message();
     json_t *row = json_pack("{s:s, s:I, s:s, s:s}", "shard", bif_path_base(bif_shard_path(u->shard)), "index", (json_int_t)local, "id", id, "reason", reason);
-    if (row == NULL) { /* not UTF-8 */
-        row = json_pack("{s:I, s:s}", "index", (json_int_t)local, "reason", "cannot be copied, and its id or shard's name is no UTF-8");
+    if (row == NULL) { /* an id or a path that is not UTF-8 */
+        const char *digest = bif_shard_payload_digest(u->shard);
+        row = json_pack("{s:s, s:I, s:s, s:s}", "shard", digest, "index", (json_int_t)local, "id", "", "reason", "its id or its shard's path is not valid UTF-8");
     }
     char *text = json_dumps(row, JSON_COMPACT);
     u->c->count.bad++;
@@ -260,7 +263,11 @@ static bif_status copy_sample(unit *u, int64_t local, int copy, int times)
         id = times > 1 && sample.id_size > 0 ? bif_format("%.*s-%d", (int)sample.id_size, sample.id, copy)
                                              : bif_format("%.*s", (int)sample.id_size, sample.id_size > 0 ? sample.id : "");
         numbers = bif_calloc((size_t)sample.image_count + 1, sizeof *numbers);
-        st = copy_pictures(u, &sample, numbers);
+        st = bif_shard_check_text(u->shard, local); /* else the new shard would be found bad when it is read back */
+        if (st == BIF_OK && bif_utf8_check(id, strlen(id)) != strlen(id)) {
+            st = bif_fail(BIF_ERR_DATA, "its id is not valid UTF-8");
+        }
+        st = st == BIF_OK ? copy_pictures(u, &sample, numbers) : st;
     }
     if (st == BIF_OK) {
         st = bif_shard_add_sample(u->writer, sample.text, sample.text_size, id, sample.source, numbers, sample.image_count);

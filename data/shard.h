@@ -68,6 +68,8 @@ bif_status bif_shard_each(const char *path, bif_status (*use)(void *context, con
 /* Reads everything back: structure, offsets, every CRC, every id, the payload digest, JSON and UTF-8 of every text. *bad counts
  * the records that failed; each is named with bif_warn (at most 20, then a count). BIF_ERR_DATA when *bad > 0. */
 bif_status bif_shard_verify(const char *path, int64_t *bad);
+/* What it checks of one sample: UTF-8, JSON, a caption or conversations. */
+bif_status bif_shard_check_text(const bif_shard *shard, int64_t index);
 
 /* ---- writing ---- */
 typedef struct bif_shard_writer bif_shard_writer;

@@ -52,7 +52,7 @@ static bif_status check_image(const bif_shard *shard, int64_t index, char **buff
     return BIF_OK;
 }
 
-static bif_status check_text(const bif_shard *shard, int64_t index)
+bif_status bif_shard_check_text(const bif_shard *shard, int64_t index)
 {
     bif_shard_sample sample;
     json_t *value = NULL;
@@ -118,7 +118,7 @@ bif_status bif_shard_verify(const char *path, int64_t *bad)
         }
     }
     for (int64_t i = 0; i < bif_shard_samples(shard); i++) {
-        if (check_text(shard, i) != BIF_OK) {
+        if (bif_shard_check_text(shard, i) != BIF_OK) {
             report(bad);
         }
     }

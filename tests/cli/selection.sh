@@ -21,6 +21,7 @@ done
 cmp listed-1.sel listed-2.sel && cmp listed-1.sel listed-3.sel || fail "the selection depends on the ranks"
 grep -q '^5 of the 25 different uids in the list belong to no sample here' select.log || { cat select.log; fail "absent uids are not counted"; }
 grep -q 'dropped: not in the list  *40$' select.log && grep -q 'repeated: as often as listed  *10$' select.log && grep -q 'after  *30$' select.log || { cat select.log; fail "the table of select-uids"; }
+ranks 4 data select-uids --uids "$golden/listed.npy" --out order.sel pool/p-00002.h5 pool/p-00000.h5 pool/p-00001.h5 >/dev/null 2>&1 && cmp order.sel listed-1.sel || fail "the selection depends on the order of the shards"
 run data select-uids --uids "$golden/listed.raw" --out raw.sel pool >/dev/null && cmp raw.sel listed-1.sel || fail "an array without a header and unsorted"
 run data select-uids --uids all.npy --from listed-1.sel --out once.sel pool >once.log && grep -q 'once again: as often as listed  *10$' once.log || { cat once.log; fail "a list upon a selection"; }
 run data select-uids --json --uids "$golden/listed.npy" --out x.sel pool | grep -q '"uids_absent": 5' || fail "select-uids --json"

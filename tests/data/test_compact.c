@@ -16,7 +16,8 @@ static void picture(int shard, int p, unsigned char bytes[SIZE])
     }
 }
 
-static void make_source(int number, const char *path)
+/* broken: the text of sample 1 is no JSON, and picture 3 has no height. */
+static void make_source(int number, const char *path, bool broken)
 {
     bif_shard_writer *writer = NULL;
     int64_t index[SAMPLES];
@@ -24,12 +25,14 @@ static void make_source(int number, const char *path)
     cr_assert_eq(bif_shard_writer_open(path, &writer), BIF_OK);
     for (int p = 0; p < SAMPLES; p++) {
         picture(number, p, bytes);
-        cr_assert_eq(bif_shard_add_image(writer, bytes, SIZE, BIF_IMAGE_PNG, (uint32_t)(10 + p), 20, &index[p]), BIF_OK);
+        const uint32_t height = broken && p == 3 ? 0 : 20;
+        cr_assert_eq(bif_shard_add_image(writer, bytes, SIZE, BIF_IMAGE_PNG, (uint32_t)(10 + p), height, &index[p]), BIF_OK);
     }
     for (int i = 0; i < SAMPLES; i++) {
         char text[64], id[16];
         snprintf(text, sizeof text, "{\"caption\":\"sample %d of %d\"}", i, number);
         snprintf(id, sizeof id, i == 3 ? "" : "%d-%d", number, i);
+        text[0] = broken && i == 1 ? '[' : '{';
         const int64_t images[] = {index[i], index[0]};
         cr_assert_eq(bif_shard_add_sample(writer, text, strlen(text), id, number == 0 ? "zero" : "one", images, i == 2 ? 2 : i == 4 ? 0 : 1), BIF_OK);
     }
@@ -65,7 +68,7 @@ static void setup(void)
 {
     shard_setup();
     for (int s = 0; s < SOURCES; s++) {
-        make_source(s, sources[s]);
+        make_source(s, sources[s], false);
     }
 }
 
@@ -262,4 +265,25 @@ Test(compact, reports_what_cannot_be_copied)
     cr_expect_eq(bif_compact(&o, &team, &result), BIF_ERR_DATA);
     cr_expect(strstr(bif_error_message(), "none of the 1 kept samples could be copied") != NULL, "%s", bif_error_message());
     cr_expect(bif_exists("out/n-errors.jsonl") && !bif_exists("out/n-00000.h5") && !bif_exists("out/.n-compacting"));
+}
+
+/* Records that `data verify` would find bad in the new shard stay behind, with their pictures. */
+Test(compact, leaves_bad_records_behind)
+{
+    char *file = NULL;
+    size_t size = 0;
+    make_source(1, sources[1], true);
+    static const int all[SOURCES][SAMPLES] = {{1, 1, 1, 1, 1, 1}, {1, 1, 1, 2, 1, 1}};
+    select_times(all);
+    const bif_compact_result r = run(0, (int64_t)1 << 30);
+    cr_expect(r.kept == 13 && r.samples == 10 && r.bad == 3 && r.shards == 1, "%d %d", (int)r.samples, (int)r.bad);
+    cr_expect_eq(r.images, 5 + 2); /* the fourth is of no sample; of the second source 0 and 2, 5 is there */
+    bif_shard *shard = open_new(0);
+    check_sample(shard, 6, 1, 0, "1-0", false);
+    check_sample(shard, 7, 1, 2, "1-2", false);
+    check_sample(shard, 9, 1, 5, "1-5", false);
+    bif_shard_close(shard);
+    cr_assert_eq(bif_file_read("out/n-errors.jsonl", 1 << 20, &file, &size), BIF_OK);
+    cr_expect(strstr(file, "\"index\":1,\"id\":\"1-1\",\"reason\":\"shard 'one.h5', sample 1: ") != NULL && strstr(file, "or no size") != NULL, "%s", file);
+    free(file);
 }
