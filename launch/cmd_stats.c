@@ -17,14 +17,14 @@ static const char help[] =
     "  --html FILE          one page with all numbers, and for every reason some samples that were dropped beside those they duplicate\n"
     "  --examples N         samples of each reason on the page (default 12)\n"
     "  --tokenizer PATH     count tokens, and how much of the vocabulary occurs\n"
-    "  --metadata FILE      concepts (a JSON list of strings, or one a line) and how many captions each occurs in\n"
+    "  --concepts FILE      concepts (a JSON list of strings, or one a line) and how many captions each occurs in\n"
     "  --fold-case          concepts match whatever the case\n"
     "  --embeddings NAME    Vendi score of the column NAME.image (data embed), and the spread over NAME.cluster (data cluster)\n"
     "  --memory-mib N       memory that may be used (default 2048)\n"
     "  --json               as JSON\n";
 
 typedef struct {
-    const char *from, *html, *tokenizer, *metadata, *embeddings;
+    const char *from, *html, *tokenizer, *concepts, *embeddings;
     const char *const *paths;
     size_t count;
     int64_t examples, memory;
@@ -104,8 +104,8 @@ static bif_status run(const arguments *a)
     if (a->tokenizer != NULL) {
         BIF_TRY(bif_tokenizer_load(a->tokenizer, &tokenizer));
     }
-    if (a->metadata != NULL) {
-        BIF_TRY(bif_concepts_open(a->metadata, a->fold_case, a->memory, &concepts));
+    if (a->concepts != NULL) {
+        BIF_TRY(bif_concepts_open(a->concepts, a->fold_case, a->memory, &concepts));
     }
     if (a->embeddings != NULL) {
         BIF_TRY(has_clusters(&pool, a->embeddings, &clusters));
@@ -136,12 +136,12 @@ done:
 
 bif_status bif_cmd_data_stats(int argc, char **argv)
 {
-    enum { FROM = 1, HTML, EXAMPLES, TOKENIZER, METADATA, FOLD, EMBEDDINGS, MEMORY, AS_JSON, HELP };
+    enum { FROM = 1, HTML, EXAMPLES, TOKENIZER, CONCEPTS, FOLD, EMBEDDINGS, MEMORY, AS_JSON, HELP };
     static const struct option options[] = {{"from", required_argument, NULL, FROM},
                                             {"html", required_argument, NULL, HTML},
                                             {"examples", required_argument, NULL, EXAMPLES},
                                             {"tokenizer", required_argument, NULL, TOKENIZER},
-                                            {"metadata", required_argument, NULL, METADATA},
+                                            {"concepts", required_argument, NULL, CONCEPTS},
                                             {"fold-case", no_argument, NULL, FOLD},
                                             {"embeddings", required_argument, NULL, EMBEDDINGS},
                                             {"memory-mib", required_argument, NULL, MEMORY},
@@ -156,7 +156,7 @@ bif_status bif_cmd_data_stats(int argc, char **argv)
         case HTML: a.html = optarg; break;
         case EXAMPLES: BIF_TRY(bif_option_number("examples", optarg, 0, &a.examples)); break;
         case TOKENIZER: a.tokenizer = optarg; break;
-        case METADATA: a.metadata = optarg; break;
+        case CONCEPTS: a.concepts = optarg; break;
         case FOLD: a.fold_case = true; break;
         case EMBEDDINGS:
             BIF_TRY(bif_option_column("embeddings", optarg));

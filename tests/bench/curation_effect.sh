@@ -45,7 +45,7 @@ for seed in $seeds; do train raw "$seed"; done
 "$program" data embed "run-raw-$first" --name raw --quiet shards
 "$program" data dedup --method exact --match both --out 1.sel --quiet shards >dedup.txt
 "$program" data prune --from 1.sel --clip raw --clip-top 0.6 --out 2.sel --quiet shards >prune.txt
-"$program" data balance --from 2.sel --by concepts --metadata concepts.txt --t 30 --out 3.sel --quiet shards >balance.txt
+"$program" data balance --from 2.sel --by concepts --concepts concepts.txt --t 30 --out 3.sel --quiet shards >balance.txt
 for seed in $seeds; do for k in 1 2 3; do train "$k" "$seed" "$k.sel"; done; done
 kept() { "$program" data selection --list kept "$1" shards | jq -r .id; }
 share() { awk -F- -v what="$1" '$1 == what { n++ } END { printf "%d", n }'; }

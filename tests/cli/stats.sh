@@ -31,7 +31,7 @@ is '.tokens' "$(jq -r .caption odd.jsonl | run tokenize --tokenizer tokenizer.js
 run data stats --from b.sel odd >table || fail "no table"
 grep -q '2 prune' table || fail "the table does not name the second step"
 printf '["red", "green", "", "red"]' >meta.json
-run data stats --json --metadata meta.json odd | jq -e '.concepts.entries == 2' >/dev/null || fail "concepts"
+run data stats --json --concepts meta.json odd | jq -e '.concepts.entries == 2' >/dev/null || fail "concepts"
 # The page: self-contained, nothing of the captions is markup, pictures of what was dropped.
 run data stats --from b.sel --html page.html --examples 1000 odd >/dev/null || fail page
 grep -q '<script' page.html && fail "a caption became a script"
@@ -48,6 +48,6 @@ refused 65 'made without the shard' data stats --from b.sel odd shards/captions
 refused 65 'is not among the shards' data stats --from b.sel odd/o-00000.h5
 refused 65 'not a selection' data stats --from odd.jsonl odd
 seq 200000 >many.txt
-refused 71 'MiB' data stats --memory-mib 1 --metadata many.txt odd
+refused 71 'MiB' data stats --memory-mib 1 --concepts many.txt odd
 refused 74 'cannot write' data stats --html no-such-folder/x.html odd
 finish
