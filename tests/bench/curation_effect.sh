@@ -2,7 +2,7 @@
 # curation_effect.sh PROGRAM EASY OUT [STEPS] [SEEDS]: what curation does to the CLIP trainer. EASY is what launch/easy_vqa.sh writes.
 #
 # The pool: easy-VQA's captions of 24 classes ("a teal circle"), spoiled as planted and known: 20 classes keep one picture in six (skew), 60 pictures of the
-# four others stand there 15 times more (duplicates), and 35 % of all captions are those of another class (mismatched). Curated in three steps without
+# four others stand there 15 times more (duplicates), and 35 % of the pictures have the caption of another class (mismatched). Curated in three steps without
 # looking at what was planted: exact duplicates, then the CLIP score of a model trained on the spoiled pool itself, then balance of concepts. Each
 # selection trains a CLIP from the same start for the same number of steps; all answer easy-VQA's 880 test pictures zero-shot.
 # Prints the table that docs hold, and how much of what was planted the steps found.
@@ -25,7 +25,7 @@ jq -r 'select(.caption | test("shape$") | not) | select(.caption | split(" ") | 
         name = "right"
         if (draw(100) < 35) { do w = class[draw(classes)]; while (w == c); c = w; name = "wrong" }
         put(name "-" i, image[i], c)
-        if (common && name == "right" && copies < 60 && draw(4) == 0) { copies++; for (k = 1; k <= 15; k++) put("copy-" i "-" k, image[i], c) }
+        if (common && copies < 60 && draw(4) == 0) { copies++; for (k = 1; k <= 15; k++) put("copy-" name "-" i "-" k, image[i], c) }
       }
     }' >pool.jsonl
 sed -e 's/^a //' "$easy/classes.txt" >concepts.txt
@@ -48,7 +48,7 @@ for seed in $seeds; do train raw "$seed"; done
 "$program" data balance --from 2.sel --by concepts --concepts concepts.txt --t 30 --out 3.sel --quiet shards >balance.txt
 for seed in $seeds; do for k in 1 2 3; do train "$k" "$seed" "$k.sel"; done; done
 kept() { "$program" data selection --list kept "$1" shards | jq -r .id; }
-share() { awk -F- -v what="$1" '$1 == what { n++ } END { printf "%d", n }'; }
+share() { grep -c "$1" || true; }
 echo "| pool | samples | copies | mismatched | zero-shot, seeds $seeds | mean |"
 echo "|---|---|---|---|---|---|"
 row() { # row LABEL NAME IDS
