@@ -68,6 +68,8 @@ bif_status bif_questions_pairs(bif_questions *set, const char *const *shards, si
 /* Questions' pictures that are files are looked for in the set's shards: a picture is that of the sample with this picture alone whose id is
  * its name, with or without folder and extension. BIF_ERR_DATA names the first that is not there, or whose name has several pictures. */
 bif_status bif_questions_find_pictures(bif_questions *set);
+/* The bytes (malloc'ed) of the picture of the set's shards that has this name: its content's id in 32 hex digits, or as above. BIF_ERR_DATA. */
+bif_status bif_questions_shard_picture(const bif_questions *set, const char *name, char **bytes, size_t *size);
 /* BIF_ERR_DATA: an id twice, so that a scorer could not tell their answers apart. */
 bif_status bif_questions_check(bif_questions *set);
 /* Over ids, prompts with what stands before them, options, pictures' names and the digests of shards, in order. */

@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -411,5 +412,51 @@ bif_status bif_questions_find_pictures(bif_questions *set)
 done:
     free(all);
     free(ways);
+    return st;
+}
+
+/* An image by its content; *shard stays NULL where none has it. */
+static bif_status find_content(const bif_questions *set, const char *name, const bif_shard **shard, int64_t *number)
+{
+    bif_status st = BIF_OK;
+    uint64_t id[2] = {0};
+    if (strlen(name) != 32 || strspn(name, "0123456789abcdef") != 32 || sscanf(name, "%16" SCNx64 "%16" SCNx64, &id[0], &id[1]) != 2) {
+        return BIF_OK;
+    }
+    for (int64_t s = 0; s < set->shard_count && *shard == NULL; s++) {
+        for (int64_t i = 0; i < bif_shard_images(set->shards[s]) && *shard == NULL; i++) {
+            bif_shard_image image;
+            BIF_TRY(bif_shard_get_image(set->shards[s], i, &image));
+            if (memcmp(image.id, id, sizeof id) == 0) {
+                *shard = set->shards[s];
+                *number = i;
+            }
+        }
+    }
+done:
+    return st;
+}
+
+bif_status bif_questions_shard_picture(const bif_questions *set, const char *name, char **bytes, size_t *size)
+{
+    bif_status st = BIF_OK;
+    bif_seen seen = {.name = name};
+    wanted one = {.picture = &seen};
+    spelling ways[4];
+    bif_shard_image image;
+    BIF_TRY(find_content(set, name, &seen.shard, &seen.number));
+    if (seen.shard == NULL) {
+        spell(name, 0, ways);
+        qsort(ways, 4, sizeof *ways, by_span);
+        BIF_TRY(match_all(set, &one, ways, 4));
+    }
+    if (seen.shard == NULL || one.several) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %s in the shards", name, one.several ? "several pictures of that name" : "no such picture"));
+    }
+    BIF_TRY(bif_shard_get_image(seen.shard, seen.number, &image));
+    *size = (size_t)image.size;
+    *bytes = bif_malloc(*size + 1);
+    BIF_TRY(bif_shard_read_image(seen.shard, seen.number, *bytes, *size));
+done:
     return st;
 }

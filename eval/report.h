@@ -4,6 +4,7 @@
  * "metrics": [{"name", "value"}, ...] are enough. A row of the report is a task and a split (what "split" or the command line says, else
  * none); a column is a checkpoint. */
 #pragma once
+#include "eval/question.h"
 #include "base/json.h"
 #include "eval/text.h"
 
@@ -121,7 +122,8 @@ void bif_cards_free(bif_cards *cards);
 
 /* One page, with everything it shows in it; it runs no script and loads nothing. */
 typedef struct {
-    const char *title, *image_root; /* image_root NULL = no pictures */
+    const char *title, *image_root; /* image_root NULL: */
+    const bif_questions *shards; /* where pictures are; NULL, too: no pictures */
     const char *const *questions;
     size_t question_files;
     int64_t most;

@@ -43,7 +43,9 @@ static void put_picture(const bif_report_page *page, int root, const bif_card *c
     bif_status st = BIF_OK;
     size_t size = 0;
     char *file = card->embedded ? bif_strdup("the picture of the table") : bif_span_copy(card->picture[which]), *bytes = NULL;
-    BIF_TRY(card->embedded ? bif_base64_decode(file, card->picture[which], &bytes, &size) : read_file(page, root, file, &bytes, &size));
+    BIF_TRY(card->embedded ? bif_base64_decode(file, card->picture[which], &bytes, &size) 
+            : page->shards != NULL ? bif_questions_shard_picture(page->shards, file, &bytes, &size)
+                                   : read_file(page, root, file, &bytes, &size));
     BIF_TRY(bif_html_picture(out, file, bytes, size, THUMBNAIL));
 done:
     if (st != BIF_OK) {
@@ -112,7 +114,7 @@ static void put_card(const bif_score_report *report, size_t row, const bif_repor
         }
     }
     bif_html_add(out, "\">");
-    if ((page->image_root != NULL || card->embedded) && card->pictures > 0) {
+    if ((page->image_root != NULL || page->shards != NULL || card->embedded) && card->pictures > 0) {
         bif_html_add(out, "<figure>");
         for (int64_t i = 0; i < card->pictures; i++) {
             put_picture(page, root, card, i, out);

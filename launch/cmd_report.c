@@ -31,6 +31,7 @@ static void help(void)
          "  --questions FILE     what was asked, to show beside the answers: JSONL with question_id, question (or text) and image, or a\n"
          "                       table with index, question and image (repeatable; bifocal's own predictions hold them already)\n"
          "  --image-root DIR     folder that the pictures' names are relative to; without it no pictures\n"
+         "  --shards PATH        instead of it a shard or a folder of them (repeatable), as bifocal eval --shards takes\n"
          "  --samples N          questions to show of each kind (right, wrong, differ) and task (12)\n"
          "  --title TEXT         of the page");
 }
@@ -99,11 +100,12 @@ static bif_status add(bif_score_report *report, const char *argument)
 
 bif_status bif_cmd_report(int argc, char **argv)
 {
-    enum { OPT_OUT = 256, OPT_LIKE, OPT_QUESTIONS, OPT_ROOT, OPT_SAMPLES, OPT_TITLE };
+    enum { OPT_OUT = 256, OPT_LIKE, OPT_QUESTIONS, OPT_ROOT, OPT_SAMPLES, OPT_TITLE, OPT_SHARDS };
     static const struct option options[] = {{"out", required_argument, NULL, OPT_OUT},
                                             {"like", required_argument, NULL, OPT_LIKE},
                                             {"questions", required_argument, NULL, OPT_QUESTIONS},
                                             {"image-root", required_argument, NULL, OPT_ROOT},
+                                            {"shards", required_argument, NULL, OPT_SHARDS},
                                             {"samples", required_argument, NULL, OPT_SAMPLES},
                                             {"title", required_argument, NULL, OPT_TITLE},
                                             {"help", no_argument, NULL, 'h'},
@@ -112,6 +114,9 @@ bif_status bif_cmd_report(int argc, char **argv)
     bif_score_report report = {0};
     arguments a = {.page = {.title = "Scores", .most = 12}};
     const char **questions = bif_calloc((size_t)argc, sizeof *questions);
+    const char **shards = bif_calloc((size_t)argc, sizeof *shards);
+    size_t shard_count = 0;
+    bif_questions pictures = {0};
     a.page.questions = questions;
     a.like = bif_calloc((size_t)argc, sizeof *a.like);
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
@@ -120,6 +125,7 @@ bif_status bif_cmd_report(int argc, char **argv)
         case OPT_LIKE: a.like[a.like_count++] = optarg; break;
         case OPT_QUESTIONS: questions[a.page.question_files++] = optarg; break;
         case OPT_ROOT: a.page.image_root = optarg; break;
+        case OPT_SHARDS: shards[shard_count++] = optarg; break;
         case OPT_SAMPLES: BIF_TRY(bif_option_number("samples", optarg, 0, &a.page.most)); break;
         case OPT_TITLE: a.page.title = optarg; break;
         case 'h': help(); goto done;
@@ -144,8 +150,15 @@ bif_status bif_cmd_report(int argc, char **argv)
             BIF_TRY(st);
         }
     }
+    if (shard_count > 0) {
+        BIF_TRY(a.page.image_root == NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "report: pictures are either in --image-root or in --shards"));
+        BIF_TRY(bif_questions_open_shards(&pictures, shards, shard_count));
+        a.page.shards = &pictures;
+    }
     st = write_files(&a, &report);
 done:
+    bif_questions_free(&pictures);
+    free(shards);
     bif_report_free(&report);
     free(questions);
     free(a.like);

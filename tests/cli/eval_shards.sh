@@ -37,6 +37,12 @@ diff <(jq -c .question talks.jsonl | sort) <(jq -c .question mauve.jsonl | sort)
 [ "$(jq -r .prompts mauve.json)" != "$(jq -r .prompts talks.json)" ] || fail "the answers before a question are not in its prompt"
 [ "$(jq -r .identity.questions mauve.json)" != "$(jq -r .identity.questions talks.json)" ] || fail "other shards, the same fingerprint"
 
+# What was asked of shards is scored by itself, and a page shows its pictures, by their contents.
+run score exact talks.jsonl --references talks.jsonl --items items.jsonl --json >scores.json 2>score.log || { cat score.log; fail "score"; }
+run report --out page --shards shards/captions --shards shards/talks talks=scores.json >report.log 2>&1 || { cat report.log; fail "report"; }
+jq -e --slurpfile e talks.json '.metrics[0].value / 100 - $e[0].accuracy | fabs < 1e-9' scores.json >/dev/null || fail "score of shards' answers"
+[ "$(grep -c 'data:image/jpeg' page/report.html)" -gt 10 ] && ! grep -q 'class="none"' page/report.html || fail "pictures of the page: $(grep -c 'data:image/jpeg' page/report.html)"
+
 # Any ranks, batch, order and place of shards. Both shards are called s-00000.h5 and have the ids 0, 1, ...
 ask both --shards shards/captions --shards shards/talks --prompt "what is it?"
 [ "$(jq -r .question_id both.jsonl | sort -u | wc -l)" -eq "$(wc -l <both.jsonl)" ] && jq -r .question_id both.jsonl | grep -q '^s-00000.h5@[0-9a-f]\{8\}:7$' ||

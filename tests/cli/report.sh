@@ -47,6 +47,13 @@ for k in 0 1 2; do
   n=$(grep -c "class=\"card k$k" $page) all=$(jq ".[$k]" kinds.json)
   [ "$n" -eq $((all < 12 ? all : 12)) ] || fail "kind $k: $n cards of $all"
 done
+# Pictures out of shards, by the samples' ids and, of what eval --shards asked, by their contents: the same page.
+run data pack --input data/captions.jsonl --image-root data/images --out shards --prefix s >pack.log 2>&1 || fail "pack"
+bare() { run report --out "$1" "${@:2}" a=a.json b=b.json >bare.log 2>&1 || { cat bare.log; fail "report $*"; }; }
+bare files --image-root data/images
+bare packed --shards shards/s-00000.h5
+cmp files/report.html packed/report.html || fail "pictures of shards by name: another page"
+refused 64 "either in --image-root or in --shards" report --out x --shards shards --image-root data/images a=a.json
 # Every card says what the items say.
 ids=$(grep -o 'class="meta">[0-9]*' $page | tr -dc '0-9\n' | sort -n | tr '\n' ' ')
 report again --samples 12 >/dev/null && [ "$ids" = "$(grep -o 'class="meta">[0-9]*' again/report.html | tr -dc '0-9\n' | sort -n | tr '\n' ' ')" ] || fail "other questions were drawn"
