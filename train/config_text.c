@@ -176,6 +176,9 @@ static bool in_digest(const bif_config *config, const bif_key *key)
     if (strcmp(key->key, "batch.micro_tokens") == 0) {
         return means && !ordered;
     }
+    if (strcmp(key->key, "data.caption_mix") == 0) { /* runs from before there was such a key go on */
+        return config->data.caption_mix < 1.0;
+    }
     return key->numbers || (means && strcmp(key->key, "batch.deal") == 0);
 }
 
@@ -187,7 +190,7 @@ char *bif_config_difference(const bif_config *before, const bif_config *config)
     int found = 0;
     for (size_t i = 0; i < bif_key_count; i++) {
         char *was = value_text(before, &bif_keys[i]), *is = value_text(config, &bif_keys[i]);
-        if (in_digest(config, &bif_keys[i]) && strcmp(was, is) != 0 && ++found <= MOST) {
+        if ((in_digest(before, &bif_keys[i]) || in_digest(config, &bif_keys[i])) && strcmp(was, is) != 0 && ++found <= MOST) {
             char *text = bif_format("%s%s was %s and is %s", found > 1 ? ", " : "", bif_keys[i].key, was, is);
             append(&out, &size, text);
             free(text);

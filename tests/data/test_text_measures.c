@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/rng.h"
 #include "data/text_measures.h"
 
 /* tests/golden/make_text_measures.py: Python's len, split and unicodedata, and Scripts.txt. */
@@ -124,4 +125,30 @@ Test(text_measures, bytes_that_are_no_text)
     cr_expect_eq(m.chars, 8); /* each stray byte one */
     cr_expect_eq(m.words, 3);
     cr_expect_eq(m.letters, 2);
+}
+
+/* Nothing is read beyond the end, whatever the bytes (seen by the sanitizers: each text is an allocation of its own), and shares are shares. */
+Test(text_measures, any_bytes)
+{
+    bool set[BIF_SCRIPT_COUNT] = {false};
+    cr_assert_eq(bif_script_set("Latn,Jpan", set), BIF_OK);
+    for (uint64_t i = 0; i < 3000; i++) {
+        uint32_t draw[4];
+        bif_philox(1, BIF_RNG_TEST, i, 0, draw);
+        const size_t size = draw[0] % 70;
+        char *text = malloc(size > 0 ? size : 1);
+        for (size_t k = 0; k < size; k++) {
+            static const unsigned char often[] = {' ', 'a', 'B', '7', '.', 0xC3, 0xA9, 0xE3, 0x81, 0x82, 0xF0, 0x9F, 0x98, 0x80, 0xFF, '\0'};
+            bif_philox(2, BIF_RNG_TEST, i, (uint32_t)k, draw);
+            text[k] = (char)(draw[0] % 3 == 0 ? draw[1] & 255 : often[draw[1] % sizeof often]);
+        }
+        const bif_text_measures m = bif_text_measure(text, size);
+        const double share = bif_text_script_share(text, size, set), repeated = bif_text_repetition(text, size, 1 + (int64_t)(i % 3));
+        uint64_t key[2];
+        cr_expect(m.chars <= (int64_t)size && m.words <= m.chars && m.letters <= m.chars && m.scripted <= m.letters);
+        cr_expect(m.alphabetic >= 0 && m.alphabetic <= 1 && share >= 0 && share <= 1 && repeated >= 0 && repeated < 1);
+        bif_text_is_file_name(text, size);
+        bif_text_key(text, size, key);
+        free(text);
+    }
 }

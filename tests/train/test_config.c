@@ -330,6 +330,24 @@ Test(config, digest_covers_what_changes_numbers)
     }
 }
 
+/* The column's texts are part of the data's digest; its share is told with both values, from whichever side. */
+Test(config, share_of_captions)
+{
+    char base[33], other[33];
+    cr_assert_eq(load(GOOD), BIF_OK);
+    bif_config_digest(&config, base);
+    cr_assert_eq(load_set(GOOD, "data.caption_column=caption-new"), BIF_OK, "%s", bif_error_message());
+    bif_config_digest(&config, other);
+    cr_expect_str_eq(base, other);
+    static const char *const sets[] = {"data.caption_column=caption-new", "data.caption_mix=0.5"};
+    cr_assert_eq(load_sized(GOOD, strlen(GOOD), sets, 2), BIF_OK, "%s", bif_error_message());
+    bif_config_digest(&config, other);
+    cr_expect_str_neq(base, other);
+    cr_expect_eq(load_set(GOOD, "data.caption_mix=0.5"), BIF_ERR_CONFIG);
+    cr_expect_not_null(strstr(bif_error_message(), "names no column"), "%s", bif_error_message());
+    cr_expect_eq(load_sized(GOOD, strlen(GOOD), (const char *const[]){sets[0], "data.caption_mix=0"}, 2), BIF_ERR_CONFIG);
+}
+
 /* What regroups sums and what is a number: by the loss, the deal and the sampler. */
 Test(config, digest_covers_micro_batches_where_they_weigh)
 {
