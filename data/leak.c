@@ -104,6 +104,9 @@ static int compare_matches(const void *a, const void *b)
 static void merge(matches *all, const bif_neighbours *images)
 {
     int64_t kept = 0;
+    if (all->count == 0) {
+        return;
+    }
     qsort(all->match, (size_t)all->count, sizeof *all->match, compare_matches);
     for (int64_t i = 0; i < all->count; i++) {
         const match *now = &all->match[i];

@@ -66,15 +66,12 @@ def table(folder, lists):
             i, k = pair["sample"]["id"].split("/")
             (right if pair["other"]["id"] == i else wrong)[int(k)] += 1
         rows[os.path.basename(path).removesuffix(".jsonl")] = (right, wrong)
-    print("| | " + " | ".join(rows) + " |\n|---|" + "---|" * len(rows))
-    for k, transform in enumerate(TRANSFORMS):
-        print(f"| {transform} | " + " | ".join(f"{100 * right[k] / count:.1f}" for right, _ in rows.values()) + " |")
-    false = [sum(w.values()) for _, w in rows.values()]
     every = count * (count - 1) * len(TRANSFORMS)
-    print("| false pairs, % of all | " + " | ".join(f"{100 * f / every:.5f}" for f in false) + " |")
-    print("| false pairs | " + " | ".join(map(str, false)) + " |")
-    share = [100 * sum(r.values()) / max(1, sum(r.values()) + f) for (r, _), f in zip(rows.values(), false)]
-    print("| precision, % of pairs found | " + " | ".join(f"{s:.1f}" for s in share) + " |")
+    print("| method and distance | " + " | ".join(TRANSFORMS) + " | false pairs | % of all | precision |\n" + "|---" * (len(TRANSFORMS) + 4) + "|")
+    for name, (right, wrong) in rows.items():
+        found, false = sum(right.values()), sum(wrong.values())
+        recall = " | ".join(f"{100 * right[k] / count:.1f}" for k in range(len(TRANSFORMS)))
+        print(f"| {name} | {recall} | {false} | {100 * false / every:.5f} | {100 * found / max(1, found + false):.1f} |")
 
 
 if sys.argv[1] == "make":

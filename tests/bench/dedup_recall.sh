@@ -18,15 +18,13 @@ try() { # try NAME ARGUMENTS...
 }
 try exact --method exact
 try pixels --method pixels
-for method in ahash dhash phash whash; do
+for method in ahash dhash phash whash ahash_imagededup dhash_imagededup phash_imagededup whash_imagededup; do
   for distance in 4 10; do
     try "$method-$distance" --method $method --distance $distance
   done
 done
-for method in ahash dhash phash whash; do
-  try "${method}_imagededup-10" --method ${method}_imagededup
+for distance in 31 36 48; do
+  try "pdq-$distance" --method pdq --distance $distance
 done
-try pdq-31 --method pdq
-try pdq-31-any-quality --method pdq --quality 0
-try pdq-31-dihedral --method pdq --dihedral
+try pdq-36-dihedral --method pdq --dihedral
 "${PYTHON:-python3}" "$here/dedup_recall.py" table "$folder" "${lists[@]}"
