@@ -1,6 +1,6 @@
 /* Passes over the captions: one counts matches, one finds for each sample the t from which it stays, some measure the mean size at many t
- * at once (only when t is wanted for a mean), the last one the chances at the t that was found. Captions are matched anew in each pass:
- * that is cheaper than keeping the matches of a large pool. */
+ * at once (only when t is wanted for a mean), the last one the chances at the t that was found. Ranks share the shards in the first pass and
+ * go on with their own; matches are kept for the later passes where there is memory, and found again where there is not. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,12 +16,23 @@ const char *const bif_balance_concept_reasons[2] = {"over-represented", "no-conc
 typedef enum { COUNT, THRESHOLD, MEAN, CHANCE } pass;
 enum { TRIALS = 32 };
 
+/* Matches of a shard's samples, end to end. */
+typedef struct {
+    uint32_t *end; /* [samples]; NULL: not kept */
+    uint32_t *id;
+} matches;
+
 typedef struct {
     const bif_balance_by_concepts *by;
     const bif_pool *pool;
     const bif_team *team;
     const uint16_t *times;
     bif_concepts_found found;
+    const uint32_t *id; /* [ids] matches of the sample in work */
+    int64_t ids;
+    bool *mine;         /* [shards] this rank's */
+    matches *kept;      /* [shards] */
+    int64_t room;       /* bytes left for them */
     pass what;
     double *count;  /* [entries] */
     double *value;  /* [samples] THRESHOLD: the t from which it stays; CHANCE: p; -1 without a match, and 0 of other ranks' */
@@ -43,8 +54,8 @@ static double seconds(void)
 static double chance(const balance *b, double t)
 {
     double none = 1;
-    for (int64_t i = 0; i < b->found.count; i++) {
-        none *= 1 - bif_balance_probability(t, b->count[b->found.id[i]]);
+    for (int64_t i = 0; i < b->ids; i++) {
+        none *= 1 - bif_balance_probability(t, b->count[b->id[i]]);
     }
     return 1 - none;
 }
@@ -63,8 +74,8 @@ static double mean_size(const balance *b, int trial)
 
 static bif_status use(balance *b, const bif_shard *shard, int64_t local, int64_t sample)
 {
-    const int64_t times = b->times[sample], n = b->found.count;
-    const uint32_t *id = b->found.id;
+    const int64_t times = b->times[sample], n = b->ids;
+    const uint32_t *id = b->id;
     uint64_t uid[2];
     bif_status st = BIF_OK;
     switch (b->what) {
@@ -105,53 +116,144 @@ static bif_status use(balance *b, const bif_shard *shard, int64_t local, int64_t
     return st;
 }
 
+static void tell(balance *b)
+{
+    static const char *const names[] = {"counting matches", "drawing", "measuring", "measuring what stays"};
+    if (++b->done % 4096 != 0) {
+        return;
+    }
+    b->team->poll(b->team->context);
+    const double now = seconds();
+    if (now - b->told > 5) {
+        bif_info("%s: %lld captions on this rank, %.0f a second", names[b->what], (long long)b->done, (double)b->done / (now - b->begun));
+        b->told = now;
+    }
+}
+
+static bif_status match(balance *b, const bif_shard *shard, const bif_column *column, int64_t local)
+{
+    bif_shard_sample record;
+    char *caption = NULL;
+    size_t size = 0;
+    const bif_status st = bif_shard_get_sample(shard, local, &record);
+    if (st != BIF_OK) {
+        return st;
+    }
+    const char *text = column != NULL ? bif_column_text(column, local) : NULL;
+    if (text != NULL) {
+        size = strlen(text);
+    } else {
+        bif_sample_caption(&record, &caption, &size);
+        text = caption;
+    }
+    b->found.count = 0;
+    if (text != NULL) {
+        bif_concepts_match(b->by->concepts, text, size, &b->found);
+    }
+    b->id = b->found.id;
+    b->ids = b->found.count;
+    free(caption);
+    return BIF_OK;
+}
+
+/* Adds a sample's matches; lets all of the shard go when they do not fit. */
+static void keep_matches(balance *b, matches *kept, int64_t local, int64_t *count, int64_t *most)
+{
+    while (*count + b->ids > *most) {
+        *most = 2 * *most + 4096;
+        if (*most * (int64_t)sizeof *kept->id > b->room || *most > UINT32_MAX) {
+            free(kept->id);
+            free(kept->end);
+            *kept = (matches){0};
+            return;
+        }
+        kept->id = bif_realloc(kept->id, (size_t)*most, sizeof *kept->id);
+    }
+    if (b->ids > 0) {
+        memcpy(kept->id + *count, b->id, (size_t)b->ids * sizeof *kept->id);
+    }
+    *count += b->ids;
+    kept->end[local] = (uint32_t)*count;
+}
+
+/* A shard anew; in the first pass its matches are kept. */
 static bif_status visit(void *argument, int64_t unit)
 {
     balance *b = argument;
     bif_status st = BIF_OK;
     bif_shard *shard = NULL;
     bif_column *column = NULL;
-    const int64_t first = b->pool->first_sample[unit], end = b->pool->first_sample[unit + 1];
+    matches kept = {0};
+    const int64_t first = b->pool->first_sample[unit], samples = b->pool->first_sample[unit + 1] - first;
+    int64_t count = 0, most = 0;
+    b->mine[unit] = true;
     BIF_TRY(bif_pool_shard(b->pool, unit, &shard));
     if (b->by->caption != NULL) {
         BIF_TRY(bif_column_need(shard, b->by->caption, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, 1, "name a column of texts", &column));
     }
-    for (int64_t sample = first; sample < end; sample++) {
-        if (b->times[sample] == 0) {
-            continue;
-        }
-        bif_shard_sample record;
-        char *caption = NULL;
-        size_t size = 0;
-        BIF_TRY(bif_shard_get_sample(shard, sample - first, &record));
-        const char *text = column != NULL ? bif_column_text(column, sample - first) : NULL;
-        if (text != NULL) {
-            size = strlen(text);
+    if (b->what == COUNT && !b->by->count_only && samples * (int64_t)sizeof *kept.end <= b->room) {
+        kept.end = bif_calloc((size_t)samples, sizeof *kept.end);
+        b->room -= samples * (int64_t)sizeof *kept.end;
+    }
+    for (int64_t local = 0; local < samples; local++) {
+        if (b->times[first + local] > 0) {
+            BIF_TRY(match(b, shard, column, local));
+            BIF_TRY(use(b, shard, local, first + local));
+            tell(b);
         } else {
-            bif_sample_caption(&record, &caption, &size);
-            text = caption;
+            b->ids = 0;
         }
-        b->found.count = 0;
-        if (text != NULL) {
-            bif_concepts_match(b->by->concepts, text, size, &b->found);
-        }
-        free(caption);
-        BIF_TRY(use(b, shard, sample - first, sample));
-        if (++b->done % 4096 == 0) {
-            b->team->poll(b->team->context);
-            const double now = seconds();
-            if (now - b->told > 5) {
-                static const char *const names[] = {"counting matches", "drawing", "measuring", "measuring what stays"};
-                bif_info("%s: %lld captions on this rank, %.0f a second", names[b->what], (long long)b->done,
-                         (double)b->done / (now - b->begun));
-                b->told = now;
-            }
+        if (kept.end != NULL) {
+            keep_matches(b, &kept, local, &count, &most);
         }
     }
+    if (kept.end != NULL) {
+        b->room -= count * (int64_t)sizeof *kept.id;
+        kept.id = bif_realloc(kept.id, (size_t)count + 1, sizeof *kept.id);
+        b->kept[unit] = kept;
+        kept = (matches){0};
+    }
 done:
+    free(kept.end);
+    free(kept.id);
     bif_column_close(column);
     bif_shard_close(shard);
     return st;
+}
+
+/* A shard whose matches are known; opened only for the names of its samples. */
+static bif_status visit_kept(balance *b, int64_t unit)
+{
+    bif_status st = BIF_OK;
+    bif_shard *shard = NULL;
+    const matches *kept = &b->kept[unit];
+    const int64_t first = b->pool->first_sample[unit], samples = b->pool->first_sample[unit + 1] - first;
+    if (b->what == THRESHOLD) {
+        BIF_TRY(bif_pool_shard(b->pool, unit, &shard));
+    }
+    for (int64_t local = 0; local < samples; local++) {
+        if (b->times[first + local] > 0) {
+            const uint32_t begin = local > 0 ? kept->end[local - 1] : 0;
+            b->id = kept->id + begin;
+            b->ids = kept->end[local] - begin;
+            BIF_TRY(use(b, shard, local, first + local));
+            tell(b);
+        }
+    }
+done:
+    bif_shard_close(shard);
+    return st;
+}
+
+static bif_status visit_mine(balance *b)
+{
+    bif_status st = BIF_OK;
+    for (int64_t unit = 0; unit < b->pool->shards && st == BIF_OK; unit++) {
+        if (b->mine[unit]) {
+            st = b->kept[unit].end != NULL ? visit_kept(b, unit) : visit(b, unit);
+        }
+    }
+    return b->team->agree(b->team->context, st);
 }
 
 static bif_status run(balance *b, pass what)
@@ -164,7 +266,7 @@ static bif_status run(balance *b, pass what)
     if (what == THRESHOLD || what == CHANCE) {
         memset(b->value, 0, (size_t)b->pool->samples * sizeof *b->value);
     }
-    bif_status st = b->team->share(b->team->context, b->pool->shards, visit, b);
+    bif_status st = what == COUNT ? b->team->share(b->team->context, b->pool->shards, visit, b) : visit_mine(b);
     if (st != BIF_OK) {
         return st;
     }
@@ -349,6 +451,9 @@ bif_status bif_balance_concepts(const bif_balance_by_concepts *by, const bif_poo
         return bif_fail(BIF_ERR_MEMORY, "balancing %lld samples takes up to %lld MiB beside the concepts, of %lld MiB: raise --memory-mib",
                         (long long)pool->samples, (long long)(need >> 20) + 1, (long long)(by->memory >> 20));
     }
+    b.room = by->memory - need;
+    b.mine = bif_calloc((size_t)pool->shards, sizeof *b.mine);
+    b.kept = bif_calloc((size_t)pool->shards, sizeof *b.kept);
     b.count = out->pool = bif_calloc((size_t)entries, sizeof *out->pool);
     out->after = b.after = bif_calloc((size_t)entries, sizeof *out->after);
     BIF_TRY(run(&b, COUNT));
@@ -380,6 +485,12 @@ done:
     if (b.count != out->pool) {
         free(b.count);
     }
+    for (int64_t unit = 0; unit < pool->shards; unit++) {
+        free(b.kept[unit].end);
+        free(b.kept[unit].id);
+    }
+    free(b.kept);
+    free(b.mine);
     free(b.value);
     free(b.keep);
     bif_concepts_found_free(&b.found);

@@ -275,6 +275,30 @@ Test(balance, solves_for_a_size)
     close_fixture(&fix);
 }
 
+/* From the least memory on, where no matches are kept between the passes, until those of all shards are. */
+Test(balance, is_the_same_with_any_memory)
+{
+    open_fixture(&fix);
+    bif_balance_by_concepts by = {.concepts = fix.concepts, .size = 5000, .expected = true, .memory = 100000};
+    bif_balance_concepts_result all = balance(by), one;
+    int refused = 0, good = 0;
+    for (; good < 25; by.memory += 20000) {
+        const bif_status st = bif_balance_concepts(&by, &fix.pool, fix.selection, &fix.team, &one);
+        if (st != BIF_OK) {
+            cr_assert(st == BIF_ERR_MEMORY && good == 0);
+            refused++;
+            continue;
+        }
+        good++;
+        cr_assert(one.t == all.t && one.expected == all.expected && one.outcome.count == all.outcome.count);
+        cr_assert_arr_eq(one.outcome.records, all.outcome.records, (size_t)all.outcome.count * sizeof(bif_drop));
+        bif_balance_concepts_free(&one);
+    }
+    cr_assert(refused > 0);
+    bif_balance_concepts_free(&all);
+    close_fixture(&fix);
+}
+
 /* ---- groups ---- */
 typedef struct {
     double draw;
