@@ -83,6 +83,10 @@ done
 printf '{"count": 1000, "successes": 9}' >odd/00000_stats.json
 printf '{"count": 1000, "successes": 9}' >odd/00002_stats.json
 expect 65 '(0.95 %)' data pack --input odd --out floor --prefix t
+cp -r tars told
+for name in told/*_stats.json; do printf '{"count": 100, "successes": 1}' >"$name"; done
+expect 65 'and 5 downloaded (1.00 %), of which 45 were packed (9.00 %); at least 5.00 %' data pack --input told --out floor --prefix t --min-success 0.05
+expect 0 'its statistics tell of 1 successes, but 9 samples' data pack --input told --out floor --prefix t --min-success 0.01
 # A damaged tar and samples that cannot be used: named by tar and key.
 cp tars/00000.tar cut.tar
 truncate -s 12000 cut.tar # within the second of nine samples
@@ -160,8 +164,8 @@ expect 64 'not both' data pack --input tars --out more --prefix t --append --ove
 expect 64 'only with append' data pack --input tars --out more --prefix t --skip-known
 
 # ---- records on several ranks: as one process packs them ----
-for i in $(seq 60); do
-  echo "{\"id\":$i,\"image\":\"${good[i % 9]}\",\"caption\":\"number $i\"}"
+for i in $(seq 60); do # longer than what is read of the file at a time
+  echo "{\"other\":\"$(printf 'x%.0s' $(seq 3000))\",\"id\":$i,\"image\":\"${good[i % 9]}\",\"caption\":\"number $i\"}"
   [ $((i % 20)) -ne 7 ] || echo '{"id":"broken"}'
 done >many.jsonl
 { echo '[' && sed '$!s/$/,/' many.jsonl && echo ']'; } >many.json
