@@ -11,7 +11,10 @@
 
 bif_pack_options bif_pack_defaults(void)
 {
-    return (bif_pack_options){.max_shard_bytes = (int64_t)1 << 30, .max_image_bytes = (int64_t)64 << 20, .max_bad_share = 0.05, .quality = 95,
+    return (bif_pack_options){.max_shard_bytes = (int64_t)1 << 30,
+                              .max_image_bytes = (int64_t)64 << 20,
+                              .max_bad_share = 0.05,
+                              .quality = 95,
                               .min_success = 0.1};
 }
 
@@ -19,6 +22,7 @@ typedef struct {
     bif_pack_plan plan;
     const bif_team *team;
     double *count; /* [units, BIF_PACK_COUNTS] */
+    double said;
 } pack;
 
 static bif_status check_options(const bif_pack_options *o)
@@ -55,8 +59,8 @@ static bif_status prepare(const bif_pack_options *o, const char *staging)
     if (!o->overwrite && !o->append) {
         BIF_TRY(bif_pack_next_number(o, &next));
         if (next > 0) {
-            BIF_TRY(bif_fail(BIF_ERR_USAGE, "'%s/%s-%05lld.h5' is there already; choose another folder or prefix, --append or --overwrite", o->out,
-                             o->prefix, (long long)next - 1));
+            BIF_TRY(bif_fail(BIF_ERR_USAGE, "'%s/%s-%05lld.h5' is there already; choose another folder or prefix, --append or --overwrite",
+                             o->out, o->prefix, (long long)next - 1));
         }
     }
     BIF_TRY(bif_make_dirs(staging));
@@ -67,7 +71,7 @@ done:
 static bif_status run_unit(void *argument, int64_t unit)
 {
     pack *p = argument;
-    return bif_pack_unit(&p->plan, p->team, unit, p->count + unit * BIF_PACK_COUNTS);
+    return bif_pack_unit(&p->plan, p->team, unit, p->count + unit * BIF_PACK_COUNTS, &p->said);
 }
 
 static void add_up(const pack *p, bif_pack_result *r)
@@ -79,10 +83,17 @@ static void add_up(const pack *p, bif_pack_result *r)
         }
     }
     const int64_t odd = r->odd;
-    *r = (bif_pack_result){.records = total[BIF_PACK_RECORDS_READ], .bad = total[BIF_PACK_BAD], .known = total[BIF_PACK_KNOWN],
-                           .samples = total[BIF_PACK_SAMPLES], .text_only = total[BIF_PACK_TEXT_ONLY], .image_only = total[BIF_PACK_IMAGE_ONLY],
-                           .images = total[BIF_PACK_IMAGES_STORED], .resized = total[BIF_PACK_RESIZED], .image_bytes = total[BIF_PACK_BYTES],
-                           .shards = total[BIF_PACK_SHARDS], .odd = odd + total[BIF_PACK_ODD]};
+    *r = (bif_pack_result){.records = total[BIF_PACK_RECORDS_READ],
+                           .bad = total[BIF_PACK_BAD],
+                           .known = total[BIF_PACK_KNOWN],
+                           .samples = total[BIF_PACK_SAMPLES],
+                           .text_only = total[BIF_PACK_TEXT_ONLY],
+                           .image_only = total[BIF_PACK_IMAGE_ONLY],
+                           .images = total[BIF_PACK_IMAGES_STORED],
+                           .resized = total[BIF_PACK_RESIZED],
+                           .image_bytes = total[BIF_PACK_BYTES],
+                           .shards = total[BIF_PACK_SHARDS],
+                           .odd = odd + total[BIF_PACK_ODD]};
 }
 
 /* ---- the list of errors ---- */
@@ -181,13 +192,16 @@ static bif_status check_shares(const pack *p, const bif_pack_result *r, const ch
         packed += count[BIF_PACK_TOLD_PACKED];
     }
     if (share > o->max_bad_share) {
-        return bif_fail(BIF_ERR_DATA, "%lld of %lld records of '%s' are bad (%.2f %%, at most %.2f %% are allowed); see '%s'; the first: %s",
+        return bif_fail(BIF_ERR_DATA,
+                        "%lld of %lld records of '%s' are bad (%.2f %%, at most %.2f %% are allowed); see '%s'; the first: %s",
                         (long long)r->bad, (long long)r->records, o->input, 100 * share, 100 * o->max_bad_share, see, first);
     }
     if (downloaded < o->min_success * told || packed < o->min_success * told) {
-        return bif_fail(BIF_ERR_DATA, "the statistics tell of %.0f pictures asked for and %.0f downloaded (%.2f %%), of which %.0f were packed (%.2f %%); "
-                        "at least %.2f %% are wanted (--min-success)", told, downloaded, 100 * downloaded / told, packed, 100 * packed / told,
-                        100 * o->min_success);
+        return bif_fail(
+            BIF_ERR_DATA,
+            "the statistics tell of %.0f pictures asked for and %.0f downloaded (%.2f %%), of which %.0f were packed (%.2f %%); "
+            "at least %.2f %% are wanted (--min-success)",
+            told, downloaded, 100 * downloaded / told, packed, 100 * packed / told, 100 * o->min_success);
     }
     if (r->samples == 0 && r->known == 0) {
         return bif_fail(BIF_ERR_DATA, "'%s' has no usable record (%lld records); see '%s'", o->input, (long long)r->records, see);

@@ -11,15 +11,15 @@
  *   Other keys are dropped.
  * WEBDATASET  tars as img2dataset writes them. Members are grouped as the webdataset package does: consecutive ones whose paths are equal
  *   up to the first dot of the base name, the key. jpg, jpeg, png or webp is the picture; json may hold uid (then the sample's id, else
- *   key, else the key of the group), conversations, or a caption where there is no txt; line ends behind a txt are dropped. Nothing in a tar
- *   is ever taken for a path on disk. NNNNN_stats.json beside NNNNN.tar is compared with what was read.
+ *   key, else the key of the group), conversations, or a caption where there is no txt; line ends behind a txt are dropped. Nothing in a
+ *   tar is ever taken for a path on disk. NNNNN_stats.json beside NNNNN.tar is compared with what was read.
  * FOLDER      pictures anywhere below a folder, each with a .txt of the same name; the id is the picture's path. Sorted by path; links
  *   to folders and names that begin with a dot are passed over.
  *
  * Pictures are stored as they are, or made smaller when that is asked for; the same bytes are stored once a shard.
  *
- * What cannot be used becomes a line of OUT/PREFIX-errors.jsonl, {"input": base name, "record", "line" | "key" | "file", "id", "reason"}, and
- * is counted; too many of them fail the pack. With `append` the lines of earlier packs stay.
+ * What cannot be used becomes a line of OUT/PREFIX-errors.jsonl, {"input": base name, "record", "line" | "key" | "file", "id", "reason"},
+ * and is counted; too many of them fail the pack. With `append` the lines of earlier packs stay.
  *
  * Work is cut into units that depend on the source alone (a tar; records or files for one shard, as far as the sizes of the picture
  * files tell), shared over the ranks of a team. A unit's shards get their names behind those of the units before it, all together at

@@ -39,7 +39,8 @@ char *bif_pack_source_name(const bif_pack_options *options, const char *tar)
 }
 
 /* Calls use(context, number, path) for the shards of the prefix. */
-static bif_status each_shard(const bif_pack_options *options, bif_status (*use)(void *context, int64_t number, const char *path), void *context)
+static bif_status each_shard(const bif_pack_options *options, bif_status (*use)(void *context, int64_t number, const char *path),
+                             void *context)
 {
     bif_status st = BIF_OK;
     DIR *folder = opendir(options->out);

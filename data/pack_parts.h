@@ -38,7 +38,7 @@ void bif_pack_item_failed(bif_pack_item *item, bif_status st);
 /* ---- texts (pack_text.c) ---- */
 /* *id malloc'ed; "" when there is none. */
 bif_status bif_pack_id(const json_t *record, char **id);
-/* What the shard stores for {"conversations": ...} or a caption (of which *image_only becomes true when it is "" and there are pictures). */
+/* What the shard stores for {"conversations": ...} or a caption; *image_only: that is "", and there are pictures. */
 bif_status bif_pack_text(const json_t *record, int64_t images, char **text, bool *image_only);
 /* The bytes of a .txt as a caption, in place (one byte behind them is the caller's too): terminated, without a byte order mark and the line
  * ends behind it; "" when it is blank. BIF_ERR_DATA: not UTF-8, or a zero byte in it. */
@@ -90,10 +90,23 @@ bif_pack_groups *bif_pack_groups_open(bif_tar *tar, const bif_pack_options *opti
 bif_status bif_pack_groups_next(bif_pack_groups *groups, bif_pack_item *item, bool *more);
 void bif_pack_groups_close(bif_pack_groups *groups); /* NULL is allowed */
 
+/* ---- what a source consists of (pack_list.c) ---- */
+typedef struct {
+    char **path; /* [count] */
+    size_t count;
+} bif_pack_paths;
+void bif_pack_paths_free(bif_pack_paths *paths); /* and zeroes it */
+bool bif_pack_ends_with(const char *text, const char *end); /* capital letters are as good */
+bif_status bif_pack_list_names(const char *folder, const char *end, bif_pack_paths *out); /* sorted; without those that begin with a dot */
+/* All tars of the options, checked to be there; plan->statistics. *odd: how many lines about the source as a whole were written. */
+bif_status bif_pack_list_tars(bif_pack_plan *plan, bif_pack_paths *tars, int64_t *odd);
+/* Writes plan->records: a line {"id", "image", "caption" | "reason"} for each picture below the folder, then for each text without one. */
+bif_status bif_pack_list_folder(bif_pack_plan *plan);
+
 /* NNNNN_stats.json beside NNNNN.tar. *there = false: none. */
 bif_status bif_pack_statistics(const char *tar, bool *there, int64_t *count, int64_t *successes);
 
-/* Cuts the source into units; collective. Fills kind, units, range | tar, records, format, statistics. *odd: lines about the source as a whole. */
+/* Cuts the source into units; collective. Fills kind, units, range | tar, records, format, statistics. *odd: as above. */
 bif_status bif_pack_make_plan(bif_pack_plan *plan, const bif_team *team, int64_t *odd);
 const char *bif_pack_records_name(const bif_pack_plan *plan); /* of the file of records, in messages */
 /* The folder below which a plan's pictures lie. */
@@ -104,11 +117,25 @@ void bif_pack_plan_free(bif_pack_plan *plan);
 /* ---- units (pack_unit.c) ---- */
 /* Numbers of one unit; doubles, because teams sum these. */
 typedef enum {
-    BIF_PACK_RECORDS_READ, BIF_PACK_BAD, BIF_PACK_KNOWN, BIF_PACK_SAMPLES, BIF_PACK_TEXT_ONLY, BIF_PACK_IMAGE_ONLY, BIF_PACK_IMAGES_STORED,
-    BIF_PACK_RESIZED, BIF_PACK_BYTES, BIF_PACK_SHARDS, BIF_PACK_ODD, BIF_PACK_TOLD, BIF_PACK_DOWNLOADED, BIF_PACK_TOLD_PACKED, BIF_PACK_COUNTS
+    BIF_PACK_RECORDS_READ,
+    BIF_PACK_BAD,
+    BIF_PACK_KNOWN,
+    BIF_PACK_SAMPLES,
+    BIF_PACK_TEXT_ONLY,
+    BIF_PACK_IMAGE_ONLY,
+    BIF_PACK_IMAGES_STORED,
+    BIF_PACK_RESIZED,
+    BIF_PACK_BYTES,
+    BIF_PACK_SHARDS,
+    BIF_PACK_ODD,
+    BIF_PACK_TOLD,
+    BIF_PACK_DOWNLOADED,
+    BIF_PACK_TOLD_PACKED,
+    BIF_PACK_COUNTS
 } bif_pack_count;
-/* count [BIF_PACK_COUNTS], zeros before. Leaves shards bif_pack_unit_shard(0..) and a list of errors in the staging folder. */
-bif_status bif_pack_unit(const bif_pack_plan *plan, const bif_team *team, int64_t unit, double *count);
+/* count [BIF_PACK_COUNTS], zeros before; *said: of the process, 0 before its first unit. Leaves shards bif_pack_unit_shard(0..) and a list
+ * of errors in the staging folder. */
+bif_status bif_pack_unit(const bif_pack_plan *plan, const bif_team *team, int64_t unit, double *count, double *said);
 char *bif_pack_unit_shard(const bif_pack_plan *plan, int64_t unit, int64_t number); /* malloc'ed */
 char *bif_pack_unit_errors(const bif_pack_plan *plan, int64_t unit);                /* malloc'ed; unit -1: of the source as a whole */
 /* A line of a list of errors. NULL or 0: left out. */

@@ -118,7 +118,8 @@ static bif_status load_one(const bif_pack_place *place, bif_pack_picture *pictur
     const bif_pack_options *o = place->options;
     picture->bytes = bif_malloc(picture->size);
     BIF_TRY(picture->at >= 0 ? bif_tar_read(place->tar, (uint64_t)picture->at, picture->bytes, picture->size) : read_file(place, picture));
-    BIF_TRY(bif_image_probe(picture->name, picture->bytes, picture->size, &o->image_limits, &picture->format, &picture->width, &picture->height));
+    BIF_TRY(bif_image_probe(picture->name, picture->bytes, picture->size, &o->image_limits, &picture->format, &picture->width,
+                            &picture->height));
     if (picture->width < 1 || picture->height < 1 || picture->width > UINT32_MAX || picture->height > UINT32_MAX) {
         st = bif_fail(BIF_ERR_DATA, "the image '%s' has the size %lld x %lld", picture->name, (long long)picture->width,
                       (long long)picture->height);

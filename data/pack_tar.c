@@ -75,7 +75,9 @@ static void tame_numbers(char *text, size_t size)
         } else if (text[i] == '"') {
             quoted = true;
         } else {
-            const size_t word = size - i >= 3 && memcmp(text + i, "NaN", 3) == 0 ? 3 : size - i >= 8 && memcmp(text + i, "Infinity", 8) == 0 ? 8 : 0;
+            const size_t word = size - i >= 3 && memcmp(text + i, "NaN", 3) == 0        ? 3
+                                : size - i >= 8 && memcmp(text + i, "Infinity", 8) == 0 ? 8
+                                                                                        : 0;
             if (word > 0) {
                 memset(text + i, ' ', word);
                 text[i] = '0';
@@ -88,7 +90,8 @@ static void tame_numbers(char *text, size_t size)
 static bif_status read_text(const bif_pack_groups *groups, const member *from, char **out)
 {
     if (from->size > BIF_PACK_TEXT) {
-        return bif_fail(BIF_ERR_DATA, "'%s' has %llu bytes; at most %zu are taken", from->name, (unsigned long long)from->size, BIF_PACK_TEXT);
+        return bif_fail(BIF_ERR_DATA, "'%s' has %llu bytes; at most %zu are taken", from->name, (unsigned long long)from->size,
+                        BIF_PACK_TEXT);
     }
     *out = bif_malloc((size_t)from->size + 1);
     const bif_status st = bif_tar_read(groups->tar, from->at, *out, (size_t)from->size);
@@ -208,7 +211,8 @@ static bif_status sort_members(const bif_pack_groups *groups, member *list, size
     }
     if (picture != NULL) {
         item->picture = bif_calloc(1, sizeof *item->picture);
-        item->picture[item->pictures++] = (bif_pack_picture){.name = bif_strdup(picture->name), .at = (int64_t)picture->at, .size = picture->size};
+        item->picture[item->pictures++] = (bif_pack_picture){
+            .name = bif_strdup(picture->name), .at = (int64_t)picture->at, .size = picture->size};
     }
     BIF_TRY(read_texts(groups, found, item));
     BIF_TRY(bif_pack_check_sizes(groups->options, item));

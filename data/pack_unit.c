@@ -31,7 +31,7 @@ typedef struct {
     bif_pack_item item[BATCH];
     int64_t items;
     atomic_int_fast64_t next;
-    double said;
+    double *said; /* when the progress was last told, in seconds */
 } worker;
 
 void bif_pack_item_free(bif_pack_item *item)
@@ -113,14 +113,17 @@ static bif_status report_bad(worker *w, const bif_pack_item *item)
     bif_status st = BIF_OK;
     w->count[BIF_PACK_BAD]++;
     if (w->plan->options->strict) {
-        char *where = item->line > 0 ? bif_format("line %lld", (long long)item->line) : bif_strdup(item->key != NULL ? item->key : "its end");
+        char *where = item->line > 0 ? bif_format("line %lld", (long long)item->line)
+                                     : bif_strdup(item->key != NULL ? item->key : "its end");
         st = bif_fail(BIF_ERR_DATA, "%s: record %lld (%s) is bad and the pack is strict: %s",
-                      w->plan->kind == BIF_PACK_WEBDATASET ? w->input : w->plan->options->input, (long long)item->number, where, item->reason);
+                      w->plan->kind == BIF_PACK_WEBDATASET ? w->input : w->plan->options->input, (long long)item->number, where,
+                      item->reason);
         free(where);
         return st;
     }
     BIF_TRY(open_errors(w));
-    BIF_TRY(bif_pack_error_row(w->errors, w->input, item->number, item->line, w->key_name, item->key, item->id != NULL ? item->id : "", item->reason));
+    BIF_TRY(bif_pack_error_row(w->errors, w->input, item->number, item->line, w->key_name, item->key, item->id != NULL ? item->id : "",
+                               item->reason));
 done:
     return st;
 }
@@ -185,7 +188,8 @@ static bif_status store(worker *w, bif_pack_item *item)
     for (int64_t i = 0; i < item->pictures; i++) {
         const bif_pack_picture *one = &item->picture[i];
         const int64_t before = bif_shard_writer_bytes(w->shard);
-        BIF_TRY(bif_shard_add_image(w->shard, one->bytes, one->size, one->format, (uint32_t)one->width, (uint32_t)one->height, &numbers[i]));
+        BIF_TRY(
+            bif_shard_add_image(w->shard, one->bytes, one->size, one->format, (uint32_t)one->width, (uint32_t)one->height, &numbers[i]));
         const bool fresh = bif_shard_writer_bytes(w->shard) > before;
         w->count[BIF_PACK_IMAGES_STORED] += fresh;
         w->count[BIF_PACK_RESIZED] += fresh && one->resized;
@@ -310,10 +314,10 @@ static bif_status run_batches(worker *w)
         }
         BIF_TRY(st);
         w->team->poll(w->team->context);
-        if (now() - w->said > SAY_EVERY) {
-            w->said = now();
-            bif_info("part %lld of %lld: %.0f records, %.0f bad, %.0f shards", (long long)w->unit + 1, (long long)w->plan->units,
-                     w->count[BIF_PACK_RECORDS_READ], w->count[BIF_PACK_BAD], w->count[BIF_PACK_SHARDS]);
+        if (now() - *w->said > SAY_EVERY) {
+            *w->said = now();
+            bif_info("part %lld of %lld: %.0f records of it, %.0f bad", (long long)w->unit + 1, (long long)w->plan->units,
+                     w->count[BIF_PACK_RECORDS_READ], w->count[BIF_PACK_BAD]);
         }
     }
     BIF_TRY(close_shard(w));
@@ -370,7 +374,7 @@ done:
     return st;
 }
 
-bif_status bif_pack_unit(const bif_pack_plan *plan, const bif_team *team, int64_t unit, double *count)
+bif_status bif_pack_unit(const bif_pack_plan *plan, const bif_team *team, int64_t unit, double *count, double *said)
 {
     bif_status st = BIF_OK;
     const char *tar = plan->kind == BIF_PACK_WEBDATASET ? plan->tar[unit] : NULL;
@@ -380,7 +384,8 @@ bif_status bif_pack_unit(const bif_pack_plan *plan, const bif_team *team, int64_
     w->unit = unit;
     w->count = count;
     w->place.root = -1;
-    w->said = now();
+    w->said = said;
+    *said = *said == 0 ? now() : *said;
     w->source = bif_pack_source_name(plan->options, tar);
     w->input = bif_strdup(tar != NULL ? bif_path_base(tar) : bif_path_base(plan->options->input));
     w->key_name = plan->kind == BIF_PACK_FOLDER ? "file" : "key";

@@ -271,7 +271,9 @@ bif_status bif_tar_next(bif_tar *tar, bif_tar_member *out, bool *more)
             continue;
         }
         free(tar->name);
-        tar->name = tar->pax_name != NULL ? bif_strdup(tar->pax_name) : tar->long_name != NULL ? bif_strdup(tar->long_name) : short_name(block);
+        tar->name = tar->pax_name != NULL    ? bif_strdup(tar->pax_name)
+                    : tar->long_name != NULL ? bif_strdup(tar->long_name)
+                                             : short_name(block);
         forget(tar);
         const size_t length = strlen(tar->name);
         const bool folder = type == '\0' && length > 0 && tar->name[length - 1] == '/'; /* of before ustar */

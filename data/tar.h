@@ -15,7 +15,8 @@ typedef struct {
 } bif_tar_member;
 
 bif_status bif_tar_open(const char *path, bif_tar **out); /* a regular file */
-/* The next regular file of the archive; *more = false behind the last. BIF_ERR_DATA: the tar is damaged here; no further call may follow. */
+/* The next regular file of the archive; *more = false behind the last. BIF_ERR_DATA: the tar is damaged here, and no further call may
+ * follow. */
 bif_status bif_tar_next(bif_tar *tar, bif_tar_member *out, bool *more);
 /* Bytes [at, at + size) of the tar. Thread-safe. BIF_ERR_DATA: it ends before. */
 bif_status bif_tar_read(const bif_tar *tar, uint64_t at, void *buffer, size_t size);

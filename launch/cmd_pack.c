@@ -35,7 +35,7 @@ static const char pack_help[] =
     "  --max-image-mib N      encoded bytes of one image in MiB; larger ones are bad records (default 64)\n"
     "  --max-pixels N         width x height of one image (default 178956970)\n"
     "  --max-bad-share X      the pack fails, and leaves no shard, when more than this part is bad (default 0.05)\n"
-    "  --min-success X        the same when, of the counts in the tars' statistics, less than this part was downloaded or packed (default 0.1)\n"
+    "  --min-success X        the same when less than this part of the counts in the tars' statistics was downloaded or packed (default 0.1)\n"
     "  --strict               the first bad record fails the pack\n"
     "  --append               go on with the next free number behind the shards of this prefix, which stay untouched\n"
     "  --skip-known           with --append: leave out samples whose source, id and text (without an id also pictures) are there already\n"
@@ -49,8 +49,8 @@ static bif_status parse_i64(const char *name, const char *text, int64_t low, int
     errno = 0;
     long long value = strtoll(text, &end, 10);
     if (errno != 0 || end == text || *end != '\0' || value < low || value > high) {
-        return bif_fail(BIF_ERR_USAGE, "data pack: --%s must be an integer from %lld to %lld, not '%s'", name, (long long)low, (long long)high,
-                        text);
+        return bif_fail(BIF_ERR_USAGE, "data pack: --%s must be an integer from %lld to %lld, not '%s'", name, (long long)low,
+                        (long long)high, text);
     }
     *out = value;
     return BIF_OK;
@@ -99,8 +99,8 @@ static bif_status run(void *context, const bif_team *team, bif_comm *comm)
     char *resized = o->resize_short > 0 ? bif_format(", %lld of them resized", (long long)r->resized) : bif_strdup("");
     char *known = o->skip_known ? bif_format("; %lld were there already", (long long)r->known) : bif_strdup("");
     bif_info("packed %lld samples (%lld text only, %lld image only) and %lld images (%.1f MB%s) into %lld shards %s/%s-*.h5%s",
-             (long long)r->samples, (long long)r->text_only, (long long)r->image_only, (long long)r->images, (double)r->image_bytes / 1e6, resized,
-             (long long)r->shards, o->out, o->prefix, known);
+             (long long)r->samples, (long long)r->text_only, (long long)r->image_only, (long long)r->images, (double)r->image_bytes / 1e6,
+             resized, (long long)r->shards, o->out, o->prefix, known);
     free(known);
     free(resized);
     return st;
@@ -122,8 +122,30 @@ static bif_status run_job(job *j, int threads)
 
 bif_status bif_cmd_data_pack(int argc, char **argv)
 {
-    enum { INPUT = 1, OUT, PREFIX, ROOT, FORMAT, SOURCE, RESIZE, QUALITY, IMAGE_ONLY, SHARD_MIB, SAMPLES, IMAGE_MIB, PIXELS, SHARE, SUCCESS, STRICT,
-           APPEND, KNOWN, OVERWRITE, THREADS, QUIET, HELP };
+    enum {
+        INPUT = 1,
+        OUT,
+        PREFIX,
+        ROOT,
+        FORMAT,
+        SOURCE,
+        RESIZE,
+        QUALITY,
+        IMAGE_ONLY,
+        SHARD_MIB,
+        SAMPLES,
+        IMAGE_MIB,
+        PIXELS,
+        SHARE,
+        SUCCESS,
+        STRICT,
+        APPEND,
+        KNOWN,
+        OVERWRITE,
+        THREADS,
+        QUIET,
+        HELP
+    };
     static const struct option options[] = {{"input", required_argument, NULL, INPUT},
                                             {"out", required_argument, NULL, OUT},
                                             {"prefix", required_argument, NULL, PREFIX},

@@ -385,9 +385,9 @@ Test(pack, units_of_records)
         bif_pack_range range = {.number = first.number, .line = first.line, .records = 36};
         bif_pack_plan one = {.options = &o, .kind = BIF_PACK_RECORDS, .units = 1, .range = &range, .records = "in.jsonl", .staging = "one"};
         bif_pack_plan plan = {.options = &o, .staging = bif_strdup("out")};
-        double count[BIF_PACK_COUNTS] = {0};
+        double count[BIF_PACK_COUNTS] = {0}, said = 0;
         int64_t odd = 0, records = 0;
-        cr_assert_eq(bif_pack_unit(&one, &team, 0, count), BIF_OK, "%s", bif_error_message());
+        cr_assert_eq(bif_pack_unit(&one, &team, 0, count, &said), BIF_OK, "%s", bif_error_message());
         cr_assert_eq(bif_pack_make_plan(&plan, &team, &odd), BIF_OK, "%s", bif_error_message());
         cr_expect_eq(plan.units, (int64_t)count[BIF_PACK_SHARDS], "turn %d: %d units", turn, (int)plan.units);
         cr_expect(turn < 1 || plan.units > 1);

@@ -253,8 +253,10 @@ static bif_tar *with_pax(const void *records, size_t size)
 
 Test(tar, hostile_pax)
 {
-    static const char *const broken[] = {"path=x\n", "0 path=x\n", "9 path=xy\n", "99999999 path=x\n", "99 path=x\n", "9999999999999999999 path=x\n",
-                                         "9 path=x ", "4 a\n", "3 \n", " 9 path=x\n", "10 path:xy\n", "9", "9 path=x\n5"};
+    static const char *const broken[] = {
+        "path=x\n",   "0 path=x\n", "9 path=xy\n", "99999999 path=x\n", "99 path=x\n",  "9999999999999999999 path=x\n",
+        "9 path=x ",  "4 a\n",      "3 \n",        " 9 path=x\n",       "10 path:xy\n", "9",
+        "9 path=x\n5"};
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
         expect_damage(with_pax(broken[i], strlen(broken[i])), "has pax records that cannot be read");
     }
@@ -363,13 +365,24 @@ Test(tar, texts_of_groups)
         const char *id, *text, *reason;
     } cases[] = {
         {{"a.jpg", "x", "a.txt", "words"}, "a", "{\"caption\":\"words\"}", NULL},
-        {{"a.jpg", "x", "a.txt", "\xef\xbb\xbf words \r\n\n", "a.json", "{\"uid\":\"u\",\"key\":\"k\"}"}, "u", "{\"caption\":\" words \"}", NULL},
+        {{"a.jpg", "x", "a.txt", "\xef\xbb\xbf words \r\n\n", "a.json", "{\"uid\":\"u\",\"key\":\"k\"}"},
+         "u",
+         "{\"caption\":\" words \"}",
+         NULL},
         {{"a.jpg", "x", "a.json", "{\"key\":12,\"caption\":\"in json\"}"}, "12", "{\"caption\":\"in json\"}", NULL},
-        {{"a.jpg", "x", "a.txt", "\n", "a.json", "{\"caption\":\"in json\",\"x\":[NaN,-Infinity,\"NaN\"],\"e\":\"\\u0000\"}"}, "a", "{\"caption\":\"in json\"}", NULL},
-        {{"a.jpg", "x", "a.txt", "no", "a.json", "{\"conversations\":[{\"from\":\"human\",\"value\":\"<image>?\"},{\"from\":\"gpt\",\"value\":\"yes\"}]}"},
-         "a", "{\"conversations\":[{\"from\":\"human\",\"value\":\"<image>?\"},{\"from\":\"gpt\",\"value\":\"yes\"}]}", NULL},
-        {{"a.json", "{\"conversations\":[{\"from\":\"human\",\"value\":\"?\"},{\"from\":\"gpt\",\"value\":\"yes\"}]}"}, "a",
-         "{\"conversations\":[{\"from\":\"human\",\"value\":\"?\"},{\"from\":\"gpt\",\"value\":\"yes\"}]}", NULL},
+        {{"a.jpg", "x", "a.txt", "\n", "a.json", "{\"caption\":\"in json\",\"x\":[NaN,-Infinity,\"NaN\"],\"e\":\"\\u0000\"}"},
+         "a",
+         "{\"caption\":\"in json\"}",
+         NULL},
+        {{"a.jpg", "x", "a.txt", "no", "a.json",
+          "{\"conversations\":[{\"from\":\"human\",\"value\":\"<image>?\"},{\"from\":\"gpt\",\"value\":\"yes\"}]}"},
+         "a",
+         "{\"conversations\":[{\"from\":\"human\",\"value\":\"<image>?\"},{\"from\":\"gpt\",\"value\":\"yes\"}]}",
+         NULL},
+        {{"a.json", "{\"conversations\":[{\"from\":\"human\",\"value\":\"?\"},{\"from\":\"gpt\",\"value\":\"yes\"}]}"},
+         "a",
+         "{\"conversations\":[{\"from\":\"human\",\"value\":\"?\"},{\"from\":\"gpt\",\"value\":\"yes\"}]}",
+         NULL},
         {{"a.jpg", "x", "a.txt", " "}, "a", NULL, "there is no caption"},
         {{"a.jpg", "x", "a.json", "{\"caption\":null}"}, "a", NULL, "there is no caption"},
         {{"a.txt", "words"}, "a", NULL, "there is no picture"},
@@ -380,7 +393,10 @@ Test(tar, texts_of_groups)
         {{"a.jpg", "x", "a.json", "{\"caption\":7.5}"}, "a", NULL, "neither a string nor"},
         {{"a.jpg", "x", "a.json", "{\"caption\":"}, "a", NULL, "not valid JSON"},
         {{"a.jpg", "x", "a.json", "[]"}, "a", NULL, "not a JSON object"},
-        {{"a.jpg", "x", "a.json", "{\"conversations\":[{\"from\":\"human\",\"value\":\"<image>\\u0000\"},{\"from\":\"gpt\",\"value\":\"yes\"}]}"}, "a", NULL,
+        {{"a.jpg", "x", "a.json",
+          "{\"conversations\":[{\"from\":\"human\",\"value\":\"<image>\\u0000\"},{\"from\":\"gpt\",\"value\":\"yes\"}]}"},
+         "a",
+         NULL,
          "holds zero bytes"},
         {{"a.jpg", "", "a.txt", "words"}, "a", NULL, "has 0 bytes"},
     };
@@ -468,7 +484,8 @@ Test(tar, resized_as_by_pillow)
         cr_assert_eq(bif_pack_pictures(&place, record, &item), BIF_OK, "%s", bif_error_message());
         cr_assert_eq(bif_pack_load(&place, &item), BIF_OK, "%s", bif_error_message());
         const bif_pack_picture *one = &item.picture[0];
-        cr_assert(one->resized && one->format == BIF_IMAGE_JPEG && one->width == w && one->height == h, "%s: %ld x %ld", name, (long)one->width, (long)one->height);
+        cr_assert(one->resized && one->format == BIF_IMAGE_JPEG && one->width == w && one->height == h, "%s: %ld x %ld", name,
+                  (long)one->width, (long)one->height);
         cr_assert_eq(bif_image_decode(name, one->bytes, one->size, NULL, &image), BIF_OK, "%s", bif_error_message());
         cr_expect_eq(picture_crc(image.rgb, (size_t)(w * h * 3)), crc, "%s to %ld at quality %d", name, n, quality);
         bif_image_free(&image);

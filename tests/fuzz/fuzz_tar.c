@@ -52,7 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (bool more = true; more;) {
         bif_pack_item item;
         BIF_BUG_IF(bif_pack_groups_next(groups, &item, &more) != BIF_OK, "%s", bif_error_message());
-        BIF_BUG_IF(more && item.failed == BIF_OK && (item.text == NULL || item.id == NULL || item.pictures > 1), "an item without its parts");
+        BIF_BUG_IF(more && item.failed == BIF_OK && (item.text == NULL || item.id == NULL || item.pictures > 1),
+                   "an item without its parts");
         BIF_BUG_IF(item.failed != BIF_OK && (item.reason == NULL || item.reason[0] == '\0'), "a bad item without a reason");
         bif_pack_item_free(&item);
     }
