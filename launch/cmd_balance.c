@@ -57,6 +57,9 @@ static bif_status wish(const char *option, const char *text, bif_balance_wish *o
     }
     if (strcmp(option, "count") == 0) {
         BIF_TRY(bif_option_number(option, equals + 1, 0, &out->count));
+        if (out->count > (int64_t)1 << 48) {
+            BIF_TRY(bif_fail(BIF_ERR_USAGE, "data balance: --count %s: at most 2^48", text));
+        }
     } else {
         BIF_TRY(bif_option_real(option, equals + 1, &out->weight));
         if (out->weight < 0 || out->weight > 65535) {

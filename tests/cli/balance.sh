@@ -98,6 +98,10 @@ refused 64 "needs --size, --cap" data balance --by source --out x.sel shards
 refused 64 "no sample is of the group 'none'" data balance --by source --weight none=2 --out x.sel shards
 refused 64 "NAME=NUMBER" data balance --by source --weight big --out x.sel shards
 refused 64 "named before" data balance --by source --weight big=1 --count big=3 --out x.sel shards
+refused 64 "at most 2^48" data balance --by source --count big=9223372036854775807 --out x.sel shards
+refused 64 "more than 65535 times" data balance --by source --count big=99999999 --out x.sel shards
+refused 64 "cannot be reached" data balance --by source --count big=99999999 --size 5 --out x.sel shards
+refused 64 "more than 65535 times" data balance --by source --count big=99999999 --size 99999999 --out x.sel shards
 refused 64 "is unknown" data balance --by colour --size 5 --out x.sel shards
 refused 64 "--out or --dry-run" data balance --by source --size 5 shards
 refused 65 "bifocal data cluster" data balance --by cluster --size 5 --out x.sel shards
