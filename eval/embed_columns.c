@@ -21,6 +21,7 @@ typedef struct {
     const bif_team *team;
     bif_embedder *embedder;
     const bif_embed_columns_options *options;
+    bif_column *caption; /* of the shard in work; NULL: its own texts */
     bif_embed_columns_result done;
     struct timespec begin, said;
 } job;
@@ -192,7 +193,13 @@ static bool add_sample(job *j, const bif_shard *shard, int64_t index, char **rea
     bool fine = bif_shard_get_sample(shard, index, &sample) == BIF_OK;
     if (fine) {
         snprintf(where, sizeof where, "sample %lld", (long long)index);
-        bif_sample_caption(&sample, &text, &size);
+        const char *other = j->caption != NULL ? bif_column_text(j->caption, index) : NULL;
+        if (other != NULL && other[strspn(other, " \t\r\n")] != '\0') {
+            text = bif_strdup(other);
+            size = strlen(text);
+        } else {
+            bif_sample_caption(&sample, &text, &size);
+        }
         const size_t before = text != NULL ? strspn(text, " \t\r\n") : 0; /* white space around it goes, as in training */
         while (size > before && strchr(" \t\r\n", text[size - 1]) != NULL) {
             size--;
@@ -302,15 +309,24 @@ static bif_status embed_shard(void *argument, int64_t number)
     bif_status st = BIF_OK;
     job *j = argument;
     bif_shard *shard = NULL;
+    char *method = NULL;
     const char *image = bif_embedder_image_method(j->embedder), *text = bif_embedder_text_method(j->embedder);
     BIF_TRY(bif_pool_shard(j->pool, number, &shard));
     if (image != NULL) {
         BIF_TRY(make_column(j, shard, "image", image, BIF_COLUMN_OF_IMAGE, embed_images));
     }
     if (text != NULL) {
-        BIF_TRY(make_column(j, shard, "text", text, BIF_COLUMN_OF_SAMPLE, embed_texts));
+        if (j->options->caption_column != NULL) {
+            BIF_TRY(bif_column_need(shard, j->options->caption_column, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, 1,
+                                    "run bifocal data recaption", &j->caption));
+            method = bif_format("%s; texts of %s (%s)", text, j->options->caption_column, bif_column_describe(j->caption)->method);
+        }
+        BIF_TRY(make_column(j, shard, "text", method != NULL ? method : text, BIF_COLUMN_OF_SAMPLE, embed_texts));
     }
 done:
+    free(method);
+    bif_column_close(j->caption);
+    j->caption = NULL;
     bif_shard_close(shard);
     return st;
 }

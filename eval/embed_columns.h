@@ -6,6 +6,7 @@
 
 typedef struct {
     const char *name; /* "clip" */
+    const char *caption_column; /* texts from this text column; where it has none, and with NULL, the shard's own */
     bool overwrite;   /* columns of another method are replaced; else BIF_ERR_DATA. Those of this method stay as they are in either case */
 } bif_embed_columns_options;
 

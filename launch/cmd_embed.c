@@ -18,6 +18,7 @@ static const char embed_help[] =
     "and a line in SHARD.columns/embed-errors.jsonl. Ranks (mpirun) share the shards; columns do not depend on their number, and those\n"
     "that are there already, made in the same way, are kept: an interrupted run goes on. Memory: the model, one batch, one shard's columns.\n\n"
     "  --name NAME            of the columns (clip)\n"
+    "  --caption-column NAME  texts of this text column (bifocal data recaption); where it has none, the shard's own\n"
     "  --image                pictures only\n"
     "  --text                 texts only; with --image both, which is the default of a pair\n"
     "  --overwrite            replaces columns of that name that were made in another way\n"
@@ -64,8 +65,9 @@ done:
 
 bif_status bif_cmd_data_embed(int argc, char **argv)
 {
-    enum { NAME = 1, IMAGE, TEXT, OVERWRITE, BATCH, FIT, TOKENIZER, BASE, TOWER, DEVICE, PRECISION, THREADS, QUIET, HELP };
+    enum { NAME = 1, CAPTION_COLUMN, IMAGE, TEXT, OVERWRITE, BATCH, FIT, TOKENIZER, BASE, TOWER, DEVICE, PRECISION, THREADS, QUIET, HELP };
     static const struct option options[] = {{"name", required_argument, NULL, NAME},
+                                            {"caption-column", required_argument, NULL, CAPTION_COLUMN},
                                             {"image", no_argument, NULL, IMAGE},
                                             {"text", no_argument, NULL, TEXT},
                                             {"overwrite", no_argument, NULL, OVERWRITE},
@@ -86,6 +88,7 @@ bif_status bif_cmd_data_embed(int argc, char **argv)
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
         case NAME: a.columns.name = optarg; break;
+        case CAPTION_COLUMN: a.columns.caption_column = optarg; break;
         case IMAGE: a.embedder.image = true; break;
         case TEXT: a.embedder.text = true; break;
         case OVERWRITE: a.columns.overwrite = true; break;

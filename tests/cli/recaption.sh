@@ -83,6 +83,15 @@ run data prune --out column.sel --caption-column caption-new --chars-min 8 --jso
 run data prune --out own.sel --chars-min 8 --json one >own.json || fail "prune: exit $?"
 [ "$(jq .after column.json)" != "$(jq .after own.json)" ] || fail "--caption-column changes nothing"
 grep -q "what color is the square" column.sel || fail "the selection does not say how the captions were made"
+# Embeddings of the new captions: those of the same texts, where there are some.
+mkdir alike && jq -s -c '.[0] as $own | .[1] as $new | range($own | length) | $own[.] + (if $new[.] == null then {} else {caption: $new[.]} end)' \
+  <(head -n 15 data/captions.jsonl | jq -s .) <(jq -s . one/c-00000.columns/caption-new.jsonl) >alike.jsonl &&
+  run data pack --input alike.jsonl --image-root data/images --out alike --prefix a >pack.log 2>&1 || { cat pack.log; fail "pack alike"; }
+run data embed out/clip --text --threads 1 alike >embed.log 2>&1 && run data embed out/clip --text --caption-column caption-new --threads 1 one/c-00000.h5 >>embed.log 2>&1 ||
+  { cat embed.log; fail "embed: exit $?"; }
+cmp alike/a-00000.columns/clip.text.npy one/c-00000.columns/clip.text.npy || fail "embeddings of other texts than the column's"
+grep -q 'texts of caption-new (bifocal recaption' one/c-00000.columns/clip.text.json || fail "the embedding does not say of which texts"
+refused 65 'caption-none' data embed out/clip --text --name x --caption-column caption-none --threads 1 one
 for way in clip pretrain; do
   for what in own column; do
     set -- --set data.shards=[one] --set output=out/$way-$what --set train.steps=6 --set train.checkpoint_every=3
