@@ -58,9 +58,10 @@ void bif_question_picture(bif_questions *set, bif_question *question, const char
 bif_status bif_questions_jsonl(bif_questions *set, const char *path);
 /* A path is a shard or a folder of them; the order in which they are named does not matter (data/pool.h). */
 bif_status bif_questions_open_shards(bif_questions *set, const char *const *paths, size_t count);
-/* Every sample of the set's shards is asked, in their order. Of a conversation each human turn is a question, with the turns before it as they
- * stand; the answer is the gpt turn behind it. A caption is the answer to caption_prompt (NULL: BIF_ERR_DATA). The id is the sample's, or
- * SHARD:NUMBER where it is empty, no UTF-8, or another sample's, too (the base name, with @ and its digest's first 8 digits if another has it; from 0); of a question behind the first of its sample with "#2", ... */
+/* Every sample of the set's shards is asked, in their order. Of a conversation each human turn is a question, with the turns before it as
+ * they stand; the answer is the gpt turn behind it. A caption is the answer to caption_prompt (NULL: BIF_ERR_DATA). The id is the sample's,
+ * or SHARD:NUMBER (from 0) where it is empty, no UTF-8, or another sample's, too; SHARD is the base name, with @ and the first 8 digits of
+ * the digest if another shard has it. Of a question behind the first of its sample "#2", ... follows. */
 bif_status bif_questions_shards(bif_questions *set, const char *caption_prompt);
 /* Of every sample its picture and its caption (of a conversation the first answer), as a question without a prompt. BIF_ERR_DATA where a sample
  * has not one picture, or no caption. */

@@ -10,8 +10,9 @@ void bif_print_manifest(const bif_params *params);
  * lower, when they do not fit into that either way. Rank 0 prints. The loader's part is its buffers, if every micro-batch were full and a
  * step took no more of them than its number of samples needs; long samples may need more. */
 bif_status bif_plan_memory(bif_stage_run *run, const bif_batch_limits *limits);
-/* The manifest and the memory of a rank of `ranks`, printed from the recipe, its tokenizer and the config.json files it names alone: no weights, data or
- * GPU are touched, but the questions of `evaluator` (NULL = none) are read for their lengths; where they cannot be, the plan says that they are not counted. Samples are taken to have one picture at most. comm: of this process alone. */
+/* The manifest and the memory of a rank of `ranks`, printed from the recipe, its tokenizer and the config.json files it names: no weights, data
+ * or GPU are touched. Samples are taken to have one picture at most. The questions of `evaluator` (NULL = none) are read for their lengths;
+ * where they cannot be, the plan says that they are not counted. comm: of this process alone. */
 bif_status bif_plan_recipe(const bif_config *config, int ranks, const bif_evaluator *evaluator, bif_comm *comm);
 /* Best rate of this device's linear op on a square product of this dtype, in FLOP/s, measured for about 0.1 s: the "peak" of
  * share-of-peak. */
