@@ -60,8 +60,8 @@ static double reflect(double *a, int64_t n, int64_t k, double *q)
     return -length * largest;
 }
 
-/* QL with implicit shifts on diagonal d and off-diagonal e (e[i] couples i and i + 1). Each sweep over l..m chases Wilkinson's shift up with
- * plane rotations; it converges cubically, 2 to 3 sweeps an eigenvalue. */
+/* QL with implicit shifts on diagonal d and off-diagonal e (e[i] couples i and i + 1). Each sweep over l..m chases Wilkinson's shift up
+ * with plane rotations; it converges cubically, 2 to 3 sweeps an eigenvalue. */
 static void diagonalise(double *d, double *e, int64_t n)
 {
     double norm = 0.0;

@@ -2,12 +2,12 @@
 #pragma once
 #include "base/status.h"
 
-/* Eigenvalues, rising, of a symmetric matrix f64 [n, n] of which only the lower triangle (a[i*n + j], j <= i) is read; it is destroyed. Householder's
- * reduction to three diagonals and the QL iteration with implicit shifts; finite numbers are expected. */
+/* Eigenvalues, rising, of a symmetric matrix f64 [n, n] of which only the lower triangle (a[i*n + j], j <= i) is read; it is destroyed.
+ * Householder's reduction to three diagonals and the QL iteration with implicit shifts; finite numbers are expected. */
 void bif_symmetric_eigenvalues(double *a, int64_t n, double *values);
 
-/* The Vendi score (Friedman, Dieng: arXiv 2210.02410) of eigenvalues: exp(-sum p log p), p = values over their sum; values not above 0 count as
- * nothing. 1: all the same, n: n directions alike. 0 when there is none above 0. */
+/* The Vendi score (Friedman, Dieng: arXiv 2210.02410) of eigenvalues: exp(-sum p log p), p = values over their sum; values not above 0
+ * count as nothing. 1: all the same, n: n directions alike. 0 when there is none above 0. */
 double bif_vendi_of(const double *values, int64_t n);
 
 /* Of the sizes of clusters (or of any classes). */

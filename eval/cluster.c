@@ -14,6 +14,7 @@
 
 #define SCORES ((int64_t)16 << 20) /* floats of one chunk's cosines */
 #define FILE_CAP ((size_t)1 << 40)
+enum { SAY_SECONDS = 10 };
 
 typedef struct {
     bif_cluster_job job;
@@ -31,13 +32,14 @@ typedef struct {
     double grid;
     const char *method; /* of the written columns */
     bif_cluster_result result;
-    struct timespec begin;
+    int64_t rows_done; /* of this pass, on this rank */
+    struct timespec begin, said;
 } clustering;
 
 /* ---- one pass ---- */
 
-/* Cluster and distance of up to `chunk` rows. The device finds the centroid; the distance is computed here, so that it does not depend on how a
- * product is cut. */
+/* Cluster and distance of up to `chunk` rows. The device finds the centroid; the distance is computed here, so that it does not depend on
+ * how a product is cut. */
 static void assign_chunk(clustering *c, const uint16_t *rows, int64_t count)
 {
     const int64_t width = c->job.width;
@@ -89,6 +91,24 @@ static void tally_chunk(clustering *c, int64_t count)
     }
 }
 
+static double seconds_since(const struct timespec *from)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - from->tv_sec) + 1e-9 * (double)(now.tv_nsec - from->tv_nsec);
+}
+
+/* After a chunk: the other ranks may fetch shards, and in a long pass there is a line every few seconds. */
+static void breathe(clustering *c, int64_t count)
+{
+    c->rows_done += count;
+    c->job.team->poll(c->job.team->context);
+    if (seconds_since(&c->said) >= SAY_SECONDS) {
+        clock_gettime(CLOCK_MONOTONIC, &c->said);
+        bif_info("k-means: %lld rows of this pass on this rank, %.0f s", (long long)c->rows_done, seconds_since(&c->begin));
+    }
+}
+
 static bif_status sum_shard(void *argument, int64_t number)
 {
     bif_status st = BIF_OK;
@@ -101,7 +121,7 @@ static bif_status sum_shard(void *argument, int64_t number)
         assign_chunk(c, (const uint16_t *)data + at * c->job.width, count);
         add_chunk(c, count);
         tally_chunk(c, count);
-        c->job.team->poll(c->job.team->context);
+        breathe(c, count);
     }
 done:
     return st;
@@ -112,7 +132,7 @@ static void give_centroids(clustering *c)
     c->device->copy_in(c->device, c->w.data, c->centroid, bif_bytes(&c->w));
 }
 
-/* Of a cluster without members: it and the largest one become two directions a little off the largest one's, each with half of its members. */
+/* A cluster without members and the largest one become two directions a little off the largest one's, each with half of the members. */
 static void refill(clustering *c, int64_t empty)
 {
     const int64_t width = c->job.width;
@@ -157,13 +177,6 @@ static bool move(clustering *c)
     return moved;
 }
 
-static double seconds_since(const struct timespec *from)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - from->tv_sec) + 1e-9 * (double)(now.tv_nsec - from->tv_nsec);
-}
-
 static bif_status iterate(clustering *c)
 {
     bif_status st = BIF_OK;
@@ -171,6 +184,7 @@ static bif_status iterate(clustering *c)
     const int64_t clusters = c->job.clusters;
     for (int64_t i = 0; i < c->job.options->iterations && !c->result.settled; i++) {
         give_centroids(c);
+        c->rows_done = 0;
         memset(c->sum, 0, (size_t)(clusters * c->job.width) * sizeof *c->sum);
         memset(c->count, 0, (size_t)(clusters + 2) * sizeof *c->count);
         BIF_TRY(team->share(team->context, c->job.pool->shards, sum_shard, c));
@@ -181,6 +195,7 @@ static bif_status iterate(clustering *c)
         c->result.iterations++;
         bif_info("k-means: pass %lld, mean distance %.6f, %.1f s", (long long)c->result.iterations,
                  rows > 0 ? c->count[clusters] * 0x1p-20 / rows : 0.0, seconds_since(&c->begin));
+        clock_gettime(CLOCK_MONOTONIC, &c->said);
     }
 done:
     return st;
@@ -197,8 +212,8 @@ static bif_status find(const clustering *c, const bif_shard *shard, const bif_co
         const bif_column_info *have = bif_column_describe(column);
         *made = have->of == want->of && have->type == want->type && have->width == 1 && strcmp(have->method, want->method) == 0;
         if (!*made && !c->job.options->overwrite) {
-            st = bif_fail(BIF_ERR_DATA, "%s: its column %s was made in another way (\"%s\"); --overwrite replaces it", bif_shard_path(shard),
-                          want->name, have->method);
+            st = bif_fail(BIF_ERR_DATA, "%s: its column %s was made in another way (\"%s\"); --overwrite replaces it",
+                          bif_shard_path(shard), want->name, have->method);
         }
         bif_column_close(column);
     } else if (st == BIF_ERR_DATA && c->job.options->overwrite) {
@@ -253,7 +268,7 @@ static bif_status write_shard(void *argument, int64_t number)
             distance[at + i] = c->there[i] ? (float)c->distance[i] : NAN;
             c->count[c->cluster[i]] += c->there[i];
         }
-        c->job.team->poll(c->job.team->context);
+        breathe(c, count);
     }
     BIF_TRY(write_one(c, shard, "cluster", BIF_COLUMN_U32, cluster));
     BIF_TRY(write_one(c, shard, "cluster_distance", BIF_COLUMN_F32, distance));
@@ -271,8 +286,10 @@ static bif_status write_columns(clustering *c)
     const int64_t clusters = c->job.clusters;
     char hex[33];
     bif_digest_bytes(c->centroid, (size_t)(clusters * c->job.width) * sizeof *c->centroid, hex);
-    char *method = bif_format("cluster 1: nearest of %lld centroids %s in %s; %s", (long long)clusters, hex, c->job.rows.name, c->job.rows.method);
+    char *method = bif_format("cluster 1: nearest of %lld centroids %s in %s; %s", (long long)clusters, hex, c->job.rows.name,
+                              c->job.rows.method);
     c->method = method;
+    c->rows_done = 0;
     give_centroids(c);
     memset(c->count, 0, (size_t)(clusters + 2) * sizeof *c->count);
     BIF_TRY(team->share(team->context, c->job.pool->shards, write_shard, c));
@@ -381,8 +398,8 @@ static bif_status open_all(clustering *c)
         int64_t width = 0;
         BIF_TRY(bif_centroids_read(o->assign, &c->centroid, &c->job.clusters, &width));
         if (width != c->job.width) {
-            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: centroids of %lld numbers; column %s has %lld", o->assign, (long long)width, c->job.rows.name,
-                             (long long)c->job.width));
+            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: centroids of %lld numbers; column %s has %lld", o->assign, (long long)width,
+                             c->job.rows.name, (long long)c->job.width));
         }
     }
     const int64_t clusters = c->job.clusters;
@@ -394,12 +411,13 @@ static bif_status open_all(clustering *c)
     c->chunk = fit < 64 ? 64 : fit > 4096 ? 4096 : fit;
     bif_arena arena = bif_arena_measure("k-means");
     plan(c, &arena);
-    size = (int64_t)arena.peak + clusters * c->job.width * (int64_t)(sizeof(float) + 2 * sizeof(double)) /* sums, and room of their exchange */
-           + c->chunk * (c->job.width * (int64_t)sizeof(float) + 16);
+    size = (int64_t)arena.peak + clusters * c->job.width * (int64_t)(sizeof(float) + 2 * sizeof(double)) + /* sums are exchanged */
+           c->chunk * (c->job.width * (int64_t)sizeof(float) + 16);
     const int64_t start = o->assign == NULL ? bif_cluster_start_bytes(clusters, c->job.width, all) : 0;
     if (size + start > o->memory) {
         BIF_TRY(bif_fail(BIF_ERR_MEMORY, "k-means with %lld clusters of %lld numbers takes %lld MiB a rank, and --memory-mib allows %lld",
-                         (long long)clusters, (long long)c->job.width, (long long)((size + start) >> 20) + 1, (long long)(o->memory >> 20)));
+                         (long long)clusters, (long long)c->job.width, (long long)((size + start) >> 20) + 1,
+                         (long long)(o->memory >> 20)));
     }
     BIF_TRY(c->device->alloc(c->device, arena.peak, &c->memory));
     arena = bif_arena_over("k-means", c->memory, arena.peak);
@@ -424,6 +442,7 @@ bif_status bif_cluster(const bif_pool *pool, const bif_team *team, bif_device *d
     bif_status st = BIF_OK;
     clustering c = {.job = {.pool = pool, .team = team, .options = options}, .device = device};
     clock_gettime(CLOCK_MONOTONIC, &c.begin);
+    c.said = c.begin;
     *result = (bif_cluster_result){0};
     BIF_TRY(team->agree(team->context, open_all(&c)));
     if (options->assign == NULL) {

@@ -1,6 +1,6 @@
-/* Spherical k-means over a column of embeddings, on all ranks: rows of length 1 go to the centroid with the largest cosine, centroids become the
- * direction of the sum of their rows. Nothing depends on the number of ranks or threads: sums are of whole numbers (rows rounded to
- * multiples of 2^-24), cosines of the chosen centroid are computed alone and in double. Rows of zeros belong to no cluster. */
+/* Spherical k-means over a column of embeddings, on all ranks: rows of length 1 go to the centroid with the largest cosine, centroids
+ * become the direction of the sum of their rows. Nothing depends on the number of ranks or threads: sums are of whole numbers (rows rounded
+ * to multiples of 2^-24), cosines of the chosen centroid are computed alone and in double. Rows of zeros belong to no cluster. */
 #pragma once
 #include "data/pool.h"
 #include "data/team.h"
@@ -30,13 +30,14 @@ typedef struct {
     int64_t *size;                /* [clusters] members; malloc'ed, the caller's */
 } bif_cluster_result;
 
-/* Writes NAME.cluster u32 and NAME.cluster_distance f32 (of texts: NAME.text_cluster, NAME.text_cluster_distance); BIF_NO_CLUSTER and NaN where
- * there is no embedding. They start as K rows drawn by (seed, the picture's id; of texts the sample's uid), each id at most once, the first by
- * k-means++ among a few times as many where that is affordable (STARTS in the .c). A cluster that runs empty becomes half of the largest one.
- * BIF_ERR_DATA: missing or odd columns, fewer distinct rows than clusters; BIF_ERR_MEMORY: `memory` is too little (the message says how much it takes).
- * Collective. */
+/* Writes NAME.cluster u32 and NAME.cluster_distance f32 (of texts: NAME.text_cluster, NAME.text_cluster_distance); BIF_NO_CLUSTER and NaN
+ * where there is no embedding. They start as K rows drawn by (seed, the picture's id; of texts the sample's uid), each id at most once;
+ * where that is affordable, by k-means++ among a few times as many. A cluster that runs empty becomes half of the largest one.
+ * BIF_ERR_DATA: missing or odd columns, fewer distinct rows than clusters; BIF_ERR_MEMORY: `memory` is too little (the message says how
+ * much it takes). Collective. */
 bif_status bif_cluster(const bif_pool *pool, const bif_team *team, bif_device *device, const bif_cluster_options *options,
                        bif_cluster_result *result);
 
-/* A file of centroids: f32 [K, width] .npy, scaled to length 1; *out malloc'ed. BIF_ERR_DATA: another shape or type, a row that is no direction. */
+/* A file of centroids: f32 [K, width] .npy, scaled to length 1; *out malloc'ed. BIF_ERR_DATA: another shape or type, a row that is no
+ * direction. */
 bif_status bif_centroids_read(const char *path, float **out, int64_t *clusters, int64_t *width);

@@ -119,8 +119,8 @@ static float dot(const float *a, const float *b, int64_t n)
     return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
-/* k-means++ (Arthur, Vassilvitskii 2007): each next start is drawn with a probability that is proportional to its squared distance from the nearest
- * so far, 2 (1 - cosine). On rank 0 alone. */
+/* k-means++ (Arthur, Vassilvitskii 2007): each next start is drawn with a probability that is proportional to its squared distance from the
+ * nearest so far, 2 (1 - cosine). On rank 0 alone. */
 static bif_status plus_plus(bif_cluster_job *job, const candidate *list, int64_t count, uint64_t *chosen)
 {
     bif_status st = BIF_OK;
@@ -199,8 +199,10 @@ bif_status bif_cluster_start(bif_cluster_job *job, float *centroid)
     BIF_TRY(team->share(team->context, job->pool->shards, draw_shard, &d));
     thin_out(d.list, &d.count, d.wanted);
     team->gather(team->context, d.list, (size_t)d.count * sizeof *d.list, &all, &total);
-    BIF_TRY(team->agree(team->context, team->rank == 0 ? choose(job, (candidate *)all, (int64_t)(total / sizeof(candidate)), d.wanted, chosen)
-                                                       : BIF_OK));
+    if (team->rank == 0) {
+        st = choose(job, (candidate *)(void *)all, (int64_t)(total / sizeof(candidate)), d.wanted, chosen);
+    }
+    BIF_TRY(team->agree(team->context, st));
     team->broadcast(team->context, chosen, (size_t)job->clusters * sizeof *chosen);
     for (int64_t k = 0; k < job->clusters && st == BIF_OK; k++) {
         const void *row = NULL;

@@ -262,7 +262,8 @@ static bif_status find(const job *j, const bif_shard *shard, const bif_column_in
         const bif_column_info *have = bif_column_describe(column);
         *made = have->of == want->of && have->type == want->type && have->width == want->width && strcmp(have->method, want->method) == 0;
         if (!*made && !j->options->overwrite) {
-            st = bif_fail(BIF_ERR_DATA, "%s: its column %s was made in another way (\"%s\", not \"%s\"); give another --name, or --overwrite",
+            st = bif_fail(BIF_ERR_DATA,
+                          "%s: its column %s was made in another way (\"%s\", not \"%s\"); give another --name, or --overwrite",
                           bif_shard_path(shard), want->name, have->method, want->method);
         }
         bif_column_close(column);

@@ -16,9 +16,9 @@ typedef struct {
     int64_t columns, present;      /* made, and found there */
 } bif_embed_columns_result;
 
-/* What the embedder was opened for, of every shard of the pool; ranks share the shards. A picture that cannot be decoded and a sample without a
- * text (data/text_measures.h says what its text is) get a row of zeros and a line {"column", "row", "reason"} in SHARD.columns/embed-errors.jsonl,
- * from which the lines of that column's last making are taken out. Beside the embedder a rank takes the columns of one shard and one picture a thread.
- * Collective. */
+/* What the embedder was opened for, of every shard of the pool; ranks share the shards. A picture that cannot be decoded and a sample
+ * without a text (data/text_measures.h says what its text is) get a row of zeros and a line {"column", "row", "reason"} in
+ * SHARD.columns/embed-errors.jsonl, from which the lines of that column's last making are taken out. Beside the embedder a rank takes the
+ * columns of one shard and one picture a thread. Collective. */
 bif_status bif_embed_columns(const bif_pool *pool, const bif_team *team, bif_embedder *embedder, const bif_embed_columns_options *options,
                              bif_embed_columns_result *result);

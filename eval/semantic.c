@@ -67,8 +67,9 @@ static bif_status open_side(comparing *c, one_side *s, json_t *columns)
         const bif_pool_column *column = k == 0 ? &s->rows : &s->cluster;
         const char *before = json_string_value(json_object_get(columns, column->name));
         if (before != NULL && strcmp(before, column->method) != 0) {
-            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: its column %s was made in another way (\"%s\") than the other shards' (\"%s\")%s", s->part->pool->path[0],
-                             column->name, column->method, before, k == 1 ? "; assign both to the same centroids (data cluster --assign)" : ""));
+            BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: its column %s was made in another way (\"%s\") than the other shards' (\"%s\")%s",
+                             s->part->pool->path[0], column->name, column->method, before,
+                             k == 1 ? "; assign both to the same centroids (data cluster --assign)" : ""));
         }
         json_object_set_new(columns, column->name, json_string(column->method));
     }
@@ -251,7 +252,8 @@ static double seconds_since(const struct timespec *from)
 
 static bif_status too_many(int64_t most)
 {
-    return bif_fail(BIF_ERR_MEMORY, "more than %lld pairs match: choose a higher cosine, more clusters, or a higher --memory-mib", (long long)most);
+    return bif_fail(BIF_ERR_MEMORY, "more than %lld pairs match: choose a higher cosine, more clusters, or a higher --memory-mib",
+                    (long long)most);
 }
 
 static bif_status compare_unit(void *argument, int64_t unit)
@@ -315,8 +317,8 @@ static bif_status open_all(comparing *c, json_t *columns, int64_t items)
     }
     bif_arena arena = bif_arena_measure("near embeddings");
     plan(c, &arena);
-    const int64_t need = items * (int64_t)(2 * sizeof(uint32_t) + 1 + 2 * sizeof(member) + 3 * sizeof(int64_t)) + bif_rows_bytes(items, 16) +
-                         (int64_t)arena.peak + BLOCK * (2 * c->width + BLOCK) * (int64_t)sizeof(float);
+    const int64_t need = items * (int64_t)(2 * sizeof(uint32_t) + 1 + 2 * sizeof(member) + 3 * sizeof(int64_t)) +
+                         bif_rows_bytes(items, 16) + (int64_t)arena.peak + BLOCK * (2 * c->width + BLOCK) * (int64_t)sizeof(float);
     const int64_t least = need + ((int64_t)PAIR_BYTES << 16);
     if (least > c->options->memory) {
         BIF_TRY(bif_fail(BIF_ERR_MEMORY, "comparing the embeddings of %lld pictures takes %lld MiB a rank, and --memory-mib allows %lld",
@@ -370,8 +372,8 @@ static void free_all(comparing *c)
     bif_pairs_free(&c->pairs);
 }
 
-bif_status bif_near_embeddings(const bif_pool_part *part, const bif_pool_part *others, const bif_semantic_options *options, const bif_team *team,
-                               bif_device *device, json_t *columns, bif_relation *out)
+bif_status bif_near_embeddings(const bif_pool_part *part, const bif_pool_part *others, const bif_semantic_options *options,
+                               const bif_team *team, bif_device *device, json_t *columns, bif_relation *out)
 {
     bif_status st = BIF_OK;
     const int64_t first_other = part->pool->images, items = first_other + (others != NULL ? others->pool->images : 0);

@@ -25,8 +25,8 @@ static inline void enter_scratch(void)
     free(folder);
 }
 
-/* Writes pool/s-K.h5 with rows [K * each, ...) of `rows` as clip.image, f16 as given; picture i of all has the bytes "picture i" (so that ids differ), and each is
- * one sample's. */
+/* Writes pool/s-K.h5 with rows [K * each, ...) of `rows` as clip.image, f16 as given; picture i of all has the bytes "picture i" (so that
+ * ids differ), and each is one sample's. */
 static inline void make_pool(const uint16_t *rows, int64_t count, int64_t width, int64_t each, bif_pool *pool)
 {
     const char *paths[1] = {"pool"};
@@ -55,8 +55,8 @@ static inline void make_pool(const uint16_t *rows, int64_t count, int64_t width,
     ok(bif_pool_open(paths, 1, pool));
 }
 
-/* Rows around `centres` random directions, of length 1: row i around centre i % centres (every fifth centre has ten times fewer: those rows go to the one before), with noise of
- * this length. */
+/* Rows around `centres` random directions, of length 1: row i around centre i % centres (every fifth centre has ten times fewer: those rows
+ * go to the one before), with noise of this length. */
 static inline uint16_t *make_rows(int64_t count, int64_t width, int64_t centres, double noise)
 {
     uint16_t *rows = calloc((size_t)(count * width), sizeof *rows);
