@@ -31,8 +31,11 @@ talk() {
   talk t1 5 $'<image>\nIs it a square?' "Yes, it is"
   talk t2 5 $'Is it  RED?\n<image>' yes
 } >>records.jsonl
+# A picture that cannot be decoded, twice: the same file, but of unknown content.
+head -c $(($(stat -c %s data/images/10.png) - 30)) data/images/10.png >data/images/90.png
+{ record z0 90 "a broken picture"; record z1 90 "a broken picture"; } >>records.jsonl
 run data pack --input records.jsonl --image-root data/images --out shards --prefix n --max-samples 4 >pack.log 2>&1 || { cat pack.log; fail "pack"; finish; }
-[ "$(ls shards/*.h5 | wc -l)" -eq 4 ] || fail "not 4 shards"
+[ "$(ls shards/*.h5 | wc -l)" -eq 5 ] || fail "not 5 shards: $(cat pack.log)"
 mkdir same && cp shards/*.h5 same # without columns
 run data hash --quiet shards || fail "hash: exit $?"
 # dropped NAME ARGUMENTS: the dropped ids with what they duplicate, "a1>a0 ...", sorted
@@ -44,26 +47,34 @@ dropped() { # dropped EXPECTED ARGUMENTS...
   [ "$got" = "$expected" ] || fail "$*: '$got', not '$expected'"
 }
 # The default: picture and caption; several questions of one picture stay, and the same question but for its spelling goes. First ids stay.
-dropped "a1>a0 d1>d0 e1>e0 t2>t0 " --method exact --keep first
-grep -q 'dropped: duplicate image and caption *4$' got.txt || { fail "no row of the table says what was dropped"; cat got.txt; }
+dropped "a1>a0 d1>d0 e1>e0 t2>t0 z1>z0 " --method exact --keep first
+grep -q 'dropped: duplicate image and caption *5$' got.txt || { fail "no row of the table says what was dropped"; cat got.txt; }
 dropped "a1>a0 d1>d0 e1>e0 t2>t0 " --method pixels --keep first
-dropped "a1>a0 c1>c0 d1>d0 e1>e0 t2>t0 " --method exact --keep first --caption minhash
-dropped "a1>a0 d1>d0 e1>e0 t2>t0 " --method exact --keep first --caption minhash --jaccard 0.99
+dropped "a1>a0 c1>c0 d1>d0 e1>e0 t2>t0 z1>z0 " --method exact --keep first --caption minhash
+dropped "a1>a0 d1>d0 e1>e0 t2>t0 z1>z0 " --method exact --keep first --caption minhash --jaccard 0.99
 # Pictures alone: two in the other order are the same, one of them or one twice is not.
-dropped "a1>a0 a2>a0 c1>c0 d1>d0 t1>t0 t2>t0 " --method exact --keep first --match image
-dropped "a1>a0 b0>a0 d1>d0 d2>d0 d3>d0 e1>e0 t2>t0 " --method caption --keep first
-dropped "a1>a0 b0>a0 d1>d0 d2>d0 d3>d0 e1>e0 t2>t0 " --match caption --keep first
-dropped "a1>a0 b0>a0 c1>c0 d1>d0 d2>d0 d3>d0 e1>e0 t2>t0 " --method minhash --keep first
-dropped "a1>a0 a2>a0 b0>a0 c1>c0 d1>d0 d2>d0 d3>d0 e1>e0 t1>t0 t2>t0 " --method exact --keep first --match either
+dropped "a1>a0 a2>a0 c1>c0 d1>d0 t1>t0 t2>t0 z1>z0 " --method exact --keep first --match image
+dropped "a1>a0 b0>a0 d1>d0 d2>d0 d3>d0 e1>e0 t2>t0 z1>z0 " --method caption --keep first
+dropped "a1>a0 b0>a0 d1>d0 d2>d0 d3>d0 e1>e0 t2>t0 z1>z0 " --match caption --keep first
+dropped "a1>a0 b0>a0 c1>c0 d1>d0 d2>d0 d3>d0 e1>e0 t2>t0 z1>z0 " --method minhash --keep first
+dropped "a1>a0 a2>a0 b0>a0 c1>c0 d1>d0 d2>d0 d3>d0 e1>e0 t1>t0 t2>t0 z1>z0 " --method exact --keep first --match either
 jq -es 'any(.sample.id == "b0" and .reason == "duplicate caption" and .value == 1)' got.jsonl >/dev/null || fail "either: b0 goes for its caption"
 jq -es 'any(.sample.id == "a2" and .reason == "duplicate image" and .value == 0)' got.jsonl >/dev/null || fail "either: a2 goes for its picture"
 # Which stays.
-dropped "a0>a2 a1>a2 c0>c1 d0>d1 t0>t1 t2>t1 " --method exact --match image --keep longest
+dropped "a0>a2 a1>a2 c0>c1 d0>d1 t0>t1 t2>t1 z1>z0 " --method exact --match image --keep longest
 run data dedup --out q.sel --quiet --method exact --keep quality shards >/dev/null || fail "keep quality: exit $?"
+# Nothing left, and nothing to compare.
+run data prune --out none.sel --chars-min 1000 --quiet shards >/dev/null
+for method in exact pdq minhash; do
+  for group in greedy chain; do
+    run data dedup --from none.sel --out left.sel --method $method --group $group --json --quiet shards >left.json || fail "nothing left, $method: exit $?"
+    jq -e '.before == 0 and .after == 0' left.json >/dev/null || fail "nothing left, $method"
+  done
+done
 # Two steps: what the first dropped (a1, and longer captions) takes no part.
 run data prune --out first.sel --chars-max 34 --quiet shards >/dev/null
 run data dedup --from first.sel --out second.sel --method exact --keep first --quiet --json shards >second.json || fail "two steps: exit $?"
-jq -e '.verb == "dedup" and .parameters.method == "exact" and .before == .after + 3 and .reasons[0].dropped == 3' second.json >/dev/null || { fail "two steps"; cat second.json; }
+jq -e '.verb == "dedup" and .parameters.method == "exact" and .before == .after + 4 and .reasons[0].dropped == 4' second.json >/dev/null || { fail "two steps"; cat second.json; }
 
 # Near, nearer: a is near b and b near c, but a is not near c.
 head=(cats_were_sleeping_on_a_bench_of dozens_of_yellow_tulips_by_a_lak) tail=(under_an_umbrella_in_light_rain_ while_trains_passed_in_the_dark_)
@@ -85,7 +96,7 @@ for k in "${!settings[@]}"; do
   [ -s $k.jsonl ] || fail "${settings[k]}: nothing was dropped"
   for n in 2 3 4; do
     # shellcheck disable=SC2086
-    ranks $n data dedup ${settings[k]} --out $k-$n.sel --list $k-$n.jsonl --threads $((n - 1)) --quiet shards/n-0000{2,0,3,1}.h5 >$k-$n.txt 2>$k-$n.log ||
+    ranks $n data dedup ${settings[k]} --out $k-$n.sel --list $k-$n.jsonl --threads $((n - 1)) --quiet shards/n-0000{2,0,4,3,1}.h5 >$k-$n.txt 2>$k-$n.log ||
       { fail "$n ranks, ${settings[k]}: exit $?"; cat $k-$n.log; }
     cmp $k.sel $k-$n.sel && cmp $k.jsonl $k-$n.jsonl && diff $k.txt $k-$n.txt || fail "$n ranks, ${settings[k]}: another result"
   done
@@ -109,7 +120,7 @@ leaked "" --method exact --match both
 cp leak.sel one.sel
 leaked "a0>x0 a1>x0 a2>x0 t0>x1 t1>x1 t2>x1 " --method exact
 for n in 2 3; do
-  ranks $n data leak --out leak-$n.sel --list leak-$n.jsonl --quiet --method exact --against test shards/n-0000{3,2,0,1}.h5 >/dev/null 2>&1 || fail "leak on $n ranks: exit $?"
+  ranks $n data leak --out leak-$n.sel --list leak-$n.jsonl --quiet --method exact --against test shards/n-0000{3,2,4,0,1}.h5 >/dev/null 2>&1 || fail "leak on $n ranks: exit $?"
   cmp leak.sel leak-$n.sel && cmp leak.jsonl leak-$n.jsonl || fail "leak on $n ranks: another result"
 done
 ranks 2 data leak --out pdq-2.sel --quiet --method pdq --quality 0 --dihedral --against test shards >/dev/null 2>&1 &&
