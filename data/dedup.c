@@ -152,7 +152,8 @@ static void visit_bucket(way *w, int64_t place, uint32_t image, uint32_t caption
     }
 }
 
-/* All that were entered and match; some may come twice. It is enough to look where that one of the images is that stands in the fewest places. */
+/* All that were entered and match; some may come twice. It is enough to look where that one of the images is that stands in the fewest
+ * places. */
 static void visit_matches(way *w, int64_t place, visit *call)
 {
     const bif_facts *f = w->m->facts;
@@ -164,7 +165,8 @@ static void visit_matches(way *w, int64_t place, visit *call)
         image = image == BIF_NO_CLASS || images->members[now] < images->members[image] ? now : image;
     }
     const int64_t i0 = image == BIF_NO_CLASS ? 0 : images->first[image], i1 = image == BIF_NO_CLASS ? 0 : images->first[image + 1];
-    const int64_t c0 = caption == BIF_NO_CLASS ? 0 : captions->first[caption], c1 = caption == BIF_NO_CLASS ? 0 : captions->first[caption + 1];
+    const int64_t c0 = caption == BIF_NO_CLASS ? 0 : captions->first[caption],
+                  c1 = caption == BIF_NO_CLASS ? 0 : captions->first[caption + 1];
     for (int64_t i = i0 - 1; i < i1; i++) {
         for (int64_t c = c0 - 1; c < c1; c++) {
             visit_bucket(w, place, i < i0 ? image : images->other[i], c < c0 ? caption : captions->other[c], call);
@@ -321,7 +323,8 @@ static void take_first(way *w, int64_t place, int64_t other, float value)
     note(&w->found[place], other, value, w->by_caption);
 }
 
-/* Of what comes before it, and may go itself, each names the first that it matches; for a twin that is what the first of the twins names, or that one. */
+/* Of what comes before it, and may go itself, each names the first that it matches; for a twin that is what the first of the twins names,
+ * or that one. */
 static void any(way *w)
 {
     const bif_facts *f = w->m->facts;
@@ -364,7 +367,8 @@ static int ways_of(bif_match match, const bif_matcher *m, way ways[2])
     return 1 + either;
 }
 
-static void add_step(bif_selection *selection, const bif_facts *facts, const finding *found, const int64_t *parent, bif_match match, json_t *parameters)
+static void add_step(bif_selection *selection, const bif_facts *facts, const finding *found, const int64_t *parent, bif_match match,
+                     json_t *parameters)
 {
     static const char *const reasons[][2] = {[BIF_MATCH_BOTH] = {"duplicate image and caption"},
                                              [BIF_MATCH_IMAGE] = {"duplicate image"},
@@ -375,7 +379,8 @@ static void add_step(bif_selection *selection, const bif_facts *facts, const fin
     for (int64_t place = 0; place < facts->count; place++) {
         const finding *f = &found[place];
         if (parent != NULL ? parent[place] != place : f->other != NONE) {
-            drops[count++] = (bif_drop){.sample = facts->sample[place], .other = facts->sample[f->other], .value = f->value, .reason = f->by_caption};
+            drops[count++] =
+                (bif_drop){.sample = facts->sample[place], .other = facts->sample[f->other], .value = f->value, .reason = f->by_caption};
         }
     }
     qsort(drops, (size_t)count, sizeof *drops, compare_drops);

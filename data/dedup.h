@@ -1,33 +1,37 @@
 /* Duplicates: from what matches to samples that are dropped, and samples that are also in other shards.
  *
  * A relation says which images (or which captions) match. Items that cannot be told apart (the same hash) are one class, so a picture that
- * stands in a pool a million times costs no pair; near items are pairs of classes. Samples match by the relations of their images and captions:
+ * stands in a pool a million times costs no pair; near items are pairs of classes. Samples match by the relations of their images and
+ * captions:
  *
- *   images     two samples with equally many images match when these can be paired one to one, in any order, so that both of a pair match. (A search
- *              for such pairs is made up to 64 images a sample; beyond, the classes must be the same.) A sample with a broken
+ *   images     two samples with equally many images match when these can be paired one to one, in any order, so that both of a pair match.
+ *              (A search for such pairs is made up to 64 images a sample; beyond, the classes must be the same.) A sample with a broken
  *              picture matches none. The value is the greatest distance from an image of the one to the nearest of the other.
- *   captions   the captions match, and of conversations all else that is said in them is the same, case and spaces aside: another question is
- *              another sample, even where the answer is "Yes" again
+ *   captions   the captions match, and of conversations all else that is said in them is the same, case and spaces aside: another question
+ *              is another sample, even where the answer is "Yes" again
  *
  *   match image     the images match (at least one image)
  *         caption   the captions match (a caption at least)
- *         both      images and captions match; two samples without images, or two without captions, are alike in that: the default, which leaves several
- *                   questions or captions of one image alone
+ *         both      images and captions match; two samples without images, or two without captions, are alike in that: the default, which
+ *                   leaves several questions or captions of one image alone
  *         either    one of the two
  *
- * Which sample of several stays, in this order; where two are equal the next line decides, and at last the smaller uid, then the smaller number in the pool:
+ * Which sample of several stays, in this order; where two are equal the next line decides, and at last the smaller uid, then the smaller
+ * number in the pool:
  *   keep largest    most pixels (width x height, all images of the sample together), then most bytes of the encoded images
  *        quality    highest PDQ quality (the worst image's; column pdq_quality), then most encoded bytes a pixel
  *        longest    most bytes of the caption, then most pixels
  *        first      smallest id string, byte by byte; samples without an id come last
- *        hard       farthest from its cluster's centroid (the farthest image's; column NAME.cluster_distance), then most pixels: what is least like the rest;
- *                   samples without one come last. SemDeDup calls it keep_hard
+ *        hard       farthest from its cluster's centroid (the farthest image's; column NAME.cluster_distance), then most pixels: what is
+ *                   least like the rest; samples without one come last. SemDeDup calls it keep_hard
  *        easy       nearest to it (by its farthest image)
  *
- *   group greedy    in the order of `keep` a sample stays unless it matches one that stays; so each that goes names one that stays, the closest
- *         chain     of samples connected by matches, over any number of steps, the first in the order of `keep` stays; the others name the first in
- *                   that order that they match themselves
- *         any       a sample goes when it matches any that comes before it, also one that goes itself, and names the first of these (SemDeDup's rule)
+ *   group greedy    in the order of `keep` a sample stays unless it matches one that stays; so each that goes names one that stays, the
+ *                   closest
+ *         chain     of samples connected by matches, over any number of steps, the first in the order of `keep` stays; the others name the
+ *                   first in that order that they match themselves
+ *         any       a sample goes when it matches any that comes before it, also one that goes itself, and names the first of these
+ *                   (SemDeDup's rule)
  *
  * All depends on the data and the options alone, not on ranks, threads or the order of the shards. */
 #pragma once
@@ -83,7 +87,8 @@ typedef struct {
 
 /* How images are compared. */
 typedef struct {
-    const char *name;    /* exact (the same encoded bytes, good or broken), pixels, ahash, dhash, phash, whash, the same with _imagededup, pdq */
+    /* exact (the same encoded bytes, good or broken), pixels, ahash, dhash, phash, whash, the same with _imagededup, pdq */
+    const char *name;
     const char *column;  /* NULL: the id in the shard */
     bif_column_type type;
     int64_t width;       /* numbers a row */
@@ -102,8 +107,8 @@ typedef struct {
     int64_t memory;     /* bytes of this rank; BIF_ERR_MEMORY, with the number needed, before the work */
 } bif_near_options;
 
-/* The relation of the images of one pool, or (others not NULL) between those of two: the items are then the images of `part` and behind them those of
- * `others`, and the pairs between the two. Collective; the result is on rank 0, elsewhere zeroed. Needs columns of data hash.
+/* The relation of the images of one pool, or (others not NULL) between those of two: the items are then the images of `part` and behind
+ * them those of `others`, and the pairs between the two. Collective; the result is on rank 0, elsewhere zeroed. Needs columns of data hash.
  * columns: the methods of the columns used are added, by name. */
 bif_status bif_near_images(const bif_pool_part *part, const bif_pool_part *others, const bif_near_options *options, const bif_team *team,
                            json_t *columns, bif_relation *out);
@@ -111,15 +116,15 @@ bif_status bif_near_images(const bif_pool_part *part, const bif_pool_part *other
 bif_status bif_near_captions(const bif_pool_part *part, const bif_pool_part *others, const bif_near_options *options, const bif_team *team,
                              json_t *columns, bif_relation *out);
 
-/* Adds the step "dedup" to the selection. captions NULL: samples whose captions are the same, from the column caption_hash, if the match asks for
- * captions at all. images NULL: with match caption only. parameters are the caller's, and get match, keep and group. What the selection
- * dropped already takes no part. On one rank; `memory` as above. */
+/* Adds the step "dedup" to the selection. captions NULL: samples whose captions are the same, from the column caption_hash, if the match
+ * asks for captions at all. images NULL: with match caption only. parameters are the caller's, and get match, keep and group. What the
+ * selection dropped already takes no part. On one rank; `memory` as above. */
 bif_status bif_dedup(const bif_pool *pool, bif_selection *selection, const bif_dedup_options *options, const bif_relation *images,
                      const bif_relation *captions, json_t *parameters, int64_t memory);
 
-/* Adds the step "leak": samples of the pool whose images or captions are also in `others`. An image is in the others when one of any sample's there
- * matches it, and a sample's when one of its images is; `both` asks for image and caption of one sample there. relations: between the two pools.
- * list (may be NULL) is called for each match, in order of the samples: numbers in the pool and in the other. */
+/* Adds the step "leak": samples of the pool whose images or captions are also in `others`. An image is in the others when one of any
+ * sample's there matches it, and a sample's when one of its images is; `both` asks for image and caption of one sample there. relations:
+ * between the two pools. list (may be NULL) is called for each match, in order of the samples: numbers in the pool and in the other. */
 typedef struct {
     bif_match match;
     void (*list)(void *context, int64_t sample, int64_t other, bool image, bool caption, float value);

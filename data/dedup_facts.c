@@ -53,7 +53,8 @@ static int compare_ids(const void *a, const void *b, void *context)
 }
 
 /* Samples that take part, their images, and the bytes of their ids. */
-static bif_status count_shard(const bif_pool *pool, const bif_selection *selection, int64_t number, int64_t *samples, int64_t *images, int64_t *id_bytes)
+static bif_status count_shard(const bif_pool *pool, const bif_selection *selection, int64_t number, int64_t *samples, int64_t *images,
+                              int64_t *id_bytes)
 {
     const bif_pool_part part = {pool, selection};
     bif_status st = BIF_OK;
@@ -92,8 +93,8 @@ static uint64_t rank_of(float distance)
     return (uint64_t)bits + 1;
 }
 
-static bif_status read_shard(const bif_pool *pool, const bif_selection *selection, int64_t number, const bif_dedup_options *options, json_t *columns,
-                             bif_facts *facts, ranking *r)
+static bif_status read_shard(const bif_pool *pool, const bif_selection *selection, int64_t number, const bif_dedup_options *options,
+                             json_t *columns, bif_facts *facts, ranking *r)
 {
     const bif_pool_part part = {pool, selection};
     const bif_keep keep = options->keep;
@@ -162,7 +163,8 @@ done:
     return st;
 }
 
-bif_status bif_facts_read(const bif_pool *pool, const bif_selection *selection, const bif_dedup_options *options, int64_t memory, json_t *columns, bif_facts *out)
+bif_status bif_facts_read(const bif_pool *pool, const bif_selection *selection, const bif_dedup_options *options, int64_t memory,
+                          json_t *columns, bif_facts *out)
 {
     bif_status st = BIF_OK;
     const bif_keep keep = options->keep;
@@ -173,9 +175,12 @@ bif_status bif_facts_read(const bif_pool *pool, const bif_selection *selection, 
         BIF_TRY(count_shard(pool, selection, k, &samples, &images, &id_bytes));
     }
     /* Per sample: two places (one is qsort's), its number, and what dedup.c keeps of it. */
-    const int64_t need = pool->samples * 8 + samples * (2 * (int64_t)sizeof(place) + 4 + 96) + images * 12 + (keep == BIF_KEEP_FIRST ? id_bytes : 0);
+    const int64_t need =
+        pool->samples * 8 + samples * (2 * (int64_t)sizeof(place) + 4 + 96) + images * 12 + (keep == BIF_KEEP_FIRST ? id_bytes : 0);
     if (need > memory) {
-        BIF_TRY(bif_fail(BIF_ERR_MEMORY, "deciding about %" PRId64 " samples needs %" PRId64 " MiB on rank 0, allowed are %" PRId64 ": give a higher --memory-mib",
+        BIF_TRY(bif_fail(BIF_ERR_MEMORY,
+                         "deciding about %" PRId64 " samples needs %" PRId64 " MiB on rank 0, allowed are %" PRId64
+                         ": give a higher --memory-mib",
                          samples, (need >> 20) + 1, memory >> 20));
     }
     facts.first = bif_calloc((size_t)pool->samples + 1, sizeof *facts.first);

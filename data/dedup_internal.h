@@ -9,7 +9,8 @@ typedef struct {
     int64_t *first;   /* [samples of the pool + 1] into image; of samples that take no part, nothing */
     uint32_t *image;  /* numbers in the pool */
 } bif_facts;
-bif_status bif_facts_read(const bif_pool *pool, const bif_selection *selection, const bif_dedup_options *options, int64_t memory, json_t *columns, bif_facts *out);
+bif_status bif_facts_read(const bif_pool *pool, const bif_selection *selection, const bif_dedup_options *options, int64_t memory,
+                          json_t *columns, bif_facts *out);
 void bif_facts_free(bif_facts *facts);
 
 /* A relation with the neighbours of each class. */

@@ -108,7 +108,8 @@ static double guess(const plan *p, double a, double b, bool within, double speed
     for (int i = 0; i < p->count; i++) {
         const double values = (double)(1u << p->slots[i].width), share = b / values;
         const double near = make_masks(p->slots[i].width, p->slots[i].radius, masks);
-        sum += (within ? 0.5 : 1) * a * near * ((share < 1 ? share : 1) + share / speed) + 0.3 * near * (a < values ? a : values) + 10 * (a + b);
+        sum += (within ? 0.5 : 1) * a * near * ((share < 1 ? share : 1) + share / speed) + 0.3 * near * (a < values ? a : values) +
+               10 * (a + b);
     }
     return sum;
 }

@@ -2,10 +2,11 @@
  *
  * Two ways, chosen by an estimate of the work on the hashes at hand:
  *   slots   the bits are cut into m slots; of hashes that differ in at most d bits, some slot s differs in at most r_s bits, where the
- *           r_s + 1 sum to more than d (d = 31 of 256 bits: 16 slots of 16 bits, each r = 1). Per slot the hashes are sorted by its value and tested against
- *           those of the values within r_s bits. A pair is taken in the first slot that shows it, so none comes twice.
+ *           r_s + 1 sum to more than d (d = 31 of 256 bits: 16 slots of 16 bits, each r = 1). Per slot the hashes are sorted by its value
+ *           and tested against those of the values within r_s bits. A pair is taken in the first slot that shows it, so none comes twice.
  *   tiles   everything against everything; for a few hashes, large distances, and slots whose values are very unevenly used.
- * Eight hashes are tested at once with AVX-512 VPOPCNTDQ where the processor has it, one with POPCNT elsewhere; which is chosen at run time.
+ * Eight hashes are tested at once with AVX-512 VPOPCNTDQ where the processor has it, one with POPCNT elsewhere; which is chosen at run
+ * time.
  *
  * The pairs are the same for any number of parts and threads; their order is not (bif_pairs_sort). */
 #pragma once

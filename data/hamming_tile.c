@@ -117,7 +117,8 @@ static const bif_tile_isa popcnt = {"popcnt", test_popcnt, 4}, avx512 = {"avx512
 const bif_tile_isa *bif_tile_choose(void)
 {
     const char *wanted = getenv("BIFOCAL_ISA");
-    const bool generic = wanted != NULL && strcmp(wanted, "generic") == 0, narrow = generic || (wanted != NULL && strcmp(wanted, "avx2") == 0);
+    const bool generic = wanted != NULL && strcmp(wanted, "generic") == 0,
+               narrow = generic || (wanted != NULL && strcmp(wanted, "avx2") == 0);
     if (!narrow && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vpopcntdq")) {
         return &avx512;
     }

@@ -78,7 +78,8 @@ static void add_match(matches *all, uint32_t other, bool image, float value)
         all->room = all->room ? all->room * 2 : 64;
         all->match = bif_realloc(all->match, (size_t)all->room, sizeof *all->match);
     }
-    all->match[all->count++] = (match){.other = other, .image = image, .caption = !image, .image_value = image ? value : 0, .caption_value = image ? 0 : value};
+    all->match[all->count++] =
+        (match){.other = other, .image = image, .caption = !image, .image_value = image ? value : 0, .caption_value = image ? 0 : value};
 }
 
 static void add_class(matches *all, const bif_neighbours *n, const holders *h, uint32_t class, bool image)
@@ -160,7 +161,8 @@ static void look(job *j, const bif_pool_part *part, int64_t shard_number, const 
             continue;
         }
         if (j->options->list != NULL) {
-            j->options->list(j->options->context, number, now->other, now->image, now->caption, now->image ? now->image_value : now->caption_value);
+            j->options->list(j->options->context, number, now->other, now->image, now->caption,
+                             now->image ? now->image_value : now->caption_value);
         }
         if (best == NULL || (now->image && !best->image) || (now->image && bif_closer(&j->images, now->image_value, best->image_value)) ||
             (!now->image && !best->image && bif_closer(&j->captions, now->caption_value, best->caption_value))) {

@@ -1,13 +1,13 @@
-/* Near pairs of MinHash signatures by banding (Broder 1997; Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4): rows of a band must
- * all be the same for two signatures to be looked at; those that are looked at are taken when the estimate of their Jaccard similarity, the
- * share of the 128 values that are the same, is at least the threshold. */
+/* Near pairs of MinHash signatures by banding (Broder 1997; Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4): rows of a band
+ * must all be the same for two signatures to be looked at; those that are looked at are taken when the estimate of their Jaccard
+ * similarity, the share of the 128 values that are the same, is at least the threshold. */
 #pragma once
 #include "data/dedup.h"
 
 enum { BIF_MINHASH_VALUES = 128 };
 
-/* Rows of a band for a threshold: as many as leave the chance of finding a pair at the threshold itself, 1 - (1 - jaccard^rows)^bands with bands = 128 /
- * rows, at 0.995 or more (0.8: 21 bands of 6 rows, 0.9983). */
+/* Rows of a band for a threshold: as many as leave the chance of finding a pair at the threshold itself, 1 - (1 - jaccard^rows)^bands with
+ * bands = 128 / rows, at 0.995 or more (0.8: 21 bands of 6 rows, 0.9983). */
 int bif_minhash_rows(double jaccard);
 
 typedef struct {

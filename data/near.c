@@ -12,9 +12,9 @@
 
 enum { PAIR_BYTES = 52 }; /* of a pair: two copies in growing arrays, or one and the sort's, and later both directions of it */
 
-/* Distances by default, from tests/bench/results/2026-11-21-dedup-recall.md: of 1,000 photographs resized and encoded again the 64-bit hashes find 99.0 %
- * and more within 4 (imagededup's 10 makes 20 times the false pairs of ahash and whash), PDQ 99.2 % and more within 36 (97.9 within its authors' 31),
- * with no false pair in 13 million. */
+/* Distances by default, from tests/bench/results/2026-11-21-dedup-recall.md: of 1,000 photographs resized and encoded again the 64-bit
+ * hashes find 99.0 % and more within 4 (imagededup's 10 makes 20 times the false pairs of ahash and whash), PDQ 99.2 % and more within 36
+ * (97.9 within its authors' 31), with no false pair in 13 million. */
 const bif_image_method bif_image_methods[] = {
     {"exact", NULL, BIF_COLUMN_U64, 2, 0, 0},
     {"pixels", "pixels", BIF_COLUMN_U64, 2, 0, 0},
@@ -57,7 +57,8 @@ static bif_status plan_memory(const char *what, int64_t items, int64_t need, int
 {
     const int64_t least = need + ((int64_t)PAIR_BYTES << 16), mib = 1 << 20;
     if (least > memory) {
-        return bif_fail(BIF_ERR_MEMORY, "%s of %" PRId64 " needs %" PRId64 " MiB a rank, allowed are %" PRId64 ": give a higher --memory-mib", what, items,
+        return bif_fail(BIF_ERR_MEMORY,
+                        "%s of %" PRId64 " needs %" PRId64 " MiB a rank, allowed are %" PRId64 ": give a higher --memory-mib", what, items,
                         (least + mib - 1) / mib, memory / mib);
     }
     *most = (memory - need) / PAIR_BYTES;
@@ -133,8 +134,8 @@ static uint8_t *sides_of(const bif_relation *relation, int64_t first_other)
 }
 
 /* Hash `form` of the classes of a side (3: all) into out [*count, words], and which class each is. */
-static void copy_hashes(const bif_hash_rows *rows, const uint8_t *side, uint8_t wanted, int words, int form, uint64_t *out, uint32_t *class_of,
-                        int64_t *count)
+static void copy_hashes(const bif_hash_rows *rows, const uint8_t *side, uint8_t wanted, int words, int form, uint64_t *out,
+                        uint32_t *class_of, int64_t *count)
 {
     *count = 0;
     for (int64_t c = 0; c < rows->count; c++) {
@@ -145,7 +146,8 @@ static void copy_hashes(const bif_hash_rows *rows, const uint8_t *side, uint8_t 
     }
 }
 
-static bif_status near_hashes(const bif_hash_rows *rows, const uint8_t *side, const bif_near_options *options, const bif_team *team, int64_t most, bif_pairs *out)
+static bif_status near_hashes(const bif_hash_rows *rows, const uint8_t *side, const bif_near_options *options, const bif_team *team,
+                              int64_t most, bif_pairs *out)
 {
     bif_status st = BIF_OK;
     const int words = options->images->words, forms = options->dihedral ? 8 : 1;
@@ -197,7 +199,8 @@ static bif_status gather_pairs(bif_pairs *pairs, bool least, int64_t most, const
     if (team->rank == 0) {
         *pairs = (bif_pairs){(bif_pair *)(void *)all, (int64_t)(size / sizeof *pairs->pair), (int64_t)(size / sizeof *pairs->pair)};
         if (pairs->count > most) {
-            st = bif_fail(BIF_ERR_MEMORY, "%" PRId64 " near pairs, and room for %" PRId64 ": choose a smaller distance, or a higher --memory-mib",
+            st = bif_fail(BIF_ERR_MEMORY,
+                          "%" PRId64 " near pairs, and room for %" PRId64 ": choose a smaller distance, or a higher --memory-mib",
                           pairs->count, most);
         } else {
             bif_pairs_sort(pairs, least);
@@ -223,7 +226,8 @@ bif_status bif_near_images(const bif_pool_part *part, const bif_pool_part *other
     }
     const size_t width = (size_t)r.width * bif_column_type_size(method->type);
     const int64_t hashes = items * method->words * 16 + items * 8 + bif_hamming_bytes(method->words, items, items);
-    st = plan_memory("comparing the pictures", items, items * 5 + bif_rows_bytes(items, width) + (method->words ? hashes : 0), options->memory, &most);
+    st = plan_memory("comparing the pictures", items, items * 5 + bif_rows_bytes(items, width) + (method->words ? hashes : 0),
+                     options->memory, &most);
     if (st == BIF_OK && items > (int64_t)UINT32_MAX - 1) {
         st = bif_fail(BIF_ERR_DATA, "%" PRId64 " images are more than can be compared at once (4294967294)", items);
     }
@@ -337,8 +341,8 @@ done:
 }
 
 /* Signatures of the classes whose first sample is in this shard; *next is the class to come. */
-static bif_status read_signatures(const bif_hash_rows *classes, const bif_pool_part *part, int64_t shard_number, int64_t first, json_t *columns,
-                                  int64_t *next, uint32_t *signatures)
+static bif_status read_signatures(const bif_hash_rows *classes, const bif_pool_part *part, int64_t shard_number, int64_t first,
+                                  json_t *columns, int64_t *next, uint32_t *signatures)
 {
     const int64_t begin = first + part->pool->first_sample[shard_number], end = first + part->pool->first_sample[shard_number + 1];
     bif_status st = BIF_OK;
@@ -356,8 +360,8 @@ done:
     return st;
 }
 
-static bif_status near_signatures(const bif_hash_rows *classes, const uint8_t *side, const uint32_t *signatures, const bif_near_options *options,
-                                  const bif_team *team, int64_t most, bif_pairs *out)
+static bif_status near_signatures(const bif_hash_rows *classes, const uint8_t *side, const uint32_t *signatures,
+                                  const bif_near_options *options, const bif_team *team, int64_t most, bif_pairs *out)
 {
     bif_pairs found = {0};
     const bif_minhash_args args = {.signature = signatures,
@@ -392,8 +396,8 @@ bif_status bif_near_captions(const bif_pool_part *part, const bif_pool_part *oth
     uint8_t *side = NULL;
     int64_t most = 0, next = 0;
     const int64_t near = items * BIF_MINHASH_VALUES * 4 + bif_minhash_bytes(items, team->threads);
-    st = plan_memory("comparing the captions", items, items * 5 + bif_rows_bytes(items, sizeof(caption_key)) + (options->minhash ? near : 0),
-                     options->memory, &most);
+    st = plan_memory("comparing the captions", items,
+                     items * 5 + bif_rows_bytes(items, sizeof(caption_key)) + (options->minhash ? near : 0), options->memory, &most);
     if (st == BIF_OK && items > (int64_t)UINT32_MAX - 1) {
         st = bif_fail(BIF_ERR_DATA, "%" PRId64 " samples are more than can be compared at once (4294967294)", items);
     }

@@ -91,8 +91,10 @@ bif_status bif_near_column(const bif_shard *shard, const char *name, bif_column_
     if (before == NULL) {
         json_object_set_new(columns, name, json_string(method));
     } else if (strcmp(before, method) != 0) {
-        return bif_fail(BIF_ERR_DATA, "shard '%s': its column %s was made in another way (%s) than that of the others (%s): run bifocal data hash --overwrite",
-                        bif_shard_path(shard), name, method, before);
+        return bif_fail(
+            BIF_ERR_DATA,
+            "shard '%s': its column %s was made in another way (%s) than that of the others (%s): run bifocal data hash --overwrite",
+            bif_shard_path(shard), name, method, before);
     }
     return BIF_OK;
 }

@@ -15,56 +15,56 @@
 #include "launch/pool_samples.h"
 #include "launch/team.h"
 
-#define COMPARE_HELP                                                                                                                            \
-    "how pictures are compared (columns by bifocal data hash, but exact):\n"                                                                    \
-    "  --method METHOD      exact (the same file), pixels (the same decoded picture), ahash, dhash, phash, whash (imagehash's rules),\n"         \
-    "                       ahash_imagededup, dhash_imagededup, phash_imagededup, whash_imagededup, pdq (default), embedding (columns by\n"     \
-    "                       bifocal data embed and data cluster);\n"                                                                            \
-    "                       or no pictures but captions alone: caption (equal), minhash (near). exact takes broken files for what they are,\n"   \
-    "                       under the other methods a picture that cannot be decoded matches none\n"                                            \
-    "  --distance D         bits of 64 (default 4; imagededup's is 10), of pdq's 256 (default 36; its authors advise 31, which misses 2 %\n"        \
-    "                       of resized pictures)\n"                                                                                              \
-    "  --quality Q          pdq: pictures of a lower PDQ quality match none (50)\n"                                                             \
-    "  --dihedral           pdq: turned and mirrored pictures match, too\n"                                                                     \
-    "  --name NAME          embedding: of the columns NAME.image and NAME.cluster (clip)\n"                                                     \
-    "  --cosine C           embedding: of the pictures' embeddings, at least (0.95)\n"                                                          \
-    "  --all-pairs          embedding: compares every two pictures, not only those of one cluster\n"                                            \
-    "  --device NAME        embedding: cpu, cuda, cuda:N or auto (cpu)\n"                                                                       \
-    "how captions are compared (a caption, or the first answer of a conversation, whose other turns must be equal):\n"                           \
-    "  --caption HOW        exact (equal but for case, spaces and punctuation around; default) or minhash (near)\n"                             \
+#define COMPARE_HELP \
+    "how pictures are compared (columns by bifocal data hash, but exact):\n" \
+    "  --method METHOD      exact (the same file), pixels (the same decoded picture), ahash, dhash, phash, whash (imagehash's rules),\n" \
+    "                       ahash_imagededup, dhash_imagededup, phash_imagededup, whash_imagededup, pdq (default), embedding (columns by\n" \
+    "                       bifocal data embed and data cluster);\n" \
+    "                       or no pictures but captions alone: caption (equal), minhash (near). exact takes broken files for what they are,\n" \
+    "                       under the other methods a picture that cannot be decoded matches none\n" \
+    "  --distance D         bits of 64 (default 4; imagededup's is 10), of pdq's 256 (default 36; its authors advise 31, which misses 2 %\n" \
+    "                       of resized pictures)\n" \
+    "  --quality Q          pdq: pictures of a lower PDQ quality match none (50)\n" \
+    "  --dihedral           pdq: turned and mirrored pictures match, too\n" \
+    "  --name NAME          embedding: of the columns NAME.image and NAME.cluster (clip)\n" \
+    "  --cosine C           embedding: of the pictures' embeddings, at least (0.95)\n" \
+    "  --all-pairs          embedding: compares every two pictures, not only those of one cluster\n" \
+    "  --device NAME        embedding: cpu, cuda, cuda:N or auto (cpu)\n" \
+    "how captions are compared (a caption, or the first answer of a conversation, whose other turns must be equal):\n" \
+    "  --caption HOW        exact (equal but for case, spaces and punctuation around; default) or minhash (near)\n" \
     "  --jaccard J          minhash: the least share of runs of 5 characters in common, estimated (0.8)\n"
 
-#define COMMON_HELP                                                                                       \
+#define COMMON_HELP \
     "  --threads N          CPU threads of a rank (default: the cores of the node divided among its ranks)\n" \
-    "  --memory-mib N       memory of a rank (2048); what would not fit is refused with what it needs\n"     \
-    "  --json               the table as JSON\n"                                                            \
+    "  --memory-mib N       memory of a rank (2048); what would not fit is refused with what it needs\n" \
+    "  --json               the table as JSON\n" \
     "  --quiet              only warnings\n"
 
 static const char dedup_help[] =
     "usage: bifocal data dedup [--from IN.sel] --out OUT.sel [options] SHARD...\n\n"
-    "Drops samples that duplicate another one; OUT.sel names for each the sample that it duplicates and the distance. Nothing is deleted. A SHARD is\n"
-    "a file (*.h5) or a folder. The result is the same for any number of ranks and any order of the shards.\n\n"
+    "Drops samples that duplicate another one; OUT.sel names for each the sample that it duplicates and the distance. Nothing is deleted.\n"
+    "A SHARD is a file (*.h5) or a folder. The result is the same for any number of ranks and any order of the shards.\n\n"
     "  --from IN.sel        begin with what this selection keeps (default: everything)\n"
     "  --out OUT.sel        the selection with this step added\n" COMPARE_HELP
     "what is a duplicate, and what stays:\n"
-    "  --match WHAT         both (default): pictures and captions match, so that several questions or captions of one picture stay; image,\n"
-    "                       caption, either. Samples of several pictures match when these can be paired one to one, in any order\n"
-    "  --keep RULE          largest (default: most pixels, then bytes), quality (PDQ's quality, then bytes a pixel), longest (caption), first (id),\n"
-    "                       hard or easy (farthest from or nearest to the centroid of its cluster: column NAME.cluster_distance)\n"
-    "  --group HOW          greedy (default): a sample goes only on account of one that stays; chain: of samples connected by matches one stays;\n"
-    "                       any: a sample goes on account of any that comes before it, also one that goes (SemDeDup)\n"
+    "  --match WHAT         both (default): pictures and captions match, so that several questions or captions of one picture stay;\n"
+    "                       image, caption, either. Samples of several pictures match when these can be paired one to one, in any order\n"
+    "  --keep RULE          largest (default: most pixels, then bytes), quality (PDQ's quality, then bytes a pixel), longest (caption),\n"
+    "                       first (id), hard or easy (farthest from or nearest to the centroid of its cluster: column NAME.cluster_distance)\n"
+    "  --group HOW          greedy (default): a sample goes only on account of one that stays; chain: of samples connected by matches one\n"
+    "                       stays; any: a sample goes on account of any that comes before it, also one that goes (SemDeDup)\n"
     "and:\n"
     "  --list FILE          the samples that are dropped and what they duplicate, as JSON lines\n" COMMON_HELP;
 
 static const char leak_help[] =
     "usage: bifocal data leak [--from IN.sel] --out OUT.sel --against SHARD [--against SHARD]... [options] SHARD...\n\n"
-    "Drops samples that are also in other shards, those of an evaluation say. A SHARD is a file (*.h5) or a folder. The result is the same for any number of\n"
-    "ranks and any order of the shards.\n\n"
+    "Drops samples that are also in other shards, those of an evaluation say. A SHARD is a file (*.h5) or a folder. The result is the same\n"
+    "for any number of ranks and any order of the shards.\n\n"
     "  --from IN.sel        begin with what this selection keeps (default: everything)\n"
     "  --out OUT.sel        the selection with this step added\n"
     "  --against SHARD      what must not be in the samples (repeatable)\n" COMPARE_HELP
     "what is a leak:\n"
-    "  --match WHAT         image (default): one of the sample's pictures is one of theirs; caption; both (of one of their samples); either\n"
+    "  --match WHAT         image (default): one of the sample's pictures is one of theirs; caption; both (of one of theirs); either\n"
     "and:\n"
     "  --list FILE          all pairs of a sample and one of theirs that it matches, as JSON lines\n" COMMON_HELP;
 
@@ -149,18 +149,21 @@ static bif_status common_option(arguments *a, const char *name, const char *valu
 
 static bif_status find_method(arguments *a)
 {
-    const bool equal = a->method != NULL && strcmp(a->method, "caption") == 0, near = a->method != NULL && strcmp(a->method, "minhash") == 0;
+    const bool equal = a->method != NULL && strcmp(a->method, "caption") == 0,
+               near = a->method != NULL && strcmp(a->method, "minhash") == 0;
     if (equal || near) {
         if ((a->matched && a->o.match != BIF_MATCH_CAPTION) || a->caption != NULL) {
-            return bif_fail(BIF_ERR_USAGE, "data %s: --method %s compares captions alone; name a method for pictures and say --caption %s", a->verb, a->method,
-                            equal ? "exact" : "minhash");
+            return bif_fail(BIF_ERR_USAGE, "data %s: --method %s compares captions alone; name a method for pictures and say --caption %s",
+                            a->verb, a->method, equal ? "exact" : "minhash");
         }
         a->o.match = BIF_MATCH_CAPTION;
         a->near.minhash = near;
         return BIF_OK;
     }
     if (a->o.match == BIF_MATCH_CAPTION) {
-        return a->method == NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "data %s: --match caption does not look at pictures; leave --method %s out", a->verb, a->method);
+        return a->method == NULL ? BIF_OK
+                                 : bif_fail(BIF_ERR_USAGE, "data %s: --match caption does not look at pictures; leave --method %s out",
+                                            a->verb, a->method);
     }
     const char *name = a->method != NULL ? a->method : "pdq";
     a->embedding = strcmp(name, "embedding") == 0;
@@ -185,14 +188,16 @@ static bif_status resolve(arguments *a, char **argv, int argc)
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data %s: --out and at least one shard are needed; see bifocal data %s --help", a->verb, a->verb));
     }
     if (a->caption != NULL && (a->o.match == BIF_MATCH_IMAGE || (strcmp(a->caption, "exact") != 0 && strcmp(a->caption, "minhash") != 0))) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data %s: --caption is exact or minhash, and not with --match image, which does not look at captions", a->verb));
+        BIF_TRY(bif_fail(BIF_ERR_USAGE,
+                         "data %s: --caption is exact or minhash, and not with --match image, which does not look at captions", a->verb));
     }
     a->near.minhash = a->caption != NULL && strcmp(a->caption, "minhash") == 0;
     BIF_TRY(find_method(a));
     const bif_image_method *m = a->near.images;
     const bool pdq = m != NULL && m->words == 4;
     if (a->distance >= 0 && (m == NULL || m->words == 0 || a->distance > 64 * m->words / 2)) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data %s: --distance is for hashes of pictures, and at most half their bits (32, of pdq 128)", a->verb));
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data %s: --distance is for hashes of pictures, and at most half their bits (32, of pdq 128)",
+                         a->verb));
     }
     if (!pdq && (a->quality >= 0 || a->dihedral)) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data %s: --quality and --dihedral are for --method pdq", a->verb));
@@ -330,8 +335,8 @@ static bif_status end_step(const arguments *a, const bif_selection *selection)
 }
 
 /* On rank 0. */
-static bif_status decide(const arguments *a, const bif_pool *pool, const bif_pool *others, bif_selection *selection, const bif_relation *images,
-                         const bif_relation *captions, json_t *parameters)
+static bif_status decide(const arguments *a, const bif_pool *pool, const bif_pool *others, bif_selection *selection,
+                         const bif_relation *images, const bif_relation *captions, json_t *parameters)
 {
     bif_status st = BIF_OK;
     const bool of_images = a->o.match != BIF_MATCH_CAPTION, of_captions = a->o.match != BIF_MATCH_IMAGE;

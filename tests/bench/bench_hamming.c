@@ -1,7 +1,8 @@
-/* bench_hamming [COUNT [DISTANCE [THREADS [FOLDER]]]]: all pairs of COUNT random 256-bit hashes, of which one in a thousand is near another, within DISTANCE
- * bits: our way (slots), our tiles, and a naive loop over a part of the rows whose pairs are compared with ours. One line of JSON a method, times of
- * the whole job (of the naive loop, and of tiles above 300,000 hashes without AVX-512, estimated from a share of the rows: share_run). With FOLDER the hashes are written to
- * FOLDER/hashes.bin and the pairs to FOLDER/pairs.bin (u32 a, b) for tests/bench/hamming_faiss.py. Times are wall and CPU seconds. */
+/* bench_hamming [COUNT [DISTANCE [THREADS [FOLDER]]]]: all pairs of COUNT random 256-bit hashes, of which one in a thousand is near
+ * another, within DISTANCE bits: our way (slots), our tiles, and a naive loop over a part of the rows whose pairs are compared with ours.
+ * One line of JSON a method, times of the whole job (of the naive loop, and of tiles above 300,000 hashes without AVX-512, estimated from a
+ * share of the rows: share_run). With FOLDER the hashes are written to FOLDER/hashes.bin and the pairs to FOLDER/pairs.bin (u32 a, b) for
+ * tests/bench/hamming_faiss.py. Times are wall and CPU seconds. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,8 +25,8 @@ static void say(const char *method, double wall, double cpu, double share, int64
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    printf("{\"method\": \"%s\", \"wall_s\": %.2f, \"cpu_s\": %.2f, \"share_run\": %g, \"pairs\": %lld, \"peak_rss_mib\": %ld}\n", method, wall / share,
-           cpu / share, share, (long long)pairs, usage.ru_maxrss / 1024);
+    printf("{\"method\": \"%s\", \"wall_s\": %.2f, \"cpu_s\": %.2f, \"share_run\": %g, \"pairs\": %lld, \"peak_rss_mib\": %ld}\n", method,
+           wall / share, cpu / share, share, (long long)pairs, usage.ru_maxrss / 1024);
     fflush(stdout);
 }
 

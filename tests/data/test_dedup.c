@@ -80,7 +80,8 @@ static bif_relation random_relation(int64_t items, int classes, bool similarity,
         }
     }
     for (int k = 0; k < classes * 3 / 2; k++) {
-        bif_pairs_add(&r.pairs, (uint32_t)draw((int)r.classes), (uint32_t)draw((int)r.classes), similarity ? (float)(80 + draw(19)) / 100 : (float)(1 + draw(30)));
+        bif_pairs_add(&r.pairs, (uint32_t)draw((int)r.classes), (uint32_t)draw((int)r.classes),
+                      similarity ? (float)(80 + draw(19)) / 100 : (float)(1 + draw(30)));
     }
     bif_pairs_sort(&r.pairs, !similarity);
     return r;
@@ -116,7 +117,8 @@ static bool can_pair(const bif_relation *r, int s, int t, int64_t n, unsigned us
         return true;
     }
     for (int64_t j = 0; j < image_count[t]; j++) {
-        if ((used >> j & 1) == 0 && items_match(r, sample_images[s][n - 1], sample_images[t][j], &value) && can_pair(r, s, t, n - 1, used | 1u << j)) {
+        if ((used >> j & 1) == 0 && items_match(r, sample_images[s][n - 1], sample_images[t][j], &value) &&
+            can_pair(r, s, t, n - 1, used | 1u << j)) {
             return true;
         }
     }
@@ -133,7 +135,8 @@ static bool naive_images(const bif_relation *r, int s, int t, float *value)
         for (int64_t i = 0; i < image_count[s]; i++) {
             float nearest = r->similarity ? -1.0f : 1e9f, v;
             for (int64_t j = 0; j < image_count[s]; j++) {
-                if (items_match(r, sample_images[side ? t : s][i], sample_images[side ? s : t][j], &v) && (r->similarity ? v > nearest : v < nearest)) {
+                if (items_match(r, sample_images[side ? t : s][i], sample_images[side ? s : t][j], &v) &&
+                    (r->similarity ? v > nearest : v < nearest)) {
                     nearest = v;
                 }
             }
@@ -215,7 +218,8 @@ typedef struct {
 } decision;
 
 /* modes: one, or image and caption. order: samples that take part. */
-static void naive_greedy(const bif_match *modes, int ways, const bif_relation *images, const bif_relation *captions, const int *order, int n, decision *d)
+static void naive_greedy(const bif_match *modes, int ways, const bif_relation *images, const bif_relation *captions, const int *order,
+                         int n, decision *d)
 {
     for (int i = 0; i < n; i++) {
         const int s = order[i];
@@ -234,7 +238,8 @@ static void naive_greedy(const bif_match *modes, int ways, const bif_relation *i
     }
 }
 
-static void naive_chain(const bif_match *modes, int ways, const bif_relation *images, const bif_relation *captions, const int *order, int n, decision *d)
+static void naive_chain(const bif_match *modes, int ways, const bif_relation *images, const bif_relation *captions, const int *order, int n,
+                        decision *d)
 {
     int component[SAMPLES];
     for (int i = 0; i < n; i++) {
@@ -266,7 +271,8 @@ static void naive_chain(const bif_match *modes, int ways, const bif_relation *im
     }
 }
 
-static void naive_any(const bif_match *modes, int ways, const bif_relation *images, const bif_relation *captions, const int *order, int n, decision *d)
+static void naive_any(const bif_match *modes, int ways, const bif_relation *images, const bif_relation *captions, const int *order, int n,
+                      decision *d)
 {
     for (int i = 0; i < n; i++) {
         for (int k = 0; k < i && d->other[order[i]] < 0; k++) {
@@ -299,11 +305,14 @@ static void check_pool(uint64_t with_seed)
     for (int i = 0; i < IMAGES; i++) {
         quality[i] = (uint8_t[]){255, 10, 50, 100}[draw(4)];
     }
-    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"pdq_quality", "test", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_U8, IMAGES, 1}, quality), BIF_OK);
+    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"pdq_quality", "test", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_U8, IMAGES, 1}, quality),
+                 BIF_OK);
     for (int i = 0; i < IMAGES; i++) {
         distances[i] = (float[]){0, 0.25f, 0.5f, NAN}[draw(4)];
     }
-    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"x.cluster_distance", "test", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_F32, IMAGES, 1}, distances), BIF_OK);
+    cr_assert_eq(bif_column_write(shard, &(bif_column_info){"x.cluster_distance", "test", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_F32, IMAGES, 1},
+                                  distances),
+                 BIF_OK);
     for (int s = 0; s < SAMPLES; s++) {
         bif_shard_sample sample;
         cr_assert_eq(bif_sample_uid(shard, s, uid[s]), BIF_OK);
@@ -340,7 +349,9 @@ static void check_pool(uint64_t with_seed)
         decision d;
         memset(d.other, 0xff, sizeof d.other);
         const bif_match either[] = {BIF_MATCH_IMAGE, BIF_MATCH_CAPTION}, *modes = o.match == BIF_MATCH_EITHER ? either : &o.match;
-        (o.group == BIF_GROUP_GREEDY ? naive_greedy : o.group == BIF_GROUP_CHAIN ? naive_chain : naive_any)(modes, 1 + (o.match == BIF_MATCH_EITHER), &images, &captions, order, n, &d);
+        (o.group == BIF_GROUP_GREEDY  ? naive_greedy
+         : o.group == BIF_GROUP_CHAIN ? naive_chain
+                                      : naive_any)(modes, 1 + (o.match == BIF_MATCH_EITHER), &images, &captions, order, n, &d);
         cr_assert_eq(bif_dedup(&pool, selection, &o, &images, &captions, parameters, (int64_t)64 << 20), BIF_OK, "%s", bif_error_message());
         int dropped = 0;
         for (int s = 0; s < SAMPLES; s++) {

@@ -65,8 +65,8 @@ static void check(bif_hamming_args args, int parts, int threads)
     if (args.b.bits == NULL || args.b_first > 0) {
         cr_assert_eq(found, got.count, "a pair came twice");
     }
-    cr_assert_eq(got.count, want.count, "words %d distance %d way %d parts %d: %lld pairs, not %lld", args.words, args.distance, args.way, parts,
-                 (long long)got.count, (long long)want.count);
+    cr_assert_eq(got.count, want.count, "words %d distance %d way %d parts %d: %lld pairs, not %lld", args.words, args.distance, args.way,
+                 parts, (long long)got.count, (long long)want.count);
     cr_assert(want.count == 0 || memcmp(got.pair, want.pair, (size_t)want.count * sizeof *want.pair) == 0);
     bif_pairs_free(&got);
     bif_pairs_free(&want);
@@ -86,7 +86,8 @@ Test(hamming, within_a_set)
                 }
                 for (int way = BIF_HAMMING_AUTO; way <= BIF_HAMMING_SLOTS; way++) {
                     setenv("BIFOCAL_ISA", isas[(k + (size_t)way) % 3], 1);
-                    check((bif_hamming_args){.words = words, .distance = distances[k], .a = {bits, 2500}, .way = way}, 1 + (int)k % 4, 1 + (int)k % 3);
+                    check((bif_hamming_args){.words = words, .distance = distances[k], .a = {bits, 2500}, .way = way}, 1 + (int)k % 4,
+                          1 + (int)k % 3);
                 }
             }
             free(bits);
@@ -119,8 +120,10 @@ Test(hamming, between_two_sets)
     for (int way = BIF_HAMMING_AUTO; way <= BIF_HAMMING_SLOTS; way++) {
         for (int distance = 0; distance <= 60; distance += 15) {
             check((bif_hamming_args){.words = 4, .distance = distance, .a = {a, 1700}, .b = {b, 900}, .b_first = 1700, .way = way}, 3, 2);
-            check((bif_hamming_args){.words = 1, .distance = distance / 4, .a = {a, 1700}, .b = {b, 900}, .b_first = 1700, .way = way}, 1, 2);
-            check((bif_hamming_args){.words = 4, .distance = distance, .a = {a, 900}, .b = {b, 900}, .way = way}, 2, 1); /* forms of the same images */
+            check((bif_hamming_args){.words = 1, .distance = distance / 4, .a = {a, 1700}, .b = {b, 900}, .b_first = 1700, .way = way}, 1,
+                  2);
+            check((bif_hamming_args){.words = 4, .distance = distance, .a = {a, 900}, .b = {b, 900}, .way = way}, 2,
+                  1); /* forms of the same images */
         }
     }
     free(a);

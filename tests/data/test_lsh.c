@@ -29,7 +29,8 @@ static bif_pairs find(const uint32_t *s, double jaccard, int parts, int threads)
 {
     bif_pairs pairs = {0};
     for (int part = 0; part < parts; part++) {
-        const bif_minhash_args args = {.signature = s, .count = COUNT, .jaccard = jaccard, .part = part, .parts = parts, .threads = threads, .most = 1 << 20};
+        const bif_minhash_args args = {
+            .signature = s, .count = COUNT, .jaccard = jaccard, .part = part, .parts = parts, .threads = threads, .most = 1 << 20};
         cr_assert_eq(bif_minhash_pairs(&args, &pairs), BIF_OK);
     }
     bif_pairs_sort(&pairs, false);
