@@ -20,7 +20,7 @@ typedef enum {
     BIF_RNG_BOOTSTRAP = 8, /* index = draw, sub = cluster / 4 */
     BIF_RNG_SHOWN = 9, /* which questions a report shows: index = hash of the id */
     BIF_RNG_BALANCE = 10, /* of curation, index = made of the sample's uid */
-    BIF_RNG_CLUSTER = 11, /* sub 0: where clusters start, index = made of the picture's id; sub 1, 2: quotas, index = cluster */
+    BIF_RNG_CLUSTER = 11, /* where clusters start: sub 0: index = made of the picture's id; sub 1: index = cluster */
     BIF_RNG_CAPTION = 12, /* new captions: index = made of the sample's uid, sub = step */
 } bif_rng_purpose;
 

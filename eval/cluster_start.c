@@ -8,7 +8,7 @@
 #include "eval/cluster_parts.h"
 
 #define PLUS_PLUS ((int64_t)1 << 37) /* products of k-means++ that are thought affordable: half a minute of two cores */
-enum { STARTS = 8, SUB_ROW = 0, SUB_STEP = 3 }; /* candidates a cluster; subs of the draws (1, 2: data/quota.c) */
+enum { STARTS = 8, SUB_ROW = 0, SUB_STEP = 1 }; /* candidates a cluster; subs of the draws */
 
 typedef struct {
     uint64_t key;    /* the draw of the id: the same for the same picture */
