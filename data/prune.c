@@ -290,7 +290,7 @@ static int64_t mark(const table *t, const rule *r, const bool *in, bool *hit, ui
     for (int64_t i = 0; i < t->samples; i++) {
         if (in[i] && r->way != 'c') {
             const float v = value_at(t, i, r->slot);
-            hit[i] = r->way == '>' ? v > bound : v < bound; /* false of NaN */
+            hit[i] = r->way == '>' ? v > bound : v < bound || v == -INFINITY; /* false of NaN; -INFINITY: a row without a number */
         }
         dropped += hit[i];
     }

@@ -70,6 +70,7 @@ grep -q 'liked not in the top share' why.json || fail "why: $(cat why.json)"
 jq -c '{id, value: (if (.id | tonumber) % 2 == 0 then null else 1 end)} | select(.id != "5")' data/captions.jsonl >holes.jsonl
 run data import-column holes --scores holes.jsonl shards 2>import.log && grep -q '29 of 60 rows' import.log || fail "holes: $(cat import.log)"
 run data prune --out holes.sel --column holes --min 0 --json shards >holes.json && [ "$(jq .after holes.json)" -eq 29 ] || fail "rows without a number: $(cat holes.json)"
+run data prune --out holes.sel --column holes --top 1 --json shards >holes.json && [ "$(jq .after holes.json)" -eq 29 ] || fail "a top share of 1: $(cat holes.json)"
 mkdir same && cp shards/n-00000.h5 same
 run data import-column liked --scores shards/n-00000.columns/liked.npy same 2>import.log && grep -q '13 of 13 rows' import.log || fail "a .npy: $(cat import.log)"
 cmp same/n-00000.columns/liked.npy shards/n-00000.columns/liked.npy || fail "a .npy comes out as another one"
