@@ -81,9 +81,11 @@ bif_status bif_hash_picture(const char *what, const void *bytes, size_t size, co
     BIF_TRY(bif_image_decode_stored(what, bytes, size, limits, &image, &orientation, &one_channel));
     out->width = image.width;
     out->height = image.height;
-    grey = bif_malloc((size_t)(image.width * image.height));
-    bif_hash_grey(image.rgb, image.width * image.height, grey);
-    bif_hash_imagehash(set >> BIF_HASH_IMAGEHASH & 15, grey, image.width, image.height, memo, out->imagehash);
+    if ((set >> BIF_HASH_IMAGEHASH & 15) != 0 || HAS(set, BIF_HASH_MEAN_STD)) {
+        grey = bif_malloc((size_t)(image.width * image.height));
+        bif_hash_grey(image.rgb, image.width * image.height, grey);
+        bif_hash_imagehash(set >> BIF_HASH_IMAGEHASH & 15, grey, image.width, image.height, memo, out->imagehash);
+    }
     bif_hash_imagededup(set >> BIF_HASH_IMAGEDEDUP & 15, image.rgb, image.width, image.height, memo, out->imagededup);
     if (HAS(set, BIF_HASH_PDQ_DIHEDRAL) || HAS(set, BIF_HASH_PDQ) || HAS(set, BIF_HASH_PDQ_QUALITY)) {
         bif_pdq_hash(image.rgb, image.width, image.height, one_channel, HAS(set, BIF_HASH_PDQ_DIHEDRAL) ? BIF_PDQ_FORMS : 1, &out->pdq);
