@@ -61,6 +61,33 @@ size_t bif_utf8_check(const char *text, size_t size)
     return size;
 }
 
+char *bif_utf8_spelled(const char *text, size_t size)
+{
+    static const char digits[] = "0123456789abcdef";
+    size_t bad = 0, used = 0;
+    uint32_t code;
+    for (size_t at = 0, step; at < size; at += step > 0 ? step : 1) {
+        step = text[at] == '\0' ? 0 : bif_utf8_decode(text + at, size - at, &code);
+        bad += step == 0;
+    }
+    char *out = bif_malloc(size + 3 * bad + 1);
+    for (size_t at = 0; at < size;) {
+        const size_t step = text[at] == '\0' ? 0 : bif_utf8_decode(text + at, size - at, &code);
+        if (step > 0) {
+            memcpy(out + used, text + at, step);
+            used += step;
+            at += step;
+            continue;
+        }
+        const unsigned char byte = (unsigned char)text[at++];
+        const char spelled[] = {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
+        memcpy(out + used, spelled, sizeof spelled);
+        used += sizeof spelled;
+    }
+    out[used] = '\0';
+    return out;
+}
+
 size_t bif_utf8_encode(uint32_t code, char out[4])
 {
     BIF_BUG_IF(code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF), "U+%04X is not a scalar value", code);

@@ -227,11 +227,11 @@ done:
 static bif_status report(unit *u, int64_t local, const char *id)
 {
     bif_status st = BIF_OK;
-    const char *reason = bif_error_message();
-    json_t *row = json_pack("{s:s, s:I, s:s, s:s}", "shard", bif_path_base(bif_shard_path(u->shard)), "index", (json_int_t)local, "id", id, "reason", reason);
-    if (row == NULL) { /* an id or a path that is not UTF-8 */
-        const char *digest = bif_shard_payload_digest(u->shard);
-        row = json_pack("{s:s, s:I, s:s, s:s}", "shard", digest, "index", (json_int_t)local, "id", "", "reason", "its id or its shard's path is not valid UTF-8");
+    const char *name = bif_path_base(bif_shard_path(u->shard)), *message = bif_error_message();
+    char *shown[] = {bif_utf8_spelled(name, strlen(name)), bif_utf8_spelled(id, strlen(id)), bif_utf8_spelled(message, strlen(message))};
+    json_t *row = json_pack("{s:s, s:I, s:s, s:s}", "shard", shown[0], "index", (json_int_t)local, "id", shown[1], "reason", shown[2]);
+    for (int i = 0; i < 3; i++) {
+        free(shown[i]);
     }
     char *text = json_dumps(row, JSON_COMPACT);
     u->c->count.bad++;

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/utf8.h"
 
 #define FILE_CAP ((size_t)64 << 30)
 #define HEADER_CAP ((uint64_t)1 << 30)
@@ -44,7 +45,8 @@ bif_selection *bif_selection_new(const bif_pool *pool)
     s->shards = pool->shards;
     s->shard = bif_calloc((size_t)pool->shards, sizeof *s->shard);
     for (int64_t i = 0; i < pool->shards; i++) {
-        s->shard[i].name = bif_strdup(bif_path_base(pool->path[i]));
+        const char *name = bif_path_base(pool->path[i]);
+        s->shard[i].name = bif_utf8_spelled(name, strlen(name));
         memcpy(s->shard[i].digest, pool->digest[i], sizeof s->shard[i].digest);
         s->shard[i].samples = pool->first_sample[i + 1] - pool->first_sample[i];
     }
@@ -130,7 +132,7 @@ void bif_selection_add(bif_selection *s, const char *verb, const json_t *paramet
     BIF_BUG_IF(!json_is_object(parameters) || reasons < 0 || reasons > UINT16_MAX, "a step's parameters or reasons");
     step *t = add_step(s, verb, json_deep_copy(parameters), reasons, count);
     for (int64_t r = 0; r < reasons; r++) {
-        t->reason[r] = bif_strdup(reason[r]);
+        t->reason[r] = bif_utf8_spelled(reason[r], strlen(reason[r])); /* it may hold names out of shards */
     }
     t->records = bif_malloc((size_t)count * sizeof *records + 1);
     if (count > 0) {

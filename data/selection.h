@@ -6,9 +6,9 @@
  *   header         JSON, UTF-8, indented; then zeros up to a multiple of 64 bytes from the start of the file
  *   records        of all steps end to end: bif_drop, 24 bytes each, little endian
  *
- * header: {"format": "bifocal-selection", "version": 1, "samples": N, "kept": K, "shards": [{"digest", "name" (base name), "samples"}],
+ * header: {"format": "bifocal-selection", "version": 1, "samples": N, "kept": K, "shards": [{"digest", "name", "samples"}],
  * "steps": [{"verb", "parameters": {...}, "before", "after", "reasons": [{"name", "records"}], "records", "xxh3"}]}
- * Shards stand in the order of data/pool.h. Neither paths nor times nor numbers of ranks go into the file: the same data and
+ * Shards stand in the order of data/pool.h; a name is the base name of the file, as bif_utf8_spelled has it. Neither paths nor times nor numbers of ranks go into the file: the same data and
  * parameters give the same bytes. */
 #pragma once
 #include <jansson.h>

@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "data/language.h"
 #include "data/text_measures.h"
 
@@ -88,6 +89,44 @@ static bif_status count_words(bif_stats_work *w, const char *text, size_t size, 
 
 /* ---- samples ---- */
 
+static int64_t *find_source(const bif_stats_work *w, const char *name)
+{
+    const bif_stats_index *index = &w->sources;
+    int64_t at = (int64_t)(XXH3_64bits(name, strlen(name)) & (uint64_t)(index->room - 1));
+    while (index->row[at] >= 0 && strcmp(w->stats->sources.row[index->row[at]].name, name) != 0) {
+        at = (at + 1) & (index->room - 1);
+    }
+    return &index->row[at];
+}
+
+static bif_status count_source(bif_stats_work *w, const char *source, uint8_t level)
+{
+    bif_status st = BIF_OK;
+    bif_stat_classes *classes = &w->stats->sources;
+    bif_stats_index *index = &w->sources;
+    char *name = bif_utf8_spelled(source, strlen(source));
+    if (2 * classes->count >= index->room) {
+        const int64_t room = index->room == 0 ? 64 : 2 * index->room;
+        BIF_TRY(hold(w, (room - index->room) * (int64_t)sizeof *index->row));
+        free(index->row);
+        *index = (bif_stats_index){bif_malloc((size_t)room * sizeof *index->row), room};
+        memset(index->row, 0xff, (size_t)room * sizeof *index->row);
+        for (int64_t i = 0; i < classes->count; i++) {
+            *find_source(w, classes->row[i].name) = i;
+        }
+    }
+    int64_t *row = find_source(w, name);
+    if (*row < 0) {
+        BIF_TRY(hold(w, (int64_t)strlen(name) + 1 + (w->stats->stages + 2) * (int64_t)sizeof(int64_t)));
+        *row = classes->count;
+        bif_stats_new_class(w, classes, name);
+    }
+    classes->row[*row].count[level]++;
+done:
+    free(name);
+    return st;
+}
+
 static void measure(bif_stats_work *w, bif_stat_measure which, int64_t value, uint8_t level)
 {
     bif_stats_values *v = &w->measure[which];
@@ -159,7 +198,7 @@ static bif_status count_sample(bif_stats_work *w, const bif_shard_sample *sample
     count[BIF_STAT_ONE_IMAGE] += sample->image_count == 1;
     count[BIF_STAT_MANY_IMAGES] += sample->image_count > 1;
     count[BIF_STAT_TEXT_BYTES] += (int64_t)sample->text_size;
-    bif_stats_count_of(w, &w->stats->sources, sample->source)[level]++;
+    BIF_TRY(count_source(w, sample->source, level));
     const bool good = bif_json_parse("text", sample->text, sample->text_size, &value) == BIF_OK;
     const json_t *turns = json_object_get(value, "conversations"), *caption = json_object_get(value, "caption");
     if (good && json_is_array(turns)) {
@@ -349,6 +388,7 @@ done:
     free(w.texts);
     free(w.words.hash);
     free(w.words.level);
+    free(w.sources.row);
     free(w.token_level);
     free(w.concept);
     free(w.cluster);

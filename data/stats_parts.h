@@ -19,6 +19,12 @@ typedef struct {
     int64_t used, room;
 } bif_stats_words;
 
+/* Rows of the sources by name: a shard may name very many. */
+typedef struct {
+    int64_t *row; /* [room] into sources, -1 = free */
+    int64_t room;
+} bif_stats_index;
+
 typedef struct {
     const bif_stats_options *options;
     bif_data_stats *stats;
@@ -29,6 +35,7 @@ typedef struct {
     int64_t image_count, pixel_count, text_count;
     bool no_pixels;                /* some shard has no such column */
     bif_stats_words words;
+    bif_stats_index sources;
     uint8_t *token_level;          /* [vocabulary]: level + 1; 0 = unused */
     int64_t *concept;              /* [stages][entries] */
     bif_concepts_found found;
@@ -38,7 +45,8 @@ typedef struct {
     bif_ids ids;
 } bif_stats_work;
 
-/* The counts of a class, made if need be. */
+/* The counts of a new class; and of one that is made if need be, among few. */
+int64_t *bif_stats_new_class(bif_stats_work *w, bif_stat_classes *classes, const char *name);
 int64_t *bif_stats_count_of(bif_stats_work *w, bif_stat_classes *classes, const char *name);
 /* All that is counted becomes what is in each stage. */
 void bif_stats_finish(bif_stats_work *w);

@@ -4,6 +4,14 @@
 
 #include "data/stats_parts.h"
 
+int64_t *bif_stats_new_class(bif_stats_work *w, bif_stat_classes *classes, const char *name)
+{
+    classes->row = bif_realloc(classes->row, (size_t)classes->count + 1, sizeof *classes->row);
+    bif_stat_class *row = &classes->row[classes->count++];
+    *row = (bif_stat_class){bif_strdup(name), bif_calloc((size_t)w->stats->stages, sizeof *row->count)};
+    return row->count;
+}
+
 int64_t *bif_stats_count_of(bif_stats_work *w, bif_stat_classes *classes, const char *name)
 {
     for (int64_t i = classes->count; i-- > 0;) {
@@ -11,10 +19,7 @@ int64_t *bif_stats_count_of(bif_stats_work *w, bif_stat_classes *classes, const 
             return classes->row[i].count;
         }
     }
-    classes->row = bif_realloc(classes->row, (size_t)classes->count + 1, sizeof *classes->row);
-    bif_stat_class *row = &classes->row[classes->count++];
-    *row = (bif_stat_class){bif_strdup(name), bif_calloc((size_t)w->stats->stages, sizeof *row->count)};
-    return row->count;
+    return bif_stats_new_class(w, classes, name);
 }
 
 static int by_count(const void *a, const void *b)

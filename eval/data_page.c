@@ -205,7 +205,7 @@ static int64_t draw_examples(const bif_data_page *page, int64_t step, int64_t re
 {
     const bif_selection_step s = bif_selection_get(page->selection, step);
     int64_t count = 0, worst = 0;
-    for (int64_t i = 0; i < s.count; i++) {
+    for (int64_t i = 0; i < s.count && s.reason_records[reason] > 0; i++) {
         if (s.records[i].reason != reason) {
             continue;
         }

@@ -185,6 +185,7 @@ bif_status bif_cmd_data_undo(int argc, char **argv)
     if (argc - optind != 1) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data undo: name one selection; see bifocal data undo --help"));
     }
+    BIF_TRY(bif_option_writable("out", out));
     BIF_TRY(bif_selection_read(argv[optind], &s));
     const int64_t before = bif_selection_kept(s);
     st = bif_selection_undo(s, steps);

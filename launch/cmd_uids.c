@@ -32,7 +32,6 @@ typedef struct {
     int64_t count, room;
     bif_uid *list; /* [listed] select-uids */
     int64_t listed;
-    uint8_t *met; /* [listed] a bit each, at the first of equal ones: some sample has it */
 } work;
 
 static void *add(work *w, size_t size)
@@ -81,7 +80,6 @@ static void free_work(work *w)
 {
     free(w->item);
     free(w->list);
-    free(w->met);
     bif_selection_free(w->selection);
     bif_pool_close(&w->pool);
 }
@@ -138,17 +136,15 @@ static bif_status list_unit(void *argument, int64_t shard)
     return each_kept(argument, shard, take_uid);
 }
 
-static bif_status write_uids(work *w, const char *gathered, size_t size)
+static bif_status write_uids(work *w, char *gathered, size_t size)
 {
-    bif_uid *all = bif_malloc(size + 1);
+    bif_uid *all = (bif_uid *)(void *)gathered;
     const int64_t count = (int64_t)(size / sizeof *all);
     int64_t distinct = 0;
-    memcpy(all, gathered, size);
     const bif_status st = bif_uids_write(w->o->out, all, count);
     for (int64_t i = 0; i < count; i++) {
         distinct += i == 0 || bif_uid_compare(&all[i - 1], &all[i]) != 0;
     }
-    free(all);
     if (st == BIF_OK) {
         printf("%s: %" PRId64 " uids of %" PRId64 " samples, %" PRId64 " different\n", w->o->out, count, w->pool.samples, distinct);
     }
@@ -163,7 +159,7 @@ static bif_status list_job(void *context, const bif_team *team, bif_comm *comm)
     char *all = NULL;
     size_t size = 0;
     st = bif_selection_open(w.o->from, w.o->shards, w.o->shard_count, &w.pool, &w.selection);
-    if (st == BIF_OK) { /* twice on rank 0, which gathers, and once more to sort */
+    if (st == BIF_OK) { /* three times on rank 0: its own, all that are gathered, and once more to join or sort them */
         st = enough_memory(&w, 48.0 * (double)bif_selection_kept(w.selection) + 2.0 * (double)w.pool.samples);
     }
     BIF_TRY(team->agree(team->context, st));
@@ -194,18 +190,20 @@ bif_status bif_cmd_data_uids(int argc, char **argv)
 static const char select_help[] =
     "usage: bifocal data select-uids --uids FILE.npy --out OUT.sel [--from IN.sel] [options] SHARD...\n\n"
     "A selection of the samples whose uids are in a list, as DataComp gives them out (see bifocal data uids): the others are dropped, and one that is\n"
-    "listed k times is kept k times. How many uids of the list no sample has is said.\n\n"
+    "listed k times is kept k times. Samples with the same uid (copies in several shards) share what is listed, the first ones first, so a list that\n"
+    "data uids wrote brings back as many samples. How many uids of the list no sample has is said.\n\n"
     "  --uids FILE.npy   the list; it need not be sorted\n"
     "  --out OUT.sel     the selection, with one step more\n"
     "  --from IN.sel     the selection to go on from; default: all samples\n"
     "  --json            the result as JSON\n"
     "  --memory-mib N    memory of a rank (2048); what would take more is refused\n";
 
-enum { NOT_LISTED = 0, AS_LISTED = 1 };
+enum { NOT_LISTED = 0, AS_LISTED = 1, ANOTHER = 2 };
 
+/* A record for every sample: `other` is where the list has its uid (the first of equal ones), or BIF_NO_SAMPLE. */
 static void match_uid(work *w, int64_t sample, bif_uid uid)
 {
-    int64_t low = 0, high = w->listed, count = 0;
+    int64_t low = 0, high = w->listed;
     while (low < high) { /* the first that is not smaller */
         const int64_t middle = low + (high - low) / 2;
         if (bif_uid_compare(&w->list[middle], &uid) < 0) {
@@ -214,16 +212,8 @@ static void match_uid(work *w, int64_t sample, bif_uid uid)
             high = middle;
         }
     }
-    while (low + count < w->listed && count < UINT16_MAX && bif_uid_compare(&w->list[low + count], &uid) == 0) {
-        count++;
-    }
-    if (count > 0) {
-        w->met[low / 8] |= (uint8_t)(1 << low % 8);
-    }
-    if (count != bif_selection_times(w->selection)[sample]) {
-        *(bif_drop *)add(w, sizeof(bif_drop)) = (bif_drop){.sample = (uint64_t)sample, .other = BIF_NO_SAMPLE, .value = (float)count,
-                                                           .reason = count == 0 ? NOT_LISTED : AS_LISTED, .times = (uint16_t)count};
-    }
+    const bool listed = low < w->listed && bif_uid_compare(&w->list[low], &uid) == 0;
+    *(bif_drop *)add(w, sizeof(bif_drop)) = (bif_drop){.sample = (uint64_t)sample, .other = listed ? (uint64_t)low : BIF_NO_SAMPLE};
 }
 
 static bif_status select_unit(void *argument, int64_t shard)
@@ -244,7 +234,6 @@ static bif_status read_list(work *w)
                             w->list[i].low, UINT16_MAX);
         }
     }
-    w->met = bif_calloc((size_t)w->listed / 8 + 1, 1);
     return BIF_OK;
 }
 
@@ -254,45 +243,70 @@ static int by_sample(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* met [ranks][listed / 8 + 1] */
-static int64_t count_absent(const work *w, const char *met, size_t size, int64_t *distinct)
+typedef struct {
+    uint64_t first; /* sample */
+    int64_t samples, given;
+} holder;
+
+/* From matches, which rise by sample, to the records of a step: the k places of a uid that m samples have are k / m for each, and one more for the first
+ * k % m. Returns how many records there are; *distinct and *absent: uids of the list, and those that no sample has. */
+static int64_t deal(const work *w, bif_drop *match, int64_t count, int64_t *distinct, int64_t *absent)
 {
-    const size_t one = (size_t)w->listed / 8 + 1;
-    int64_t absent = 0;
-    *distinct = 0;
-    for (int64_t i = 0; i < w->listed; i++) {
-        if (i > 0 && bif_uid_compare(&w->list[i - 1], &w->list[i]) == 0) {
-            continue;
+    const uint16_t *times = bif_selection_times(w->selection);
+    holder *of = bif_calloc((size_t)w->listed, sizeof *of);
+    int64_t records = 0;
+    for (int64_t i = 0; i < count; i++) {
+        if (match[i].other != BIF_NO_SAMPLE) {
+            holder *h = &of[match[i].other];
+            h->first = h->samples++ == 0 ? match[i].sample : h->first;
         }
-        bool found = false;
-        for (size_t rank = 0; rank < size / one && !found; rank++) {
-            found = (((const uint8_t *)met)[rank * one + (size_t)i / 8] >> i % 8 & 1) != 0;
-        }
-        absent += !found;
-        (*distinct)++;
     }
-    return absent;
+    *distinct = *absent = 0;
+    for (int64_t i = 0, end = 0; i < w->listed; i = end) {
+        for (end = i + 1; end < w->listed && bif_uid_compare(&w->list[i], &w->list[end]) == 0; end++) {
+        }
+        of[i].given = end - i;
+        *absent += of[i].samples == 0;
+        ++*distinct;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const bif_drop m = match[i];
+        bif_drop r = {.sample = m.sample, .other = BIF_NO_SAMPLE, .reason = NOT_LISTED};
+        if (m.other != BIF_NO_SAMPLE) {
+            holder *h = &of[m.other];
+            r.times = (uint16_t)((h->given + h->samples - 1) / h->samples); /* of what is left, by those that are left: the first get the rest */
+            r.reason = r.times == 0 ? ANOTHER : AS_LISTED;
+            r.other = r.times == 0 ? h->first : BIF_NO_SAMPLE;
+            h->given -= r.times;
+            h->samples--;
+        }
+        r.value = (float)r.times;
+        if (r.times != times[m.sample]) {
+            match[records++] = r;
+        }
+    }
+    free(of);
+    return records;
 }
 
-static bif_status write_selection(work *w, const char *records, size_t size, const char *met, size_t met_size)
+static bif_status write_selection(work *w, char *matches, size_t size)
 {
-    static const char *const reasons[] = {[NOT_LISTED] = "not in the list", [AS_LISTED] = "as often as listed"};
+    static const char *const reasons[] = {
+        [NOT_LISTED] = "not in the list", [AS_LISTED] = "as often as listed", [ANOTHER] = "listed, but kept as another sample of the same uid"};
     bif_status st = BIF_OK;
     char hex[33];
-    const int64_t count = (int64_t)(size / sizeof(bif_drop));
-    bif_drop *all = bif_malloc(size + 1);
-    int64_t distinct = 0;
-    memcpy(all, records, size);
+    bif_drop *all = (bif_drop *)(void *)matches;
+    int64_t count = (int64_t)(size / sizeof *all), distinct = 0, absent = 0;
     if (count > 0) {
         qsort(all, (size_t)count, sizeof *all, by_sample);
     }
+    count = deal(w, all, count, &distinct, &absent);
     bif_digest_bytes(w->list, (size_t)w->listed * sizeof *w->list, hex);
     json_t *parameters = json_pack("{s:s, s:I}", "uids_xxh3", hex, "listed", (json_int_t)w->listed);
-    bif_selection_add(w->selection, "select-uids", parameters, reasons, 2, all, count);
+    bif_selection_add(w->selection, "select-uids", parameters, reasons, 3, all, count);
     json_decref(parameters);
-    free(all);
     BIF_TRY(bif_selection_write(w->selection, w->o->out));
-    const int64_t absent = count_absent(w, met, met_size, &distinct), step = bif_selection_steps(w->selection) - 1;
+    const int64_t step = bif_selection_steps(w->selection) - 1;
     if (w->o->json) {
         json_t *result = bif_step_json(w->selection, step);
         json_object_set_new(result, "uids", json_integer(distinct));
@@ -313,21 +327,19 @@ static bif_status select_job(void *context, const bif_team *team, bif_comm *comm
     (void)comm;
     bif_status st = BIF_OK;
     work w = {.o = context, .team = team};
-    char *records = NULL, *met = NULL;
-    size_t size = 0, met_size = 0;
+    char *matches = NULL;
+    size_t size = 0;
     st = bif_selection_open(w.o->from, w.o->shards, w.o->shard_count, &w.pool, &w.selection);
     st = st == BIF_OK ? read_list(&w) : st;
-    if (st == BIF_OK) { /* records: a rank's, all of them gathered, and those of the step */
-        st = enough_memory(&w, 74.0 * (double)w.pool.samples + (32.0 + team->world / 8.0) * (double)w.listed);
+    if (st == BIF_OK) { /* three times the records on rank 0: its own, all that are gathered, and once more to join, sort or keep them */
+        st = enough_memory(&w, 76.0 * (double)w.pool.samples + 48.0 * (double)w.listed);
     }
     BIF_TRY(team->agree(team->context, st));
     BIF_TRY(team->share(team->context, w.pool.shards, select_unit, &w));
-    team->gather(team->context, w.item, (size_t)w.count * sizeof(bif_drop), &records, &size);
-    team->gather(team->context, w.met, (size_t)w.listed / 8 + 1, &met, &met_size);
-    BIF_TRY(team->agree(team->context, team->rank == 0 ? write_selection(&w, records, size, met, met_size) : BIF_OK));
+    team->gather(team->context, w.item, (size_t)w.count * sizeof(bif_drop), &matches, &size);
+    BIF_TRY(team->agree(team->context, team->rank == 0 ? write_selection(&w, matches, size) : BIF_OK));
 done:
-    free(records);
-    free(met);
+    free(matches);
     free_work(&w);
     return st;
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -59,6 +60,18 @@ bif_status bif_option_need(const char *verb, const char *name, const char *value
     return value != NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "%s: --%s is missing; see bifocal %s --help", verb, name, verb);
 }
 
+static bool is_hdf5(const char *path)
+{
+    char start[8] = {0};
+    struct stat info;
+    FILE *file = stat(path, &info) == 0 && S_ISREG(info.st_mode) ? fopen(path, "rbe") : NULL;
+    const size_t size = file != NULL ? fread(start, 1, sizeof start, file) : 0;
+    if (file != NULL) {
+        fclose(file);
+    }
+    return size == sizeof start && memcmp(start, "\x89HDF\r\n\x1a\n", sizeof start) == 0;
+}
+
 /* Whether a result can be written at the end, asked before the work. NULL is allowed. */
 bif_status bif_option_writable(const char *name, const char *path)
 {
@@ -69,6 +82,8 @@ bif_status bif_option_writable(const char *name, const char *path)
         st = bif_fail_errno(errno, "--%s %s: cannot write to the folder '%s'", name, path, folder);
     } else if (folder != NULL && stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
         st = bif_fail(BIF_ERR_USAGE, "--%s %s: is a folder; name a file", name, path);
+    } else if (folder != NULL && is_hdf5(path)) {
+        st = bif_fail(BIF_ERR_USAGE, "--%s %s: is an HDF5 file (a shard?), which is never replaced; name another file", name, path);
     }
     free(folder);
     return st;

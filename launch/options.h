@@ -8,7 +8,7 @@ bif_status bif_option_real(const char *name, const char *text, double *out); /* 
 bif_status bif_option_column(const char *name, const char *text); /* what names of columns may begin with (data/column.h), at most 100 letters */
 bif_status bif_option_precision(const char *name, bif_precision *out);
 bif_status bif_option_need(const char *verb, const char *name, const char *value); /* given at all */
-/* Whether a result can be written at the end, asked before the work; BIF_ERR_IO too. NULL is allowed. */
+/* Whether a result can be written at the end, asked before the work; BIF_ERR_IO too, and BIF_ERR_USAGE over a shard. NULL is allowed. */
 bif_status bif_option_writable(const char *name, const char *path);
 /* Adds peak_rss_mib, writes to path unless it is NULL, and takes the summary over. */
 bif_status bif_save_summary(const char *path, json_t *summary);

@@ -31,16 +31,11 @@ bif_status bif_pool_samples_at(bif_pool_samples *samples, int64_t sample, const 
     return BIF_OK;
 }
 
-/* A JSON string of bytes that may be no UTF-8: those become question marks. */
 static json_t *text_json(const char *text, size_t size)
 {
-    char *copy = bif_malloc(size + 1);
-    memcpy(copy, text, size);
-    for (size_t good = 0; (good += bif_utf8_check(copy + good, size - good)) < size;) {
-        copy[good] = '?';
-    }
-    json_t *value = json_stringn(copy, size);
-    free(copy);
+    char *spelled = bif_utf8_spelled(text, size);
+    json_t *value = json_string(spelled);
+    free(spelled);
     return value;
 }
 

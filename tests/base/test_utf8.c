@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -39,4 +40,14 @@ Test(utf8, invalid)
     }
     cr_expect_eq(bif_utf8_check("plain ascii and \xc3\xa9", 18), 18);
     cr_expect_eq(bif_utf8_check("", 0), 0);
+}
+
+Test(utf8, spelled)
+{
+    static const char text[] = "caf\xc3\xa9 \xff\xc3|\0\xed\xa0\x80\xf0\x9f\x98\x80\n";
+    char *out = bif_utf8_spelled(text, sizeof text - 1), *empty = bif_utf8_spelled("", 0);
+    cr_expect_str_eq(out, "caf\xc3\xa9 \\xff\\xc3|\\x00\\xed\\xa0\\x80\xf0\x9f\x98\x80\n");
+    cr_expect_str_eq(empty, "");
+    free(out);
+    free(empty);
 }

@@ -32,6 +32,9 @@ run data stats --from b.sel odd >table || fail "no table"
 grep -q '2 prune' table || fail "the table does not name the second step"
 printf '["red", "green", "", "red"]' >meta.json
 run data stats --json --concepts meta.json odd | jq -e '.concepts.entries == 2' >/dev/null || fail "concepts"
+# A source whose name is no UTF-8 counts too.
+run data pack --input odd.jsonl --image-root data/images --out odd-source --prefix o --source "$(printf 'x\377')" >pack.log 2>&1 || { cat pack.log; fail "pack of an odd source"; }
+run data stats --json odd-source | jq -e ".sources == {\"x\\\\xff\": $total}" >/dev/null || fail "an odd source: $(run data stats --json odd-source | jq -c .sources)"
 # The page: self-contained, nothing of the captions is markup, pictures of what was dropped.
 run data stats --from b.sel --html page.html --examples 1000 odd >/dev/null || fail page
 grep -q '<script' page.html && fail "a caption became a script"

@@ -182,3 +182,28 @@ Test(selection, damage)
     bif_selection_free(s);
     bif_pool_close(&pool);
 }
+
+/* Names of files and reasons made of a shard's names may be no UTF-8. */
+Test(selection, names_that_are_no_text)
+{
+    bif_pool pool = {0};
+    bif_selection *selection = NULL, *back = NULL;
+    json_t *parameters = json_object();
+    const bif_drop drop = {.sample = 5, .other = BIF_NO_SAMPLE};
+    write_shard("\xff.h5", 0);
+    write_shard("b.h5", 1);
+    cr_assert_eq(bif_pool_open((const char *[]){"\xff.h5", "b.h5"}, 2, &pool), BIF_OK);
+    selection = bif_selection_new(&pool);
+    bif_selection_add(selection, "test", parameters, (const char *[]){"of source \xfe"}, 1, &drop, 1);
+    cr_assert_eq(bif_selection_write(selection, "s.sel"), BIF_OK);
+    cr_assert_eq(bif_selection_read("s.sel", &back), BIF_OK, "%s", bif_error_message());
+    cr_assert_eq(bif_selection_check(back, "s.sel", &pool), BIF_OK);
+    cr_expect_eq(bif_selection_kept(back), 8);
+    cr_expect_str_eq(bif_selection_get(back, 0).reason[0], "of source \\xfe");
+    const bool first = strcmp(bif_path_base(pool.path[0]), "b.h5") != 0;
+    cr_expect_str_eq(bif_selection_shard(back, first ? 0 : 1, NULL, NULL), "\\xff.h5");
+    json_decref(parameters);
+    bif_selection_free(selection);
+    bif_selection_free(back);
+    bif_pool_close(&pool);
+}
