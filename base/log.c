@@ -83,6 +83,17 @@ void bif_warn(const char *format, ...)
     va_end(args);
 }
 
+void bif_warn_once(const char *format, ...)
+{
+    if (log_rank > 0) {
+        return;
+    }
+    va_list args;
+    va_start(args, format);
+    line("warning: ", format, args);
+    va_end(args);
+}
+
 void bif_progress(const char *format, ...)
 {
     const char *term = getenv("TERM");

@@ -13,6 +13,8 @@ void bif_log_set_copy(int fd);
 void bif_log_set_quiet(int quiet);
 void bif_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void bif_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); /* "warning: " before it, on any rank */
+/* The same of trouble that all ranks meet alike: rank 0 alone says it. */
+void bif_warn_once(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Replaces the current terminal line if stderr is a terminal, else nothing is printed. */
 void bif_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -80,6 +80,7 @@ static bif_status open_all(compact *c)
     bif_status st = BIF_OK;
     ordering order = {.c = c};
     BIF_TRY(bif_pool_open(c->o->shards, c->o->shard_count, &c->pool));
+    BIF_TRY(bif_pool_whole(&c->pool));
     if (c->o->from != NULL) {
         BIF_TRY(bif_selection_read(c->o->from, &c->selection));
         BIF_TRY(bif_selection_check(c->selection, c->o->from, &c->pool));

@@ -123,6 +123,7 @@ bif_status bif_loader_check_selection(const char *const *shards, size_t count, c
     }
     BIF_TRY(bif_selection_read(path, &selection));
     BIF_TRY(bif_pool_open(shards, count, &pool));
+    BIF_TRY(bif_pool_whole(&pool));
     BIF_TRY(bif_selection_check(selection, path, &pool));
 done:
     bif_pool_close(&pool);

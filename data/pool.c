@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 
 #define MOST (((int64_t)1 << 32) - 2) /* so that numbers fit 32 bits and leave one value for none */
 
@@ -17,6 +18,7 @@ typedef struct {
 typedef struct {
     entry *entry;
     size_t count;
+    int64_t bad;
 } entries;
 
 static bif_status add(void *context, const char *path)
@@ -24,6 +26,12 @@ static bif_status add(void *context, const char *path)
     entries *list = context;
     bif_shard *shard = NULL;
     bif_status st = bif_shard_open(path, &shard);
+    if (st == BIF_ERR_DATA) {
+        bif_warn_once("%s; it is left out", bif_error_message());
+        bif_error_clear();
+        list->bad++;
+        return BIF_OK;
+    }
     if (st != BIF_OK) {
         return st;
     }
@@ -50,7 +58,8 @@ bif_status bif_pool_open(const char *const *paths, size_t count, bif_pool *out)
         BIF_TRY(bif_shard_each(paths[i], add, &list));
     }
     if (list.count == 0) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "no shards are named"));
+        BIF_TRY(list.bad == 0 ? bif_fail(BIF_ERR_USAGE, "no shards are named")
+                              : bif_fail(BIF_ERR_DATA, "none of the %" PRId64 " shards can be used", list.bad));
     }
     qsort(list.entry, list.count, sizeof *list.entry, by_digest);
     pool.path = bif_calloc(list.count, sizeof *pool.path);
@@ -74,6 +83,7 @@ bif_status bif_pool_open(const char *const *paths, size_t count, bif_pool *out)
             BIF_TRY(bif_fail(BIF_ERR_DATA, "more than %" PRId64 " samples or images; curate the shards in parts", MOST));
         }
     }
+    pool.bad = list.bad;
     *out = pool;
     pool = (bif_pool){0};
 done:
@@ -83,6 +93,20 @@ done:
     }
     free(list.entry);
     return st;
+}
+
+bif_status bif_pool_verdict(const bif_pool *pool, bif_status st)
+{
+    return st != BIF_OK || pool->bad == 0 ? st
+                                          : bif_fail(BIF_ERR_DATA, "done, but without %" PRId64 " of %" PRId64 " shards, which cannot be used (named above)",
+                                                     pool->bad, pool->bad + pool->shards);
+}
+
+bif_status bif_pool_whole(const bif_pool *pool)
+{
+    return pool->bad == 0 ? BIF_OK
+                          : bif_fail(BIF_ERR_DATA, "%" PRId64 " of %" PRId64 " shards cannot be used (named above); repair them or leave them out", pool->bad,
+                                     pool->bad + pool->shards);
 }
 
 void bif_pool_close(bif_pool *pool)

@@ -18,6 +18,7 @@ bif_status bif_questions_open_shards(bif_questions *set, const char *const *path
         goto done;
     }
     BIF_TRY(bif_pool_open(paths, count, &pool));
+    BIF_TRY(bif_pool_whole(&pool));
     set->shards = bif_calloc((size_t)pool.shards, sizeof *set->shards);
     for (; set->shard_count < pool.shards; set->shard_count++) {
         BIF_TRY(bif_pool_shard(&pool, set->shard_count, &set->shards[set->shard_count]));

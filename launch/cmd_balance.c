@@ -292,6 +292,7 @@ static bif_status run(void *context, const bif_team *team, bif_comm *comm)
     st = strcmp(a->what, "concepts") == 0 ? by_concepts(a, &pool, selection, team) : by_groups(a, &pool, selection, team);
 done:
     bif_selection_free(selection);
+    st = bif_pool_verdict(&pool, st);
     bif_pool_close(&pool);
     return st;
 }

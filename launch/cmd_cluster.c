@@ -75,6 +75,7 @@ static bif_status run(void *context, const bif_team *team, bif_comm *comm)
 done:
     free(r.size);
     bif_device_close(device);
+    st = bif_pool_verdict(&pool, st);
     bif_pool_close(&pool);
     return st;
 }

@@ -395,6 +395,7 @@ done:
     bif_relation_free(&images);
     bif_relation_free(&captions);
     bif_selection_free(selection);
+    st = bif_pool_verdict(&others, bif_pool_verdict(&pool, st));
     bif_pool_close(&pool);
     bif_pool_close(&others);
     return st;

@@ -59,6 +59,7 @@ static bif_status run(void *context, const bif_team *team, bif_comm *comm)
     }
 done:
     bif_embedder_close(embedder);
+    st = bif_pool_verdict(&pool, st);
     bif_pool_close(&pool);
     return st;
 }

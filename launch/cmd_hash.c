@@ -87,6 +87,7 @@ static bif_status hash_shards(void *context, const bif_team *team, bif_comm *com
     bif_info("%" PRId64 " shards: %.0f columns written, %.0f kept; %.0f images, %.0f of them bad; %.0f captions", j->pool.shards,
              j->totals[3], j->totals[4], j->totals[0], j->totals[1], j->totals[2]);
 done:
+    st = bif_pool_verdict(&j->pool, st);
     bif_pool_close(&j->pool);
     return st;
 }

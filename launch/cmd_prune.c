@@ -259,6 +259,7 @@ static bif_status run(void *context, const bif_team *team, bif_comm *comm)
 done:
     bif_prune_result_free(&result);
     bif_selection_free(selection);
+    st = bif_pool_verdict(&pool, st);
     bif_pool_close(&pool);
     return st;
 }

@@ -91,6 +91,7 @@ done:
     free(method);
     bif_session_close(&session);
     bif_selection_free(selection);
+    st = bif_pool_verdict(&pool, st);
     bif_pool_close(&pool);
     return st;
 }

@@ -136,6 +136,7 @@ bif_status bif_cmd_data_selection(int argc, char **argv)
     }
     if (list != NULL) {
         BIF_TRY(bif_selection_open(argv[optind], argv + optind + 1, argc - optind - 1, &pool, &s));
+        BIF_TRY(bif_pool_whole(&pool));
         BIF_TRY(list_samples(s, &pool, kept));
         goto done;
     }
@@ -387,6 +388,7 @@ bif_status bif_cmd_data_diff(int argc, char **argv)
     BIF_TRY(same_shards(a, b));
     if (argc - optind > 2) {
         BIF_TRY(bif_pool_open((const char *const *)(argv + optind + 2), (size_t)(argc - optind - 2), &pool));
+        BIF_TRY(bif_pool_whole(&pool));
         BIF_TRY(bif_selection_check(a, argv[optind], &pool));
         d.samples.pool = &pool;
     }

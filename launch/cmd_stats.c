@@ -130,6 +130,7 @@ done:
     bif_concepts_free(concepts);
     bif_tokenizer_free(tokenizer);
     bif_selection_free(selection);
+    st = bif_pool_verdict(&pool, st);
     bif_pool_close(&pool);
     return st;
 }

@@ -159,6 +159,7 @@ static bif_status list_job(void *context, const bif_team *team, bif_comm *comm)
     char *all = NULL;
     size_t size = 0;
     st = bif_selection_open(w.o->from, w.o->shards, w.o->shard_count, &w.pool, &w.selection);
+    st = st == BIF_OK ? bif_pool_whole(&w.pool) : st;
     if (st == BIF_OK) { /* three times on rank 0: its own, all that are gathered, and once more to join or sort them */
         st = enough_memory(&w, 48.0 * (double)bif_selection_kept(w.selection) + 2.0 * (double)w.pool.samples);
     }
@@ -330,6 +331,7 @@ static bif_status select_job(void *context, const bif_team *team, bif_comm *comm
     char *matches = NULL;
     size_t size = 0;
     st = bif_selection_open(w.o->from, w.o->shards, w.o->shard_count, &w.pool, &w.selection);
+    st = st == BIF_OK ? bif_pool_whole(&w.pool) : st;
     st = st == BIF_OK ? read_list(&w) : st;
     if (st == BIF_OK) { /* three times the records on rank 0: its own, all that are gathered, and once more to join, sort or keep them */
         st = enough_memory(&w, 76.0 * (double)w.pool.samples + 48.0 * (double)w.listed);

@@ -209,6 +209,7 @@ bif_status bif_cmd_data_why(int argc, char **argv)
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data why: name a selection, a sample and the shards; see bifocal data why --help"));
     }
     BIF_TRY(bif_selection_open(argv[optind], argv + optind + 2, argc - optind - 2, &pool, &s));
+    BIF_TRY(bif_pool_whole(&pool));
     BIF_TRY(find(&samples, argv[optind + 1], &matches));
     for (size_t i = 0; i < matches.count; i++) {
         json_t *one = NULL;

@@ -6,7 +6,6 @@
 
 #include "base/rng.h"
 #include "data/balance.h"
-#include "data/quota.h"
 
 static uint32_t draw(uint32_t *state)
 {
@@ -59,6 +58,21 @@ Test(balance, draws_are_uniform_and_independent)
     cr_assert_neq(bif_balance_draw(0, a, 0), bif_balance_draw(0, b, 0));
 }
 
+/* By trying: the greatest x with sum min(x, most) <= size; the quotas without what is left over. */
+static int64_t equal_quotas(const int64_t *most, int64_t count, int64_t size, int64_t *equal)
+{
+    for (int64_t x = 0;; x++) {
+        int64_t sum = 0;
+        for (int64_t i = 0; i < count; i++) {
+            equal[i] = most[i] < x ? most[i] : x;
+            sum += most[i] < x + 1 ? most[i] : x + 1;
+        }
+        if (sum > size || x >= size) {
+            return x;
+        }
+    }
+}
+
 Test(balance, quotas_are_the_least_unequal)
 {
     enum { GROUPS = 40 };
@@ -76,7 +90,7 @@ Test(balance, quotas_are_the_least_unequal)
         cr_assert(bif_balance_quotas(part, count, size, quota, &reach));
         cr_assert_eq(reach, all);
         cr_assert_not(bif_balance_quotas(part, count, all + 1, equal, NULL));
-        const int64_t x = bif_quota_equal(most, count, size, 1, equal); /* the same but for who gets the remainder */
+        const int64_t x = equal_quotas(most, count, size, equal);
         int64_t sum = 0;
         for (int64_t i = 0; i < count; i++) {
             cr_assert(quota[i] == equal[i] || (most[i] > x && quota[i] >= x && quota[i] <= x + 1), "group %lld: %lld, not %lld",
