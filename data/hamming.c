@@ -10,6 +10,8 @@
 #include "base/log.h"
 #include "data/hamming_tile.h"
 
+#define SPEED_OF_PARTS 8 /* instead of the processor's: ranks may run on several kinds, and all must cut the work alike */
+
 enum { BLOCK = 1024, MOST_SLOTS = 32, MOST_WIDTH = 20, MOST_RADIUS = 3, MOST_MASKS = 1351, SAY_SECONDS = 5 };
 
 typedef struct {
@@ -146,7 +148,7 @@ static void choose(job *j, plan *best)
 {
     const bif_hamming_args *args = j->args;
     const bool within = args->b.bits == NULL;
-    const double speed = j->isa->speed, a = (double)args->a.count, b = within ? a : (double)args->b.count;
+    const double speed = args->parts > 1 ? SPEED_OF_PARTS : j->isa->speed, a = (double)args->a.count, b = within ? a : (double)args->b.count;
     const double tiles = (within ? 0.5 : 1) * a * b / speed + a;
     double least = args->way == BIF_HAMMING_SLOTS ? 1e300 : tiles;
     best->count = 0;

@@ -8,7 +8,7 @@
  * Eight hashes are tested at once with AVX-512 VPOPCNTDQ where the processor has it, one with POPCNT elsewhere; which is chosen at run
  * time.
  *
- * The pairs are the same for any number of parts and threads; their order is not (bif_pairs_sort). */
+ * The pairs are the same for any number of parts, threads and kinds of processors; their order is not (bif_pairs_sort). */
 #pragma once
 #include "data/dedup.h"
 

@@ -55,6 +55,11 @@ static bool same_band(const job *j, const uint32_t *a, const uint32_t *b, int ba
     return memcmp(a + band * j->rows, b + band * j->rows, (size_t)j->rows * sizeof *a) == 0;
 }
 
+static uint64_t group_of(const job *j, uint32_t number)
+{
+    return j->args->group != NULL ? j->args->group[number] : 0;
+}
+
 static void test(worker *w, int band, uint32_t x, uint32_t y)
 {
     job *j = w->job;
@@ -63,7 +68,7 @@ static void test(worker *w, int band, uint32_t x, uint32_t y)
     for (int i = 0; i < BIF_MINHASH_VALUES; i++) {
         same += a[i] == b[i];
     }
-    if (same < j->least) {
+    if (same < j->least || group_of(j, x) != group_of(j, y)) {
         return;
     }
     for (int t = 0; t < band; t++) {
@@ -83,7 +88,7 @@ static void run_band(worker *w, entry *entries, int band)
     const int64_t n = j->args->count;
     for (int64_t i = 0; i < n; i++) {
         const uint32_t *values = j->args->signature + i * BIF_MINHASH_VALUES + band * j->rows;
-        entries[i] = (entry){XXH3_64bits(values, (size_t)j->rows * sizeof *values), (uint32_t)i};
+        entries[i] = (entry){XXH3_64bits_withSeed(values, (size_t)j->rows * sizeof *values, group_of(j, (uint32_t)i)), (uint32_t)i};
     }
     qsort(entries, (size_t)n, sizeof *entries, compare);
     for (int64_t i = 0; i < n; i++) {

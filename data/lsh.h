@@ -12,6 +12,7 @@ int bif_minhash_rows(double jaccard);
 
 typedef struct {
     const uint32_t *signature; /* [count, 128] */
+    const uint64_t *group;     /* [count] only pairs of equal numbers are looked for; NULL: all */
     int64_t count;
     double jaccard; /* above 0, at most 1 */
     int part, parts, threads; /* this call's bands */

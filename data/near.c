@@ -193,20 +193,22 @@ static bif_status gather_pairs(bif_pairs *pairs, bool least, int64_t most, const
 {
     char *all = NULL;
     size_t size = 0;
+    double count = (double)pairs->count;
     bif_status st = BIF_OK;
+    team->sum(team->context, &count, 1);
+    if (count > (double)most) { /* said before rank 0 takes them in */
+        st = bif_fail(BIF_ERR_MEMORY, "%.0f near pairs, and room for %" PRId64 ": choose a smaller distance, or a higher --memory-mib",
+                      count, most);
+    }
+    BIF_TRY(team->agree(team->context, st)); /* `most` may differ: ranks may have different numbers of threads */
     team->gather(team->context, pairs->pair, (size_t)pairs->count * sizeof *pairs->pair, &all, &size);
     bif_pairs_free(pairs);
     if (team->rank == 0) {
         *pairs = (bif_pairs){(bif_pair *)(void *)all, (int64_t)(size / sizeof *pairs->pair), (int64_t)(size / sizeof *pairs->pair)};
-        if (pairs->count > most) {
-            st = bif_fail(BIF_ERR_MEMORY,
-                          "%" PRId64 " near pairs, and room for %" PRId64 ": choose a smaller distance, or a higher --memory-mib",
-                          pairs->count, most);
-        } else {
-            bif_pairs_sort(pairs, least);
-        }
+        bif_pairs_sort(pairs, least);
     }
-    return team->agree(team->context, st);
+done:
+    return st;
 }
 
 bif_status bif_near_images(const bif_pool_part *part, const bif_pool_part *others, const bif_near_options *options, const bif_team *team,
@@ -364,7 +366,13 @@ static bif_status near_signatures(const bif_hash_rows *classes, const uint8_t *s
                                   const bif_near_options *options, const bif_team *team, int64_t most, bif_pairs *out)
 {
     bif_pairs found = {0};
+    const caption_key *key = (const void *)classes->row;
+    uint64_t *talk = bif_malloc((size_t)classes->count * sizeof *talk + 8); /* a million questions may have the answer "Yes" */
+    for (int64_t i = 0; i < classes->count; i++) {
+        talk[i] = key[i].talk[0];
+    }
     const bif_minhash_args args = {.signature = signatures,
+                                   .group = talk,
                                    .count = classes->count,
                                    .jaccard = options->jaccard,
                                    .part = team->rank,
@@ -372,7 +380,6 @@ static bif_status near_signatures(const bif_hash_rows *classes, const uint8_t *s
                                    .threads = team->threads,
                                    .most = most};
     const bif_status st = bif_minhash_pairs(&args, &found);
-    const caption_key *key = (const void *)classes->row;
     for (int64_t i = 0; i < found.count; i++) {
         const uint32_t a = found.pair[i].a, b = found.pair[i].b;
         const bool across = side == NULL || (side[a] | side[b]) == 3;
@@ -381,6 +388,7 @@ static bif_status near_signatures(const bif_hash_rows *classes, const uint8_t *s
         }
     }
     bif_pairs_free(&found);
+    free(talk);
     return st;
 }
 
@@ -395,7 +403,7 @@ bif_status bif_near_captions(const bif_pool_part *part, const bif_pool_part *oth
     uint32_t *signatures = NULL;
     uint8_t *side = NULL;
     int64_t most = 0, next = 0;
-    const int64_t near = items * BIF_MINHASH_VALUES * 4 + bif_minhash_bytes(items, team->threads);
+    const int64_t near = items * (BIF_MINHASH_VALUES * 4 + 8) + bif_minhash_bytes(items, team->threads);
     st = plan_memory("comparing the captions", items,
                      items * 5 + bif_rows_bytes(items, sizeof(caption_key)) + (options->minhash ? near : 0), options->memory, &most);
     if (st == BIF_OK && items > (int64_t)UINT32_MAX - 1) {

@@ -130,6 +130,30 @@ Test(hamming, between_two_sets)
     free(b);
 }
 
+/* Ranks on processors of different kinds cut the work alike. */
+Test(hamming, parts_with_different_instructions)
+{
+    uint64_t *bits = make(4, 40000, 50, 0, 21);
+    for (int64_t n = 2500; n <= 40000; n *= 2) {
+        for (int distance = 15; distance <= 31; distance += 16) {
+            bif_pairs all = {0}, parts = {0};
+            bif_hamming_args args = {.words = 4, .distance = distance, .a = {bits, n}, .parts = 1, .threads = 2, .most = INT64_MAX};
+            cr_assert_eq(bif_hamming_pairs(&args, &all), BIF_OK);
+            args.parts = 3;
+            for (args.part = 0; args.part < 3; args.part++) {
+                setenv("BIFOCAL_ISA", isas[args.part], 1);
+                args.threads = 1 + args.part;
+                cr_assert_eq(bif_hamming_pairs(&args, &parts), BIF_OK);
+            }
+            cr_assert_eq(parts.count, all.count, "%lld hashes, distance %d: %lld pairs, not %lld", (long long)n, distance,
+                         (long long)parts.count, (long long)all.count);
+            bif_pairs_free(&all);
+            bif_pairs_free(&parts);
+        }
+    }
+    free(bits);
+}
+
 Test(hamming, too_many_pairs_are_refused)
 {
     uint64_t *same = calloc(3000 * 4, sizeof *same);

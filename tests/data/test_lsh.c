@@ -87,3 +87,26 @@ Test(lsh, too_many_pairs_are_refused)
     bif_pairs_free(&pairs);
     free(s);
 }
+
+/* Equal signatures of many groups: neither pairs nor time of those between them. */
+Test(lsh, pairs_within_groups)
+{
+    enum { MANY = 60000 };
+    uint32_t *s = calloc((size_t)MANY * 128, sizeof *s);
+    uint64_t *group = malloc(MANY * sizeof *group);
+    for (int i = 0; i < MANY; i++) {
+        group[i] = (uint64_t)(i % (MANY / 2));
+    }
+    bif_pairs pairs = {0};
+    const bif_minhash_args args = {
+        .signature = s, .group = group, .count = MANY, .jaccard = 0.8, .parts = 1, .threads = 2, .most = MANY / 2};
+    cr_assert_eq(bif_minhash_pairs(&args, &pairs), BIF_OK);
+    bif_pairs_sort(&pairs, false);
+    cr_assert_eq(pairs.count, MANY / 2);
+    for (int64_t i = 0; i < pairs.count; i++) {
+        cr_assert(pairs.pair[i].a == (uint32_t)i && pairs.pair[i].b == (uint32_t)(i + MANY / 2));
+    }
+    bif_pairs_free(&pairs);
+    free(group);
+    free(s);
+}
