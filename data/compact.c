@@ -1,12 +1,8 @@
 #include "data/compact.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -14,6 +10,7 @@
 #include "base/log.h"
 #include "base/utf8.h"
 #include "data/carry.h"
+#include "data/compact_parts.h"
 
 #define POLL_SAMPLES 64
 #define MOST_BYTES ((uint64_t)1 << 30) /* of one picture: its size comes from a file */
@@ -27,8 +24,8 @@ typedef struct {
     int64_t *start; /* [shards + 1] kept samples before each, repeats counted, in the order given */
     int64_t *cut;   /* [units + 1] of the kept samples: where new shards begin */
     int64_t units;
-    char *staging;
-    int lock;                 /* rank 0: descriptor of the output folder */
+    bif_compact_place place;
+    int lock; /* rank 0: descriptor of the output folder */
     bif_compact_result count; /* of this rank */
 } compact;
 
@@ -45,16 +42,6 @@ typedef struct {
     char *bytes;            /* one picture */
     size_t capacity;
 } unit;
-
-static char *shard_name(const compact *c, const char *folder, int64_t number)
-{
-    return bif_format("%s/%s-%05" PRId64 ".h5", folder, c->o->prefix, number);
-}
-
-static char *errors_name(const compact *c, int64_t number)
-{
-    return bif_format("%s/errors-%05" PRId64 ".jsonl", c->staging, number);
-}
 
 /* ---- the plan ---- */
 
@@ -237,7 +224,7 @@ static bif_status report(unit *u, int64_t local, const char *id)
     char *text = json_dumps(row, JSON_COMPACT);
     u->c->count.bad++;
     if (u->errors == NULL) {
-        char *path = errors_name(u->c, u->number);
+        char *path = bif_compact_errors_name(&u->c->place, u->number);
         st = bif_writer_open(path, &u->errors);
         free(path);
         if (st != BIF_OK) {
@@ -347,7 +334,7 @@ static bif_status run_unit(void *argument, int64_t number)
     bif_status st = BIF_OK;
     compact *c = argument;
     unit u = {.c = c, .number = number, .carry = bif_carry_new()};
-    char *path = shard_name(c, c->staging, number);
+    char *path = bif_compact_shard_name(&c->place, c->place.staging, number);
     BIF_TRY(bif_shard_writer_open(path, &u.writer));
     for (int64_t i = 0; i < c->pool.shards; i++) {
         if (c->start[i] < c->cut[number + 1] && c->start[i + 1] > c->cut[number] && c->start[i + 1] > c->start[i]) {
@@ -371,122 +358,13 @@ done:
     return st;
 }
 
-/* ---- names; rank 0 ---- */
-
-static bif_status none_there(const compact *c)
-{
-    bif_status st = BIF_OK;
-    const size_t n = strlen(c->o->prefix);
-    DIR *folder = opendir(c->o->out);
-    if (folder == NULL) {
-        return bif_fail_errno(errno, "cannot list the folder '%s'", c->o->out);
-    }
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL && st == BIF_OK;) {
-        const char *name = entry->d_name;
-        const size_t digits = strncmp(name, c->o->prefix, n) == 0 && name[n] == '-' ? strspn(name + n + 1, "0123456789") : 0;
-        if (digits >= 5 && strcmp(name + n + 1 + digits, ".h5") == 0) {
-            st = bif_fail(BIF_ERR_USAGE, "'%s/%s' is there already; choose another folder or prefix", c->o->out, name);
-        }
-    }
-    closedir(folder);
-    return st;
-}
-
-static bif_status prepare(compact *c)
-{
-    bif_status st = BIF_OK;
-    if (c->o->prefix[0] == '\0' || c->o->prefix[0] == '.' || strchr(c->o->prefix, '/') != NULL) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "the prefix '%s' must be a plain file name that does not start with a dot", c->o->prefix));
-    }
-    BIF_TRY(bif_make_dirs(c->o->out));
-    c->lock = open(c->o->out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (c->lock < 0) {
-        BIF_TRY(bif_fail_errno(errno, "cannot open the folder '%s'", c->o->out));
-    }
-    if (flock(c->lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) { /* file systems without locks: go on */
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s: another `data compact` writes to this folder; wait for it, or choose another", c->o->out));
-    }
-    BIF_TRY(none_there(c));
-    BIF_TRY(bif_remove_tree(c->staging));
-    BIF_TRY(bif_make_dirs(c->staging));
-done:
-    return st;
-}
-
-static bif_status publish_errors(const compact *c)
-{
-    bif_status st = BIF_OK;
-    bif_writer *out = NULL;
-    char *to = bif_format("%s/%s-errors.jsonl", c->o->out, c->o->prefix), *from = NULL, *text = NULL;
-    if (unlink(to) != 0 && errno != ENOENT) {
-        BIF_TRY(bif_fail_errno(errno, "cannot remove the old '%s'", to));
-    }
-    for (int64_t number = 0; number < c->units; number++) {
-        size_t size = 0;
-        free(from);
-        free(text);
-        text = NULL;
-        from = errors_name(c, number);
-        if (!bif_exists(from)) {
-            continue;
-        }
-        if (out == NULL) {
-            BIF_TRY(bif_writer_open(to, &out));
-        }
-        BIF_TRY(bif_file_read(from, SIZE_MAX / 2, &text, &size));
-        BIF_TRY(bif_writer_write(out, text, size));
-    }
-    if (out != NULL) {
-        bif_writer *finished = out;
-        out = NULL;
-        BIF_TRY(bif_writer_commit(finished));
-    }
-done:
-    bif_writer_abandon(out);
-    free(from);
-    free(to);
-    free(text);
-    return st;
-}
-
-/* A shard's columns get their name before it does, so it is never seen without them. */
-static bif_status publish_shard(const char *from, const char *to)
-{
-    bif_status st = BIF_OK;
-    char *from_columns = bif_column_folder(from), *to_columns = bif_column_folder(to);
-    BIF_TRY(bif_remove_tree(to_columns)); /* of a shard that is no more */
-    if (bif_exists(from_columns)) {
-        BIF_TRY(bif_rename(from_columns, to_columns));
-    }
-    BIF_TRY(bif_rename(from, to));
-done:
-    free(from_columns);
-    free(to_columns);
-    return st;
-}
-
 static bif_status publish(const compact *c)
 {
-    bif_status st = BIF_OK;
     int64_t shards = 0;
-    BIF_TRY(publish_errors(c));
-    for (int64_t number = 0; number < c->units; number++) {
-        char *from = shard_name(c, c->staging, number), *to = shard_name(c, c->o->out, shards);
-        if (bif_exists(from)) { /* not one whose samples are all broken */
-            st = publish_shard(from, to);
-            shards++;
-        }
-        free(from);
-        free(to);
-        if (st != BIF_OK) {
-            goto done;
-        }
-    }
-    if (shards == 0) {
-        st = bif_fail(BIF_ERR_DATA, "none of the %" PRId64 " kept samples could be copied; see '%s/%s-errors.jsonl'", c->count.kept, c->o->out, c->o->prefix);
-    }
-done:
-    return st;
+    const bif_status st = bif_compact_publish(&c->place, c->units, &shards);
+    return st != BIF_OK || shards > 0 ? st
+                                      : bif_fail(BIF_ERR_DATA, "none of the %" PRId64 " kept samples could be copied; see '%s/%s-errors.jsonl'",
+                                                 c->count.kept, c->o->out, c->o->prefix);
 }
 
 static void sum_counts(compact *c)
@@ -501,13 +379,13 @@ static void sum_counts(compact *c)
 bif_status bif_compact(const bif_compact_options *options, const bif_team *team, bif_compact_result *result)
 {
     bif_status st = BIF_OK;
-    compact c = {.o = options, .team = team, .lock = -1};
+    compact c = {.o = options, .team = team, .place = {.out = options->out, .prefix = options->prefix}, .lock = -1};
     BIF_BUG_IF(options->max_shard_bytes < 1 || options->max_samples < 0, "limits of new shards");
-    c.staging = bif_format("%s/.%s-compacting", options->out, options->prefix);
+    c.place.staging = bif_format("%s/.%s-compacting", options->out, options->prefix);
     bool ours = false;
     st = open_all(&c);
     if (st == BIF_OK && team->rank == 0) {
-        st = prepare(&c);
+        st = bif_compact_begin(&c.place, &c.lock);
         ours = st == BIF_OK;
         st = ours ? plan(&c) : st;
     }
@@ -520,7 +398,7 @@ bif_status bif_compact(const bif_compact_options *options, const bif_team *team,
 done:
     if (ours) {
         char *why = st != BIF_OK ? bif_strdup(bif_error_message()) : NULL; /* the first failure is the one to tell */
-        const bif_status removed = bif_remove_tree(c.staging);
+        const bif_status removed = bif_remove_tree(c.place.staging);
         st = st != BIF_OK ? bif_fail(st, "%s", why) : removed;
         free(why);
     }
@@ -532,6 +410,6 @@ done:
     free(c.given);
     free(c.start);
     free(c.cut);
-    free(c.staging);
+    free(c.place.staging);
     return st;
 }

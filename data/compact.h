@@ -7,7 +7,7 @@
  *
  * A sample that cannot be copied (bytes of a picture that do not match their checksum, a broken record) is left out: a line {"shard", "index", "id",
  * "reason"} of OUT/PREFIX-errors.jsonl. Every new shard is read back (bif_shard_verify); they get their names together at the end. What a killed run
- * left (a folder .PREFIX-compacting) goes with the next of the same prefix. */
+ * left (a folder .PREFIX-compacting) goes with the next of the same prefix; was it giving names, the next finishes that, and says so. */
 #pragma once
 #include "data/selection.h"
 #include "data/team.h"

@@ -89,6 +89,10 @@ refused 64 'is there already' data compact --from listed-1.sel --out new1 --pref
 # What a killed one left goes with the next; one without room on the disk leaves nothing.
 mkdir -p new4/.n-compacting && echo half >new4/.n-compacting/n-00000.h5
 run data compact --from listed-1.sel --out new4 --prefix n --max-samples 12 --quiet turned/c.h5 turned/b.h5 turned/a.h5 && cmp new4/n-00002.h5 new1/n-00002.h5 || fail "a folder that a killed compact left"
+# One that was killed while its shards got their names: the next finishes that, and takes away nothing.
+mkdir -p new6/.n-compacting && cp new1/n-0000[01].h5 new6 && cp new1/n-00002.h5 new6/.n-compacting/n-00003.h5 && echo '[0, 1, 3]' >new6/.n-compacting/publishing.json
+refused 64 'killed while its 3 shards got their names & is there already' data compact --from listed-1.sel --out new6 --prefix n --max-samples 12 turned
+diff -r new1 new6 || fail "the shards of a killed compact"
 mkdir new5
 if mount -t tmpfs -o size=12k none new5 2>/dev/null; then
   for LAUNCH in '' "$two"; do
