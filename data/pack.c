@@ -223,10 +223,6 @@ static bif_status finish(const pack *p, const bif_pack_result *r)
         shards[unit] = (int64_t)p->count[unit * BIF_PACK_COUNTS + BIF_PACK_SHARDS];
     }
     BIF_TRY(bif_pack_publish(&p->plan, shards, next));
-    if (o->overwrite) { /* shards of a longer earlier pack */
-        BIF_TRY(bif_pack_remove_from(o, r->shards));
-        BIF_TRY(bif_fsync_dir(o->out));
-    }
 done:
     free(shards);
     free(first);

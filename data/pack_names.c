@@ -79,7 +79,7 @@ static bif_status remove_shard(void *context, int64_t number, const char *path)
     return number < *from || unlink(path) == 0 ? BIF_OK : bif_fail_errno(errno, "cannot remove '%s'", path);
 }
 
-bif_status bif_pack_remove_from(const bif_pack_options *options, int64_t number)
+static bif_status remove_from(const bif_pack_options *options, int64_t number)
 {
     return each_shard(options, remove_shard, &number);
 }
@@ -89,8 +89,8 @@ static char *final_name(const bif_pack_options *o, int64_t number)
     return bif_format("%s/%s-%05lld.h5", o->out, o->prefix, (long long)number);
 }
 
-/* Renames what still stands in the staging folder. */
-static bif_status give_names(const bif_pack_options *o, const char *staging, const json_t *names)
+/* Renames what still stands in the staging folder; of a pack that replaces, shards behind its own are those of a longer earlier one and go. */
+static bif_status give_names(const bif_pack_options *o, const char *staging, const json_t *names, bool replaces)
 {
     bif_status st = BIF_OK;
     const char *from;
@@ -106,13 +106,15 @@ static bif_status give_names(const bif_pack_options *o, const char *staging, con
             return st;
         }
     }
-    return bif_fsync_dir(o->out);
+    st = replaces ? remove_from(o, (int64_t)json_object_size(names)) : BIF_OK;
+    return st == BIF_OK ? bif_fsync_dir(o->out) : st;
 }
 
 /* Names given before a failure: away with them. What --overwrite replaced is gone. */
-static void take_back(const bif_pack_options *o, const char *staging, const json_t *names)
+static void take_back(const bif_pack_options *o, const char *staging, const char *list, const json_t *names)
 {
     const char *from;
+    unlink(list); /* first: from here on nobody finishes it */
     json_t *number;
     json_object_foreach((json_t *)(uintptr_t)names, from, number) {
         char *old = bif_path_join(staging, from), *new = final_name(o, (int64_t)json_integer_value(number));
@@ -128,7 +130,7 @@ bif_status bif_pack_publish(const bif_pack_plan *plan, const int64_t *shards, in
 {
     bif_status st = BIF_OK;
     const bif_pack_options *o = plan->options;
-    json_t *names = json_object();
+    json_t *names = json_object(), *note = json_pack("{s:b,s:o}", "overwrite", o->overwrite, "names", names);
     char *list = bif_path_join(plan->staging, PUBLISHING);
     int64_t number = first;
     for (int64_t unit = 0; unit < plan->units; unit++) {
@@ -145,14 +147,14 @@ bif_status bif_pack_publish(const bif_pack_plan *plan, const int64_t *shards, in
             }
         }
     }
-    BIF_TRY(bif_json_save_file(list, names)); /* from here on the next pack of the prefix finishes the work of a killed one */
-    st = give_names(o, plan->staging, names);
+    BIF_TRY(bif_json_save_file(list, note)); /* from here on the next pack of the prefix finishes the work of a killed one */
+    st = give_names(o, plan->staging, names, o->overwrite);
     if (st != BIF_OK) {
-        take_back(o, plan->staging, names);
+        take_back(o, plan->staging, list, names);
     }
 done:
     free(list);
-    json_decref(names);
+    json_decref(note);
     return st;
 }
 
@@ -160,10 +162,14 @@ done:
 static bif_status finish_killed(const bif_pack_options *options, const char *staging)
 {
     bif_status st = BIF_OK;
-    json_t *names = NULL;
+    json_t *note = NULL;
     char *list = bif_path_join(staging, PUBLISHING);
     if (bif_exists(list)) {
-        BIF_TRY(bif_json_load_file(list, (size_t)1 << 30, &names));
+        BIF_TRY(bif_json_load_file(list, (size_t)1 << 30, &note));
+        json_t *names = json_object_get(note, "names");
+        if (!json_is_object(names) || !json_is_boolean(json_object_get(note, "overwrite"))) {
+            BIF_TRY(bif_fail(BIF_ERR_DATA, "'%s' is damaged; remove its folder", list));
+        }
         const char *from;
         json_t *number;
         json_object_foreach(names, from, number) {
@@ -172,10 +178,10 @@ static bif_status finish_killed(const bif_pack_options *options, const char *sta
             }
         }
         bif_warn("a pack of '%s' was killed while its shards got their names; they get the rest of them now", options->prefix);
-        BIF_TRY(give_names(options, staging, names));
+        BIF_TRY(give_names(options, staging, names, json_is_true(json_object_get(note, "overwrite"))));
     }
 done:
-    json_decref(names);
+    json_decref(note);
     free(list);
     return st;
 }

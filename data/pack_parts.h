@@ -88,6 +88,8 @@ bif_pack_groups *bif_pack_groups_open(bif_tar *tar, const bif_pack_options *opti
 /* The next group as an item; its texts are read, its picture is not. *more = false at the end. A damaged tar ends with an item whose
  * failure says so (key NULL, so it is about the tar). */
 bif_status bif_pack_groups_next(bif_pack_groups *groups, bif_pack_item *item, bool *more);
+/* At the end: what of the tar was not read, and why; NULL: all was. */
+const char *bif_pack_groups_lost(const bif_pack_groups *groups);
 void bif_pack_groups_close(bif_pack_groups *groups); /* NULL is allowed */
 
 /* ---- what a source consists of (pack_list.c) ---- */
@@ -145,9 +147,8 @@ bif_status bif_pack_error_row(bif_writer *errors, const char *input, int64_t rec
 /* ---- names (pack_names.c) ---- */
 int64_t bif_pack_shard_number(const char *name, const char *prefix); /* PREFIX-00000.h5 with any number: the number, else -1 */
 bif_status bif_pack_next_number(const bif_pack_options *options, int64_t *next); /* behind the last shard of the prefix */
-bif_status bif_pack_remove_from(const bif_pack_options *options, int64_t number); /* shards of the prefix from this number on */
 bif_status bif_pack_sweep(const bif_pack_options *options); /* what killed packs left */
-/* Gives the shards of all units their names, from number `first` on. shards [units]. */
+/* Gives the shards of all units their names, from number `first` on; with overwrite, other shards of the prefix go. shards [units]. */
 bif_status bif_pack_publish(const bif_pack_plan *plan, const int64_t *shards, int64_t first);
 
 /* ---- what is there already (pack_known.c) ---- */

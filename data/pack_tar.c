@@ -20,6 +20,7 @@ struct bif_pack_groups {
     member next; /* read ahead: the first of the next group; name NULL = none */
     bool ended;
     int64_t number;
+    char *lost;
 };
 
 bif_pack_groups *bif_pack_groups_open(bif_tar *tar, const bif_pack_options *options)
@@ -33,8 +34,14 @@ void bif_pack_groups_close(bif_pack_groups *groups)
 {
     if (groups != NULL) {
         free(groups->next.name);
+        free(groups->lost);
         free(groups);
     }
+}
+
+const char *bif_pack_groups_lost(const bif_pack_groups *groups)
+{
+    return groups->lost;
 }
 
 /* Length of the key: up to the first dot of the base name. 0: the member has no ending or is hidden, and belongs to no sample. */
@@ -52,9 +59,14 @@ static bif_status read_ahead(bif_pack_groups *groups)
     bif_status st = BIF_OK;
     while (groups->next.name == NULL && !groups->ended) {
         bif_tar_member one = {0};
-        bool more = false;
+        bool more = false, behind = false;
         st = bif_tar_next(groups->tar, &one, &more);
         groups->ended = st != BIF_OK || !more;
+        if (st == BIF_ERR_DATA) {
+            groups->lost = bif_format("only a part of it was read: %s", bif_error_message());
+        } else if (st == BIF_OK && !more && bif_tar_behind(groups->tar, &behind) == BIF_OK && behind) {
+            groups->lost = bif_strdup("more follows behind its end mark (tars joined to one?), which was not read");
+        }
         if (!groups->ended && key_length(one.name) > 0) {
             groups->next = (member){bif_strdup(one.name), one.at, one.size};
         }

@@ -391,6 +391,7 @@ bif_status bif_pack_unit(const bif_pack_plan *plan, const bif_team *team, int64_
     w->key_name = plan->kind == BIF_PACK_FOLDER ? "file" : "key";
     BIF_TRY(open_source(w));
     BIF_TRY(run_batches(w));
+    BIF_TRY(tar != NULL && bif_pack_groups_lost(w->groups) != NULL ? report_odd(w, bif_pack_groups_lost(w->groups)) : BIF_OK);
     BIF_TRY(tar != NULL ? check_statistics(w) : BIF_OK);
     if (w->errors != NULL) {
         bif_writer *errors = w->errors;

@@ -75,6 +75,23 @@ bif_status bif_tar_read(const bif_tar *tar, uint64_t at, void *buffer, size_t si
     return BIF_OK;
 }
 
+bif_status bif_tar_behind(const bif_tar *tar, bool *more)
+{
+    bif_status st = BIF_OK;
+    char block[64 * BLOCK];
+    *more = false;
+    for (uint64_t at = tar->at; at < tar->size && !*more;) {
+        const size_t n = tar->size - at < sizeof block ? (size_t)(tar->size - at) : sizeof block;
+        BIF_TRY(bif_tar_read(tar, at, block, n));
+        for (size_t i = 0; i < n && !*more; i++) {
+            *more = block[i] != 0;
+        }
+        at += n;
+    }
+done:
+    return st;
+}
+
 /* ---- fields ---- */
 
 static bif_status damaged(const bif_tar *tar, uint64_t at, const char *what)

@@ -2,6 +2,7 @@
  *
  * The file is untrusted. Nothing of what it names is ever opened; a member lies within the file, and names are at most 64 KiB. Folders,
  * links and devices are passed over; records of pax that hold for all members ("g") are too. Compressed tars are refused by name.
+ * The first end mark ends the archive, as for GNU tar: what is joined behind it is not read, but told of.
  * Damage (a checksum, a size beyond the file, a missing end mark, a sparse member) ends the reading: what follows cannot be found. */
 #pragma once
 #include "base/status.h"
@@ -20,5 +21,7 @@ bif_status bif_tar_open(const char *path, bif_tar **out); /* a regular file */
 bif_status bif_tar_next(bif_tar *tar, bif_tar_member *out, bool *more);
 /* Bytes [at, at + size) of the tar. Thread-safe. BIF_ERR_DATA: it ends before. */
 bif_status bif_tar_read(const bif_tar *tar, uint64_t at, void *buffer, size_t size);
+/* Behind the last member: is there anything but zeros behind the end mark? */
+bif_status bif_tar_behind(const bif_tar *tar, bool *more);
 const char *bif_tar_path(const bif_tar *tar);
 void bif_tar_close(bif_tar *tar); /* NULL is allowed */

@@ -93,6 +93,11 @@ truncate -s 12000 cut.tar # within the second of nine samples
 expect 65 'records' data pack --input cut.tar --out cut-out --prefix t
 expect 0 'records are bad' data pack --input cut.tar tars/00001.tar --out cut-out --prefix t --max-bad-share 0.2
 row cut-out/t-errors.jsonl '"input":"cut.tar"' 'cut short'
+expect 0 'only a part of it was read: cut.tar: the file ends at byte 12000' data pack --input cut.tar tars/00001.tar --out cut-out --prefix w --max-bad-share 0.2
+row cut-out/w-errors.jsonl '{"input":"cut.tar","reason":"only a part' 'cut short'
+cat tars/00000.tar tars/00001.tar >joined.tar
+expect 0 'more follows behind its end mark' data pack --input joined.tar --out cut-out --prefix j
+row cut-out/j-errors.jsonl '{"input":"joined.tar","reason"' 'end mark'
 mkdir bad
 cp members/0000[01].* bad/
 head -c 300 bad/00000.jpg >bad/cut.jpg
@@ -203,13 +208,19 @@ kill -9 $! && wait $! 2>/dev/null
 mkdir -p killed/.k-packing-2000000000 # as if it had been killed while names were given: one is, one is not yet
 cp formats/v7-00000.h5 killed/k-00000.h5
 cp formats/v7-00000.h5 killed/.k-packing-2000000000/unit-00000001-00000.h5
-echo '{"unit-00000000-00000.h5":0,"unit-00000001-00000.h5":1}' >killed/.k-packing-2000000000/publishing.json
+echo '{"overwrite":false,"names":{"unit-00000000-00000.h5":0,"unit-00000001-00000.h5":1}}' >killed/.k-packing-2000000000/publishing.json
 expect 64 'k-00001.h5'"' is there already" data pack --input v7.tar --out killed --prefix k
 cmp killed/k-00001.h5 formats/v7-00000.h5 || fail "the second name was not given"
 mkdir killed/.k-packing-2000000000
-echo '{"../x":0}' >killed/.k-packing-2000000000/publishing.json
+echo '{"overwrite":false,"names":{"../x":0}}' >killed/.k-packing-2000000000/publishing.json
 expect 65 'is damaged' data pack --input v7.tar --out killed --prefix k --append
 rm -r killed/.k-packing-2000000000
+cp -r killed replaced # two shards, which a killed pack was about to replace by one
+mkdir replaced/.k-packing-2000000000
+cp formats/v7-00000.h5 replaced/.k-packing-2000000000/unit-00000000-00000.h5
+echo '{"overwrite":true,"names":{"unit-00000000-00000.h5":0}}' >replaced/.k-packing-2000000000/publishing.json
+expect 0 'into 1 shards' data pack --input v7.tar --out replaced --prefix k --append
+[ "$(ls -A replaced | tr '\n' ' ')" = "k-00000.h5 k-00001.h5 " ] || fail "after a kill while shards were replaced: $(ls -A replaced)"
 (sleep 0 & exec sleep 60) & # a killed pack that nobody waited for
 zombie=
 for i in $(seq 50); do zombie=$(pgrep -P $! sleep) && grep -q ') Z' "/proc/$zombie/stat" && break; sleep 0.02; done
