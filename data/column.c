@@ -181,6 +181,10 @@ static bif_status check(bif_column *column, const bif_shard *shard, const char *
     if (strcmp(npy.type, types[t].npy) != 0 || npy.shape[0] != info->rows || npy.dims < 1 || npy.dims > 2 || npy.shape[1] != info->width) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: an array of another shape or type than %s says", data_name, where));
     }
+    if (npy.at % types[t].size != 0) { /* readers take numbers from where they lie */
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: its numbers begin at byte %zu, which is no multiple of their %zu bytes; save it with numpy.save", data_name, npy.at,
+                         types[t].size));
+    }
     column->data = (const char *)column->map + npy.at;
 done:
     return st;

@@ -142,6 +142,30 @@ Test(column, damage_is_seen)
     }
 }
 
+/* A header of any length is a .npy file; one that puts numbers at odd addresses is not read. */
+Test(column, numbers_at_odd_addresses_are_refused)
+{
+    bif_column *column = NULL;
+    for (size_t pad = 0; pad < 8; pad++) {
+        char raw[200] = "\x93NUMPY\x01\x00", hex[33], note[512];
+        const int used = snprintf(raw + 10, sizeof raw - 10, "{'descr': '<u8', 'fortran_order': False, 'shape': (5,), }%*s\n", (int)pad, "");
+        raw[8] = (char)used;
+        const size_t size = 10 + (size_t)used + IMAGES * 8;
+        bif_digest_bytes(raw, size, hex);
+        snprintf(note, sizeof note,
+                 "{\"format\":\"bifocal-column\",\"version\":1,\"name\":\"n\",\"of\":\"image\",\"method\":\"m\",\"shard\":\"%s\",\"xxh3\":\"%s\",\"rows\":%d,"
+                 "\"width\":1,\"type\":\"u64\"}",
+                 bif_shard_payload_digest(shard), hex, IMAGES);
+        cr_assert_eq(bif_make_dirs("s.columns"), BIF_OK);
+        cr_assert_eq(bif_file_write("s.columns/n.npy", raw, size), BIF_OK);
+        cr_assert_eq(bif_file_write("s.columns/n.json", note, strlen(note)), BIF_OK);
+        const bool aligned = (10 + used) % 8 == 0;
+        cr_expect_eq(bif_column_open(shard, "n", &column), aligned ? BIF_OK : BIF_ERR_DATA, "%zu: %s", pad, bif_error_message());
+        cr_expect_eq(column != NULL, aligned);
+        bif_column_close(column);
+    }
+}
+
 Test(column, of_another_shard_is_refused)
 {
     bif_column *column = NULL;
