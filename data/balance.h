@@ -27,6 +27,7 @@ typedef struct {
     bif_drop *records; /* rising by sample */
     int64_t count;
     int64_t before, after; /* samples kept, repeats counted */
+    char *method;          /* of the column that was read, the same in all shards; NULL: none. malloc'ed, there on all ranks */
 } bif_balance_outcome;
 
 typedef struct {

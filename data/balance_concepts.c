@@ -30,6 +30,7 @@ typedef struct {
     bif_concepts_found found;
     const uint32_t *id; /* [ids] matches of the sample in work */
     int64_t ids;
+    const char *method; /* of the caption column in the first shard */
     bool *mine;         /* [shards] this rank's */
     matches *kept;      /* [shards] */
     int64_t room;       /* bytes left for them */
@@ -176,6 +177,30 @@ static void keep_matches(balance *b, matches *kept, int64_t local, int64_t *coun
     kept->end[local] = (uint32_t)*count;
 }
 
+static bif_status open_captions(const balance *b, const bif_shard *shard, bif_column **out)
+{
+    bif_status st = bif_column_need(shard, b->by->caption, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, 1, "name a column of texts", out);
+    return st == BIF_OK ? bif_column_same_method(shard, *out, b->method) : st;
+}
+
+/* How the first shard's captions were made. */
+static bif_status find_method(balance *b, char **out)
+{
+    bif_status st = BIF_OK;
+    bif_shard *shard = NULL;
+    bif_column *column = NULL;
+    if (b->by->caption == NULL) {
+        return BIF_OK;
+    }
+    BIF_TRY(bif_pool_shard(b->pool, 0, &shard));
+    BIF_TRY(open_captions(b, shard, &column));
+    b->method = *out = bif_strdup(bif_column_describe(column)->method);
+done:
+    bif_column_close(column);
+    bif_shard_close(shard);
+    return st;
+}
+
 /* A shard anew; in the first pass its matches are kept. */
 static bif_status visit(void *argument, int64_t unit)
 {
@@ -189,7 +214,7 @@ static bif_status visit(void *argument, int64_t unit)
     b->mine[unit] = true;
     BIF_TRY(bif_pool_shard(b->pool, unit, &shard));
     if (b->by->caption != NULL) {
-        BIF_TRY(bif_column_need(shard, b->by->caption, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, 1, "name a column of texts", &column));
+        BIF_TRY(open_captions(b, shard, &column));
     }
     if (b->what == COUNT && !b->by->count_only && samples * (int64_t)sizeof *kept.end <= b->room) {
         kept.end = bif_calloc((size_t)samples, sizeof *kept.end);
@@ -456,6 +481,7 @@ bif_status bif_balance_concepts(const bif_balance_by_concepts *by, const bif_poo
     b.kept = bif_calloc((size_t)pool->shards, sizeof *b.kept);
     b.count = out->pool = bif_calloc((size_t)entries, sizeof *out->pool);
     out->after = b.after = bif_calloc((size_t)entries, sizeof *out->after);
+    BIF_TRY(team->agree(team->context, find_method(&b, &out->outcome.method)));
     BIF_TRY(run(&b, COUNT));
     if (by->count_only) {
         goto done;
@@ -503,6 +529,7 @@ done:
 void bif_balance_concepts_free(bif_balance_concepts_result *result)
 {
     free(result->outcome.records);
+    free(result->outcome.method);
     free(result->pool);
     free(result->after);
     *result = (bif_balance_concepts_result){0};

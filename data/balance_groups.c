@@ -18,6 +18,7 @@ typedef struct {
     const bif_pool *pool;
     const bif_team *team;
     const uint16_t *times;
+    const char *method; /* of the column in the first shard */
     bool numbers; /* labels are whole numbers, and sorted as such */
     bif_intern labels; /* those met on this rank, then all */
     double *group; /* [samples] number + 1, 0 = none; of other ranks' samples 0 */
@@ -58,7 +59,22 @@ static bif_status open_column(const balance *b, const bif_shard *shard, bif_colu
         return bif_fail(BIF_ERR_DATA, "%s: column '%s' names no groups: it needs one u8, u16 or u32 a row, or texts of samples",
                         bif_shard_path(shard), b->by->column);
     }
-    return BIF_OK;
+    return bif_column_same_method(shard, *out, b->method); /* the clusters of two runs of k-means have nothing to do with each other */
+}
+
+/* How the first shard's column was made. */
+static bif_status find_method(balance *b, char **out)
+{
+    bif_status st = BIF_OK;
+    bif_shard *shard = NULL;
+    bif_column *column = NULL;
+    BIF_TRY(bif_pool_shard(b->pool, 0, &shard));
+    BIF_TRY(open_column(b, shard, &column));
+    b->method = *out = column != NULL ? bif_strdup(bif_column_describe(column)->method) : NULL;
+done:
+    bif_column_close(column);
+    bif_shard_close(shard);
+    return st;
 }
 
 /* NULL: in none. `room` serves labels that are made here. */
@@ -399,6 +415,7 @@ bif_status bif_balance_groups(const bif_balance_by_groups *by, const bif_pool *p
     }
     b.group = bif_calloc((size_t)pool->samples, sizeof *b.group);
     b.draw = bif_calloc((size_t)pool->samples, sizeof *b.draw);
+    BIF_TRY(team->agree(team->context, find_method(&b, &out->outcome.method)));
     BIF_TRY(team->share(team->context, pool->shards, visit, &b));
     agree_on_labels(&b);
     b.draws = true;
@@ -426,5 +443,6 @@ void bif_balance_groups_free(bif_balance_groups_result *result)
     }
     free(result->group);
     free(result->outcome.records);
+    free(result->outcome.method);
     *result = (bif_balance_groups_result){0};
 }

@@ -269,6 +269,15 @@ bif_status bif_column_need(const bif_shard *shard, const char *name, bif_column_
     return st;
 }
 
+bif_status bif_column_same_method(const bif_shard *shard, const bif_column *column, const char *method)
+{
+    if (column == NULL || method == NULL || strcmp(column->info.method, method) == 0) {
+        return BIF_OK;
+    }
+    return bif_fail(BIF_ERR_DATA, "%s: column %s was made by '%s', that of the first shard by '%s'; make them alike", bif_shard_path(shard),
+                    column->name, column->info.method, method);
+}
+
 const bif_column_info *bif_column_describe(const bif_column *column)
 {
     return &column->info;

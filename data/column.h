@@ -47,6 +47,8 @@ bif_status bif_column_open(const bif_shard *shard, const char *name, bif_column 
  * (of, type, width; width 0 = any). */
 bif_status bif_column_need(const bif_shard *shard, const char *name, bif_column_of of, bif_column_type type, int64_t width,
                            const char *advice, bif_column **out);
+/* BIF_ERR_DATA unless the column was made as that of the first shard was (method; NULL: none to compare with). column NULL: BIF_OK. */
+bif_status bif_column_same_method(const bif_shard *shard, const bif_column *column, const char *method);
 const bif_column_info *bif_column_describe(const bif_column *column);
 const void *bif_column_data(const bif_column *column); /* [rows, width], mapped; NULL of TEXT */
 /* A text, UTF-8, terminated, owned by the column; NULL where the row has none. */

@@ -88,24 +88,14 @@ done:
     return st;
 }
 
-static bif_status same_method(const bif_shard *shard, const bif_column *column, const char *method)
-{
-    const bif_column_info *info = column != NULL ? bif_column_describe(column) : NULL;
-    if (info == NULL || method == NULL || strcmp(info->method, method) == 0) {
-        return BIF_OK;
-    }
-    return bif_fail(BIF_ERR_DATA, "%s: column %s was made by '%s', that of the first shard by '%s'; make them alike", bif_shard_path(shard),
-                    info->name, info->method, method);
-}
-
 static bif_status check_methods(const bif_prune_plan *plan, const bif_shard *shard, const columns *c)
 {
     bif_status st = BIF_OK;
     for (int i = 0; i < FIXED; i++) {
-        BIF_TRY(same_method(shard, c->fixed[i], plan->method[i]));
+        BIF_TRY(bif_column_same_method(shard, c->fixed[i], plan->method[i]));
     }
     for (int64_t i = 0; i < plan->options->columns; i++) {
-        BIF_TRY(same_method(shard, c->score[i], plan->column_method[i]));
+        BIF_TRY(bif_column_same_method(shard, c->score[i], plan->column_method[i]));
     }
 done:
     return st;

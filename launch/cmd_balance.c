@@ -156,12 +156,13 @@ done:
 }
 
 /* ---- the work ---- */
-static json_t *concept_parameters(const bif_balance_arguments *a, const bif_concepts *concepts, const char *counts_digest, double t)
+static json_t *concept_parameters(const bif_balance_arguments *a, const bif_concepts *concepts, const char *counts_digest,
+                                  const bif_balance_concepts_result *result)
 {
     char hex[33];
     bif_concepts_digest(concepts, hex);
     json_t *p = json_pack("{s:s, s:s, s:I, s:f, s:I, s:b, s:b}", "by", "concepts", "concepts", hex, "entries",
-                          (json_int_t)bif_concepts_describe(concepts).entries, "t", t, "seed", (json_int_t)a->by.seed, "fold_case",
+                          (json_int_t)bif_concepts_describe(concepts).entries, "t", result->t, "seed", (json_int_t)a->by.seed, "fold_case",
                           a->fold_case, "keep_unmatched", a->by.keep_unmatched);
     if (a->by.size > 0) {
         json_object_set_new(p, "size", json_integer(a->by.size));
@@ -169,6 +170,7 @@ static json_t *concept_parameters(const bif_balance_arguments *a, const bif_conc
     }
     if (a->by.caption != NULL) {
         json_object_set_new(p, "caption_column", json_string(a->by.caption));
+        json_object_set_new(p, "method", json_string(result->outcome.method));
     }
     if (counts_digest[0] != '\0') {
         json_object_set_new(p, "counts", json_string(counts_digest));
@@ -176,12 +178,13 @@ static json_t *concept_parameters(const bif_balance_arguments *a, const bif_conc
     return p;
 }
 
-static json_t *group_parameters(const bif_balance_arguments *a)
+static json_t *group_parameters(const bif_balance_arguments *a, const bif_balance_groups_result *result)
 {
     const bif_balance_by_groups *g = &a->groups;
     json_t *p = json_pack("{s:s, s:I, s:b}", "by", a->what, "seed", (json_int_t)g->seed, "keep_unmatched", g->keep_ungrouped);
     if (g->column != NULL) {
         json_object_set_new(p, "column", json_string(g->column));
+        json_object_set_new(p, "method", json_string(result->outcome.method));
     }
     if (g->size > 0) {
         json_object_set_new(p, "size", json_integer(g->size));
@@ -243,7 +246,7 @@ static bif_status by_concepts(bif_balance_arguments *a, const bif_pool *pool, bi
     if (team->rank == 0) {
         st = a->counts != NULL ? bif_concepts_write_counts(concepts, a->counts, result.pool) : BIF_OK;
         if (st == BIF_OK && !a->by.count_only) {
-            st = keep(a, selection, concept_parameters(a, concepts, digest, result.t), bif_balance_concept_reasons, 2, &result.outcome);
+            st = keep(a, selection, concept_parameters(a, concepts, digest, &result), bif_balance_concept_reasons, 2, &result.outcome);
         }
         if (st == BIF_OK) {
             bif_balance_print_concepts(a, concepts, &result);
@@ -265,7 +268,7 @@ static bif_status by_groups(const bif_balance_arguments *a, const bif_pool *pool
         return st;
     }
     if (team->rank == 0) {
-        st = keep(a, selection, group_parameters(a), bif_balance_group_reasons, 3, &result.outcome);
+        st = keep(a, selection, group_parameters(a, &result), bif_balance_group_reasons, 3, &result.outcome);
         if (st == BIF_OK) {
             bif_balance_print_groups(a, &result);
         }
@@ -356,10 +359,16 @@ bif_status bif_cmd_data_balance(int argc, char **argv)
             break;
         case MEAN: a.by.expected = true; break;
         case FOLD: a.fold_case = true; break;
-        case CAPTION: a.by.caption = optarg; break;
+        case CAPTION:
+            BIF_TRY(bif_option_whole_column(name, optarg));
+            a.by.caption = optarg;
+            break;
         case COUNTS: a.counts = optarg; break;
         case COUNTS_FROM: a.counts_from = optarg; break;
-        case COLUMN: a.groups.column = optarg; break;
+        case COLUMN:
+            BIF_TRY(bif_option_whole_column(name, optarg));
+            a.groups.column = optarg;
+            break;
         case ALPHA:
             BIF_TRY(bif_option_real(name, optarg, &a.groups.alpha));
             if (a.groups.alpha < 0 || a.groups.alpha > 4) {

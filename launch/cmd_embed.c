@@ -89,7 +89,10 @@ bif_status bif_cmd_data_embed(int argc, char **argv)
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
         case NAME: a.columns.name = optarg; break;
-        case CAPTION_COLUMN: a.columns.caption_column = optarg; break;
+        case CAPTION_COLUMN:
+            BIF_TRY(bif_option_whole_column("caption-column", optarg));
+            a.columns.caption_column = optarg;
+            break;
         case IMAGE: a.embedder.image = true; break;
         case TEXT: a.embedder.text = true; break;
         case OVERWRITE: a.columns.overwrite = true; break;

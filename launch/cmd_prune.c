@@ -114,7 +114,7 @@ static bif_status check(arguments *a)
         BIF_TRY(bif_script_set(a->o.scripts, script));
         const int k = bif_prune_kind_by_name("script-min");
         a->o.limit[k] = a->o.use[k] ? a->o.limit[k] : 0.5;
-        a->o.use[k] = true;
+        a->o.use[k] = a->o.use[k] || !a->o.measure; /* the share alone is measured too */
     } else if (a->o.use[bif_prune_kind_by_name("script-min")]) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data prune: --script-min without --script"));
     }
@@ -133,7 +133,7 @@ static bif_status check(arguments *a)
             }
         }
     }
-    if (a->o.measure ? a->out != NULL : a->out == NULL || rules == 0) {
+    if (a->o.measure ? a->out != NULL || rules > 0 : a->out == NULL || rules == 0) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data prune: give --out and at least one rule, or --measure alone; see bifocal data prune --help"));
     }
     if (a->shard_count == 0) {
@@ -325,9 +325,18 @@ bif_status bif_cmd_data_prune(int argc, char **argv)
         }
         case REPETITION_WORDS: BIF_TRY(bif_option_number(name, optarg, 1, &a.o.repetition_words)); break;
         case SCRIPT: a.o.scripts = optarg; break;
-        case CAPTION_COLUMN: a.o.caption_column = optarg; break;
-        case CLIP: a.o.clip = optarg; break;
-        case COLUMN: a.column[a.o.columns++] = (bif_prune_column){.name = optarg}; break;
+        case CAPTION_COLUMN:
+            BIF_TRY(bif_option_whole_column(name, optarg));
+            a.o.caption_column = optarg;
+            break;
+        case CLIP:
+            BIF_TRY(bif_option_column(name, optarg));
+            a.o.clip = optarg;
+            break;
+        case COLUMN:
+            BIF_TRY(bif_option_whole_column(name, optarg));
+            a.column[a.o.columns++] = (bif_prune_column){.name = optarg};
+            break;
         case MIN: BIF_TRY(of_column(&a, name, optarg, &last->has_min, &last->min)); break;
         case MAX: BIF_TRY(of_column(&a, name, optarg, &last->has_max, &last->max)); break;
         case TOP: BIF_TRY(of_column(&a, name, optarg, &last->has_top, &last->top)); break;

@@ -43,6 +43,14 @@ bif_status bif_option_column(const char *name, const char *text)
                           name, text);
 }
 
+bif_status bif_option_whole_column(const char *name, const char *text)
+{
+    return bif_column_name_ok(text) ? BIF_OK
+                                    : bif_fail(BIF_ERR_USAGE, "--%s: '%s' is the name of no column: letters, digits, '.', '-' and '_', at most 128, "
+                                               "not beginning with '.'",
+                                               name, text);
+}
+
 bif_status bif_option_precision(const char *name, bif_precision *out)
 {
     static const char *const names[] = {"auto", "fp32", "bf16"}; /* in the order of bif_precision */

@@ -6,6 +6,7 @@
 bif_status bif_option_number(const char *name, const char *text, int64_t min, int64_t *out);
 bif_status bif_option_real(const char *name, const char *text, double *out); /* finite */
 bif_status bif_option_column(const char *name, const char *text); /* what names of columns may begin with (data/column.h), at most 100 letters */
+bif_status bif_option_whole_column(const char *name, const char *text); /* all of the name of one that is there */
 bif_status bif_option_precision(const char *name, bif_precision *out);
 bif_status bif_option_need(const char *verb, const char *name, const char *value); /* given at all */
 /* Whether a result can be written at the end, asked before the work; BIF_ERR_IO too, and BIF_ERR_USAGE over a shard. NULL is allowed. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "data/chat.h"
+#include "data/column.h"
 #include "train/config_table.h"
 #include "train/lora.h"
 
@@ -272,6 +273,9 @@ void bif_config_finish(bif_config *config, const bool *given, const char *where,
     }
     if (config->train.validate_every > 0 && config->data.validation.count == 0) {
         complain(&c, "train.validate_every is given, but data.validation names no shards");
+    }
+    if (config->data.caption_column != NULL && !bif_column_name_ok(config->data.caption_column)) {
+        complain(&c, "data.caption_column is the name of no column: letters, digits, '.', '-' and '_', not beginning with '.'");
     }
     if (!(config->data.caption_mix > 0.0)) {
         complain(&c, "data.caption_mix must be above 0");

@@ -104,6 +104,8 @@ refused 64 "cannot be reached" data balance --by source --count big=99999999 --s
 refused 64 "more than 65535 times" data balance --by source --count big=99999999 --size 99999999 --out x.sel shards
 refused 64 "is unknown" data balance --by colour --size 5 --out x.sel shards
 refused 64 "--out or --dry-run" data balance --by source --size 5 shards
+refused 64 "'a/b' is the name of no column" data balance --by cluster --column a/b --size 5 --out x.sel shards
+refused 64 "'a/b' is the name of no column" data balance --by concepts --concepts list.txt --t 5 --caption-column a/b --out x.sel shards
 refused 65 "bifocal data cluster" data balance --by cluster --size 5 --out x.sel shards
 printf 'a,b\n\n' >none.txt
 refused 65 "no entry that a caption could match" data balance --by concepts --concepts none.txt --t 5 --out x.sel shards

@@ -41,6 +41,7 @@ for n in 3; do
 done
 refused 64 "at least one rule" data prune --out x.sel shards
 refused 64 "at least one rule" data prune --measure --out x.sel shards
+refused 64 "or --measure alone" data prune --measure --chars-min 5 shards
 refused 64 "at least one shard" data prune --out x.sel --chars-min 3
 refused 64 "put --column NAME before it" data prune --out x.sel --top 0.3 shards
 refused 64 "neither --min nor --max" data prune --out x.sel --column a shards
@@ -48,6 +49,9 @@ refused 64 "is no script" data prune --out x.sel --script Latin shards
 refused 64 "--script-min without --script" data prune --out x.sel --script-min 0.5 shards
 refused 64 "must be from 0 to 1" data prune --out x.sel --clip-top 30 shards
 refused 64 "is unknown" data prune --out x.sel --preset laion shards
+refused 64 "'a/b' is the name of no column" data prune --out x.sel --column a/b --min 1 shards
+refused 64 "'../c' is the name of no column" data prune --out x.sel --caption-column ../c --chars-min 1 shards
+refused 64 "'a/b' cannot name a column" data prune --out x.sel --clip a/b --clip-top 0.5 shards
 refused 65 "bifocal data hash" data prune --out x.sel --undecodable shards
 refused 65 "bifocal data embed" data prune --out x.sel --clip-top 0.3 shards
 refused 74 "missing.h5" data prune --out x.sel --chars-min 3 missing.h5

@@ -103,6 +103,7 @@ for way in clip pretrain; do
 done
 refused 78 'data.caption_column or data.order: not what the checkpoint' train pretrain.yaml "$@" --set data.caption_column=null
 refused 78 'data.caption_mix is given' train clip.yaml --set data.caption_mix=0.5 --set output=out/x
+refused 78 'is the name of no column' train clip.yaml --set data.caption_column=../c --set output=out/x
 refused 65 'caption-none' train clip.yaml --set data.shards=[one] --set data.caption_column=caption-none --set output=out/x
 refused 64 'name a checkpoint, --name and shards' data recaption out/finetune one
 refused 64 'cannot name a column' data recaption out/finetune --name ../x one

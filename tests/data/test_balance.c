@@ -413,3 +413,38 @@ Test(balance, keeps_the_smallest_draws_of_each_group)
     bif_balance_groups_free(&r);
     close_fixture(&fix);
 }
+
+/* Clusters, and captions, that were made in two ways have nothing to do with each other; the way they were made is told. */
+Test(balance, refuses_columns_made_in_different_ways)
+{
+    open_fixture(&fix);
+    const char **text = bif_calloc(SAMPLES, sizeof *text);
+    uint32_t *number = bif_calloc(SAMPLES, sizeof *number);
+    for (int way = 0; way < 2; way++) {
+        for (int64_t s = 0; s < SHARDS; s++) {
+            bif_shard *shard = NULL;
+            const int64_t rows = fix.pool.first_sample[s + 1] - fix.pool.first_sample[s];
+            const char *method = way == 1 && s == 1 ? "another" : "one way";
+            const bif_column_info numbers = {"kind.cluster", method, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_U32, rows, 1};
+            const bif_column_info texts = {"caption-new", method, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, rows, 1};
+            cr_assert_eq(bif_pool_shard(&fix.pool, s, &shard), BIF_OK);
+            cr_assert_eq(bif_column_write(shard, &numbers, number), BIF_OK);
+            cr_assert_eq(bif_column_write(shard, &texts, text), BIF_OK);
+            bif_shard_close(shard);
+        }
+        const bif_balance_by_groups groups = {
+            .kind = BIF_GROUP_COLUMN, .column = "kind.cluster", .size = 100, .max_repeat = 1, .memory = 1 << 30};
+        const bif_balance_by_concepts concepts = {.concepts = fix.concepts, .caption = "caption-new", .t = 20, .memory = 1 << 30};
+        bif_balance_groups_result by_groups;
+        bif_balance_concepts_result by_concepts;
+        cr_assert_eq(bif_balance_groups(&groups, &fix.pool, fix.selection, &fix.team, &by_groups), way == 0 ? BIF_OK : BIF_ERR_DATA);
+        cr_assert(way == 0 ? strcmp(by_groups.outcome.method, "one way") == 0 : strstr(bif_error_message(), "'another'") != NULL);
+        cr_assert_eq(bif_balance_concepts(&concepts, &fix.pool, fix.selection, &fix.team, &by_concepts), way == 0 ? BIF_OK : BIF_ERR_DATA);
+        cr_assert(way == 0 ? strcmp(by_concepts.outcome.method, "one way") == 0 : strstr(bif_error_message(), "'another'") != NULL);
+        bif_balance_groups_free(&by_groups);
+        bif_balance_concepts_free(&by_concepts);
+    }
+    free(text);
+    free(number);
+    close_fixture(&fix);
+}
