@@ -131,7 +131,10 @@ bif_status bif_cmd_data_selection(int argc, char **argv)
     if (list != NULL && !kept && strcmp(list, "dropped") != 0) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data selection: --list takes kept or dropped, not '%s'", list));
     }
-    if (list == NULL ? argc - optind != 1 : argc - optind < 2 || as_json) {
+    if (list != NULL && as_json) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data selection: --list writes JSON lines anyway; leave --json out"));
+    }
+    if (list == NULL ? argc - optind != 1 : argc - optind < 2) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data selection: name one selection, and with --list its shards; see bifocal data selection --help"));
     }
     if (list != NULL) {

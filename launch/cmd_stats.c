@@ -150,7 +150,7 @@ bif_status bif_cmd_data_stats(int argc, char **argv)
                                             {"help", no_argument, NULL, HELP},
                                             {0}};
     bif_status st = BIF_OK;
-    arguments a = {.examples = 12, .memory = 2048};
+    arguments a = {.examples = -1, .memory = 2048};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
         case FROM: a.from = optarg; break;
@@ -172,6 +172,10 @@ bif_status bif_cmd_data_stats(int argc, char **argv)
     if (optind == argc) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data stats: name at least one shard; see bifocal data stats --help"));
     }
+    if ((a.fold_case && a.concepts == NULL) || (a.examples >= 0 && (a.html == NULL || a.from == NULL))) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data stats: --fold-case is for --concepts, --examples for --html with --from"));
+    }
+    a.examples = a.examples < 0 ? 12 : a.examples;
     if (a.memory > INT64_MAX >> 20 || a.examples > 1000) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data stats: --memory-mib or --examples is beyond all measure"));
     }

@@ -176,7 +176,13 @@ static void print_why(const json_t *sample)
             if (times > 0) {
                 printf(" (%" JSON_INTEGER_FORMAT " times)", times);
             }
-            printf(" for \"%s\", value %.9g", text_of(step, "reason"), json_real_value(json_object_get(step, "value")));
+            const json_t *value = json_object_get(step, "value");
+            printf(" for \"%s\", value ", text_of(step, "reason"));
+            if (json_is_real(value)) {
+                printf("%.9g", json_real_value(value));
+            } else {
+                fputs("none", stdout); /* not finite: there was nothing to measure */
+            }
         }
         putchar('\n');
         if (other != NULL) {

@@ -47,6 +47,8 @@ refused() { # refused CODE TEXT ARGUMENTS...
   run "$@" >printed 2>&1 || status=$?
   [ $status -eq "$code" ] && grep -qF -- "$text" printed || { fail "$*: exit $status"; cat printed; }
 }
+refused 64 '--examples for --html' data stats --examples 3 odd
+refused 64 '--fold-case is for --concepts' data stats --fold-case odd
 refused 65 'made without the shard' data stats --from b.sel odd shards/captions
 refused 65 'is not among the shards' data stats --from b.sel odd/o-00000.h5
 refused 65 'not a selection' data stats --from odd.jsonl odd
