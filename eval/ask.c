@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/rng.h"
+#include "eval/text.h"
 
 typedef struct {
     const bif_seen *picture;
@@ -519,6 +520,14 @@ static bif_status choose_options(bif_asker *a, const int64_t *which, int64_t cou
     return st;
 }
 
+/* LLaVA's scripts (and the other harnesses) write down what str.strip leaves, and some scorers compare it as it stands. */
+static void strip(char *text)
+{
+    const bif_span bare = bif_text_strip((bif_span){text, strlen(text)});
+    memmove(text, bare.text, bare.size);
+    text[bare.size] = '\0';
+}
+
 bif_status bif_ask(bif_asker *a, const int64_t *which, int64_t count, char **predictions)
 {
     bif_status st = BIF_OK;
@@ -551,6 +560,7 @@ bif_status bif_ask(bif_asker *a, const int64_t *which, int64_t count, char **pre
     BIF_TRY(bif_generate(a->generator, a->requests, count, a->answers));
     for (int64_t i = 0; i < count; i++) {
         BIF_TRY(bif_answer_text(a->session, &a->answers[i], &predictions[i]));
+        strip(predictions[i]);
     }
 done:
     return st;

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "eval/prompt.h"
 #include "eval/tsv.h"
@@ -227,6 +228,13 @@ static const table_row *resolve(const table_row *rows, int64_t count, const tabl
     return row;
 }
 
+/* What LLaVA's model_vqa_mmbench.py leaves out: what pandas takes for nothing, and nan and none in any letters. */
+static bool is_none(bif_span field)
+{
+    return bif_tsv_is_nothing(field) || (field.size == 3 && strncasecmp(field.text, "nan", 3) == 0) ||
+           (field.size == 4 && strncasecmp(field.text, "none", 4) == 0);
+}
+
 bif_status bif_prompt_table(bif_prompt_reader *reader, const char *path, bool choice)
 {
     bif_status st = BIF_OK;
@@ -261,12 +269,12 @@ bif_status bif_prompt_table(bif_prompt_reader *reader, const char *path, bool ch
         bif_text_buffer text = {0};
         for (int k = 0; choice && k < 26; k++) { /* up to the first that is not there */
             const int column = bif_tsv_column(&table, (char[]){(char)('A' + k), '\0'});
-            if (column < 0 || bif_tsv_is_nothing(f[column])) {
+            if (column < 0 || is_none(f[column])) {
                 break;
             }
             options[k] = f[column];
         }
-        if (choice && hint >= 0 && !bif_tsv_is_nothing(f[hint])) {
+        if (choice && hint >= 0 && !is_none(f[hint])) {
             bif_text_add(&text, f[hint].text, f[hint].size);
             bif_text_add(&text, "\n", 1);
         }

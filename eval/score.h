@@ -168,7 +168,7 @@ void bif_score_bootstrap(const bif_score_set *set, int64_t draws, size_t metrics
 const bif_metric *bif_metric_named(const bif_metric_list *list, const char *name, size_t at);
 /* The same for the difference b - a of two scored sets of the same questions in the same order (bif_score_pairs), for the metrics of a: NaN for those
  * that b has not; and `share`: of draws in which the difference is on the other side of
- * zero (half of those at zero), times two: a two-sided p-value of the headline. */
+ * zero (half of those at zero), the scores as they are counted as one of either side, times two: a two-sided p-value of the headline, never 0. */
 void bif_score_bootstrap_pair(const bif_score_set *a, const bif_score_set *b, int64_t draws, size_t metrics, double *low, double *high, double *share);
 bool bif_score_pairs(const bif_score_set *a, const bif_score_set *b); /* the same questions in the same order */
 /* McNemar's exact two-sided p-value of items right (score >= 0.5) in one set alone: counts and p. */

@@ -60,6 +60,7 @@ static bif_status read_row(reader *r, bif_scan *s, bool *row)
     bif_status st = BIF_OK;
     bif_span name, id = {0}, text = {0}, prompt = {"", 0};
     int best_id = IDS, best_text = TEXTS;
+    bool given = true; /* what stands under the preferred key is a text or a number */
     unsigned seen = 0;
     const int64_t line = bif_scan_line(s);
     BIF_TRY(bif_scan_enter(s, '{'));
@@ -77,7 +78,12 @@ static bif_status read_row(reader *r, bif_scan *s, bool *row)
             BIF_TRY(bif_scan_word(s, &id));
         } else if (t < TEXTS && t <= best_text && (c == '"' || c == '-' || (c >= '0' && c <= '9'))) {
             best_text = t; /* a number is an answer too */
+            given = true;
             BIF_TRY(bif_scan_word(s, &text));
+        } else if (t < TEXTS && t < best_text) { /* null beside an answer, which may well be the right one */
+            best_text = t;
+            given = false;
+            BIF_TRY(bif_scan_skip(s));
         } else if (bif_span_is(name, "prompt") && c == '"') {
             BIF_TRY(bif_scan_string(s, &prompt));
         } else {
@@ -89,6 +95,9 @@ static bif_status read_row(reader *r, bif_scan *s, bool *row)
     if (*row && best_text == TEXTS) {
         st = bif_fail(BIF_ERR_DATA, "%s:%lld: no prediction beside the id %.*s; one of prediction, text, answer, caption is wanted", r->path,
                       (long long)line, (int)id.size, id.text);
+    } else if (*row && !given) {
+        st = bif_fail(BIF_ERR_DATA, "%s:%lld: %s of the id %.*s is neither a text nor a number; leave questions without an answer out (--missing)",
+                      r->path, (long long)line, text_names[best_text], (int)id.size, id.text);
     } else if (*row) {
         keep(r, r->path, line, id, prompt, text);
     }

@@ -106,12 +106,13 @@ void bif_score_bootstrap(const bif_score_set *set, int64_t draws, size_t metrics
 void bif_score_bootstrap_pair(const bif_score_set *a, const bif_score_set *b, int64_t draws, size_t metrics, double *low, double *high, double *share)
 {
     BIF_BUG_IF(!bif_score_pairs(a, b), "%lld and %lld questions, not the same", (long long)a->count, (long long)b->count);
-    double *values = draws_of(a, b, draws, metrics), below = 0.0;
+    double *values = draws_of(a, b, draws, metrics), below = 0.0, above = 0.0;
     for (int64_t k = 0; k < draws; k++) {
-        below += values[k] < 0.0 ? 1.0 : values[k] > 0.0 ? 0.0 : 0.5;
+        below += values[k] < 0.0 ? 1.0 : values[k] == 0.0 ? 0.5 : 0.0;
+        above += values[k] > 0.0 ? 1.0 : values[k] == 0.0 ? 0.5 : 0.0;
     }
-    below /= (double)draws;
-    *share = 2.0 * (below < 0.5 ? below : 1.0 - below);
+    *share = 2.0 * ((below < above ? below : above) + 1.0) / (below + above + 1.0);
+    *share = *share < 1.0 ? *share : 1.0;
     for (size_t m = 0; m < metrics; m++) {
         interval(values + m * (size_t)draws, draws, &low[m], &high[m]);
     }

@@ -9,7 +9,7 @@
 typedef struct {
     bif_prompt_source source;
     bif_prompt_used prompt; /* of bif_prompt_choose */
-    const char *output; /* predictions JSONL: question_id, image, question, prediction, answer; in the order of the questions */
+    const char *output; /* predictions JSONL: question_id, image, question, prediction (stripped), answer; in the order of the questions */
     int64_t batch;
     bif_decoding decoding;
     bif_ask_way way;

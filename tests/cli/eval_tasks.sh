@@ -129,6 +129,12 @@ wants mmbench <<T
 [241,"picture of row 241","The hint.\nWhich is right?\nA. cat\nB. dog\n$L"]
 [1000241,"picture of row 241","Which \"is\" right?\nA. dog\nB. cat\n$L"]
 T
+# What LLaVA's script takes for no option and no hint: nan and none in any letters.
+printf 'index\tquestion\thint\tA\tB\tC\tD\tanswer\timage\n7\tWhich?\tNONE\tcat\tdog\tnone\tnot asked\tA\t%s\n' "$(base64 -w0 data/images/1.png)" >none.tsv
+task mmbench "" --questions none.tsv -- none.tsv
+wants "mmbench, none" <<T
+[7,"picture of row 7","Which?\nA. cat\nB. dog\n$L"]
+T
 task mmbench "" --questions mmbench.tsv --variant cn --limit 1 --
 [ "$(jq -r .question p.jsonl | tail -n 1)" = "请直接回答选项字母。" ] || fail "mmbench cn: $(cat p.jsonl)"
 # SEED: pictures only, unless videos are asked for; ranked options too.
@@ -216,4 +222,9 @@ bad 65 'ids must differ' --task gqa --questions gqa.json --questions gqa.json
 bad 64 'wants --box-space' --task refcoco --questions refcoco.jsonl --references refcoco.jsonl
 bad 65 'holds no questions of chair' --task chair --questions no-images.json
 absent 'bad.jsonl*'
+# Answers are what str.strip leaves, as LLaVA's scripts write them: no scorer sees the white space around.
+for n in $(seq 30); do jq -c --arg n "$n" '.question_id = "\(.question_id)-\($n)"' data/questions.jsonl; done >many.jsonl
+run eval out/finetune --questions many.jsonl --image-root data/images --temperature 2 --max-new-tokens 12 --threads 1 --out wild.jsonl >wild.log 2>&1 || { cat wild.log; fail "sampled"; }
+[ "$(jq -r '.prediction | select(test("^\\s|\\s$"))' wild.jsonl | wc -l)" -eq 0 ] || fail "answers with white space around them"
+[ "$(jq -c '.prediction | select(test("[a-z]\\s+[a-z]"))' wild.jsonl | wc -l)" -gt 0 ] || fail "no answer of several words: the test shows nothing"
 finish

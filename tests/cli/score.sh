@@ -53,6 +53,19 @@ echo '{"1": "b"}' >answers_said.json
 (grep -q __asan_init "$program" || ulimit -v 1000000; run score chartqa answers_said.json --references answers.tsv >printed 2>&1) || fail "a field of 30,001 answers: $(cat printed)"
 grep -q '^relaxed accuracy  *100.00' printed || fail "the last of 30,001 answers"
 
+# A prediction that is null is none, and what stands beside it, the right answer perhaps, is no prediction either. No p-value is 0.
+echo '{"question_id": 1, "answer": "yes"}' >right.jsonl
+for row in '"prediction": null, "answer": "yes"' '"answer": "yes", "prediction": ["no"]' '"text": true, "answer": "yes"'; do
+  echo "{\"question_id\": 1, $row}" >null.jsonl
+  expect 65 'null.jsonl:1: ' score exact null.jsonl --references right.jsonl
+  grep -q 'neither a text nor a number' printed || fail "$row: $(cat printed)"
+done
+echo '{"question_id": 1, "answer": ["no"], "text": "yes"}' >list.jsonl
+expect 0 '100.00' score exact list.jsonl --references right.jsonl
+for i in $(seq 30); do echo "{\"question_id\": $i, \"answer\": \"yes\"}"; done >all_right.jsonl
+sed 's/yes/no/' all_right.jsonl >all_wrong.jsonl
+expect 0 'bootstrap p of the first = 0.0198' score exact all_wrong.jsonl --references all_right.jsonl --against all_right.jsonl --bootstrap 100
+expect 0 'bootstrap p of the first = 1' score exact all_right.jsonl --references all_right.jsonl --against all_right.jsonl --bootstrap 100
 # A question without prediction is wrong, also where the empty text is right; the columns of JSON and the pairs of a comparison are whole.
 long=$(printf '가%.0s' $(seq 40))
 cat >own.jsonl <<END
