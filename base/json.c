@@ -80,6 +80,14 @@ bif_status bif_json_parse_at(const char *where, size_t offset, const char *text,
     return BIF_OK;
 }
 
+json_t *bif_json_text(const char *text)
+{
+    char *plain = text != NULL ? bif_utf8_spelled(text, strlen(text)) : NULL;
+    json_t *value = plain != NULL ? json_string(plain) : json_null();
+    free(plain);
+    return value;
+}
+
 bif_status bif_json_save_file(const char *path, const json_t *value)
 {
     char *text = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);

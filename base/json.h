@@ -12,6 +12,8 @@ bif_status bif_json_load_reals(const char *path, size_t cap, json_t **out);
 bif_status bif_json_parse(const char *where, const char *text, size_t size, json_t **out); /* the byte in the message */
 /* The same of text that begins at byte `offset` of its file. */
 bif_status bif_json_parse_at(const char *where, size_t offset, const char *text, size_t size, json_t **out);
+/* A text that may be a path or come from a file: bytes that are no UTF-8, and which jansson would not take, spelled as \xNN. NULL: null. */
+json_t *bif_json_text(const char *text);
 bif_status bif_json_save_file(const char *path, const json_t *value); /* indented, keys in insertion order, atomic */
 
 /* Typed members. `required` false: *out keeps its value when the key is missing or null. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/utf8.h"
 #include "eval/jsonl.h"
 #include "eval/score.h"
 
@@ -53,9 +54,11 @@ const char *bif_questions_text(bif_questions *set, const char *format, ...)
 
 const char *bif_questions_id(bif_questions *set, bif_span id)
 {
-    json_t *value = json_stringn(id.text, id.size);
+    char *plain = bif_utf8_spelled(id.text, id.size); /* names of files and folders are part of some */
+    json_t *value = json_string(plain);
     char *json = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
     const char *copy = bif_questions_copy(set, json, strlen(json));
+    free(plain);
     free(json);
     json_decref(value);
     return copy;

@@ -243,8 +243,8 @@ static json_t *score_json(const bif_score_report *report, const bif_report_score
                                               number_or_null(m->low), "high", number_or_null(m->high), "questions",
                                               m->questions >= 0 ? json_integer(m->questions) : json_null()));
     }
-    json_t *out = json_pack("{s:s,s:s,s:s?,s:s?,s:s?,s:o}", "checkpoint", report->columns[s->column].name, "file", s->path, "norm", s->norm,
-                            "rule", s->rule, "predictions", s->predictions, "metrics", list);
+    json_t *out = json_pack("{s:s,s:o,s:s?,s:s?,s:s?,s:o}", "checkpoint", report->columns[s->column].name, "file", bif_json_text(s->path),
+                            "norm", s->norm, "rule", s->rule, "predictions", s->predictions, "metrics", list);
     const struct {
         const char *name;
         int64_t value;

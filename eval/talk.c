@@ -190,7 +190,7 @@ bif_status bif_talk_save(const bif_talk *talk, const char *path)
         json_array_append_new(turns, json_pack("{s:s,s:s}", "from", i % 2 == 0 ? "human" : "gpt", "value", talk->values[i]));
     }
     for (int64_t i = 0; i < talk->shown; i++) {
-        json_array_append_new(images, json_string(talk->paths[i]));
+        json_array_append_new(images, bif_json_text(talk->paths[i]));
     }
     json_t *record = json_pack("{s:s}", "id", "chat");
     if (talk->shown > 0) {

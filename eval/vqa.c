@@ -204,11 +204,11 @@ static void count_answer(bif_vqa_result *result, const bif_question *q, bool cor
 static json_t *image_of(const bif_question *q)
 {
     if (!q->list && q->images < 2) {
-        return q->images == 0 ? NULL : json_string(q->pictures[0].name);
+        return q->images == 0 ? NULL : bif_json_text(q->pictures[0].name);
     }
     json_t *list = json_array();
     for (int64_t i = 0; i < q->images; i++) {
-        json_array_append_new(list, json_string(q->pictures[i].name));
+        json_array_append_new(list, bif_json_text(q->pictures[i].name));
     }
     return list;
 }
@@ -252,8 +252,8 @@ static json_t *identity_of(const bif_session *session, const bif_vqa_options *op
                               bif_ablate_name(options->ablate));
     bif_questions_digest(set, questions);
     bif_params_digest(&session->vlm.params, false, weights); /* nothing trains */
-    json_t *identity = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "questions", questions, "prompts", bif_asker_digest(asker), "checkpoint",
-                                 weights, "pictures", looked, "preprocessing", pictures, "decoding", decoding, "device",
+    json_t *identity = json_pack("{s:s,s:s,s:s,s:o,s:s,s:s,s:s}", "questions", questions, "prompts", bif_asker_digest(asker), "checkpoint",
+                                 weights, "pictures", bif_json_text(looked), "preprocessing", pictures, "decoding", decoding, "device",
                                  session->device->kind == BIF_DEVICE_CPU ? "cpu" : "cuda");
     free(decoding);
     free(looked);

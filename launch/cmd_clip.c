@@ -160,7 +160,7 @@ static double share(int64_t right, const bif_accuracy *accuracy)
 
 static json_t *accuracy_json(const char *checkpoint, const bif_accuracy *a, double seconds)
 {
-    return json_pack("{s:s,s:I,s:f,s:f,s:f,s:f}", "checkpoint", checkpoint, "images", (json_int_t)a->images, "accuracy",
+    return json_pack("{s:o,s:I,s:f,s:f,s:f,s:f}", "checkpoint", bif_json_text(checkpoint), "images", (json_int_t)a->images, "accuracy",
                      share(a->correct1, a), "accuracy_top5", share(a->correct5, a), "accuracy_per_class", a->per_class, "seconds", seconds);
 }
 
@@ -246,7 +246,7 @@ static bif_status run_retrieval(void *context, bif_comm *comm)
     if (bif_comm_rank(comm) == 0) {
         json_t *image_to_text = recalls("image to text", r.image_to_text), *text_to_image = recalls("text to image", r.text_to_image);
         printf("%lld pictures, %lld captions, %.1f s\n", (long long)r.images, (long long)r.texts, r.seconds);
-        st = bif_save_summary(a->summary, json_pack("{s:s,s:I,s:I,s:o,s:o,s:f}", "checkpoint", session.folder, "images",
+        st = bif_save_summary(a->summary, json_pack("{s:o,s:I,s:I,s:o,s:o,s:f}", "checkpoint", bif_json_text(session.folder), "images",
                                                     (json_int_t)r.images, "texts", (json_int_t)r.texts, "image_to_text", image_to_text,
                                                     "text_to_image", text_to_image, "seconds", r.seconds));
     }

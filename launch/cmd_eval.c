@@ -303,7 +303,7 @@ static bif_status report(const arguments *a, const bif_session *session, const b
            (long long)r->questions, r->seconds, (double)(r->questions - r->kept) / r->seconds, bif_template_name(session->chat.kind),
            variant, r->prompts, pictures[a->ablate], json_string_value(json_object_get(r->identity, "decoding")), a->out);
     json_t *summary =
-        json_pack("{s:s,s:I,s:s,s:s,s:s?,s:s,s:b,s:s,s:s,s:O,s:I,s:f}", "checkpoint", session->folder, "questions",
+        json_pack("{s:o,s:I,s:s,s:s,s:s?,s:s,s:b,s:s,s:s,s:O,s:I,s:f}", "checkpoint", bif_json_text(session->folder), "questions",
                   (json_int_t)r->questions, "task", task, "variant", variant, "suffix", a->used.suffix, "prompts", r->prompts, "blank",
                   a->ablate == BIF_ABLATE_BLANK, "ablate", bif_ablate_name(a->ablate), "template", bif_template_name(session->chat.kind),
                   "identity", r->identity, "answered_before", (json_int_t)r->kept, "seconds", r->seconds);

@@ -255,7 +255,7 @@ static bif_status compare(const arguments *a, const bif_score_set *set, const bi
         printf("right in one alone: %lld and %lld, McNemar p = %.3g; bootstrap p of the first = %.3g\n", (long long)only_a, (long long)only_b, p, share);
     }
     json_t *against = counts_json(other, &counts);
-    json_object_update_new(against, json_pack("{s:s,s:O,s:I,s:I,s:o,s:o}", "predictions", a->against, "differences", rows, "only_first",
+    json_object_update_new(against, json_pack("{s:o,s:O,s:I,s:I,s:o,s:o}", "predictions", bif_json_text(a->against), "differences", rows, "only_first",
                                               (json_int_t)only_a, "only_second", (json_int_t)only_b, "mcnemar_p", real_or_null(p),
                                               "bootstrap_p", real_or_null(share)));
     json_object_set_new(out, "against", against);
@@ -285,8 +285,8 @@ static bif_status run(const arguments *a)
     }
     BIF_TRY(bif_score_run(set, a->norm));
     bif_score_summary(set, NULL, &metrics);
-    json_object_update_new(out, json_pack("{s:s,s:s,s:s,s:s}", "task", a->task->name, "norm", bif_norm_name(a->norm), "rule", a->task->rule,
-                                          "predictions", a->predictions));
+    json_object_update_new(out, json_pack("{s:s,s:s,s:s,s:o}", "task", a->task->name, "norm", bif_norm_name(a->norm), "rule", a->task->rule,
+                                          "predictions", bif_json_text(a->predictions)));
     json_object_update_new(out, counts_json(set, &counts));
     if (a->draws > 0) {
         low = bif_calloc(metrics.count, sizeof *low);
@@ -299,7 +299,7 @@ static bif_status run(const arguments *a)
     }
     json_t *notes = json_array();
     for (size_t i = 0; i < set->note_count; i++) {
-        json_array_append_new(notes, json_string(set->notes[i]));
+        json_array_append_new(notes, bif_json_text(set->notes[i]));
         if (!a->json) {
             printf("note: %s\n", set->notes[i]);
         }
@@ -314,7 +314,7 @@ static bif_status run(const arguments *a)
     }
     if (a->items != NULL) {
         BIF_TRY(write_items(a->items, set));
-        json_object_set_new(out, "items", json_string(a->items));
+        json_object_set_new(out, "items", bif_json_text(a->items));
     }
     if (a->json) {
         char *text = json_dumps(out, JSON_INDENT(2));

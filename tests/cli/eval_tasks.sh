@@ -227,4 +227,19 @@ for n in $(seq 30); do jq -c --arg n "$n" '.question_id = "\(.question_id)-\($n)
 run eval out/finetune --questions many.jsonl --image-root data/images --temperature 2 --max-new-tokens 12 --threads 1 --out wild.jsonl >wild.log 2>&1 || { cat wild.log; fail "sampled"; }
 [ "$(jq -r '.prediction | select(test("^\\s|\\s$"))' wild.jsonl | wc -l)" -eq 0 ] || fail "answers with white space around them"
 [ "$(jq -c '.prediction | select(test("[a-z]\\s+[a-z]"))' wild.jsonl | wc -l)" -gt 0 ] || fail "no answer of several words: the test shows nothing"
+# Names of files that are no UTF-8: nothing crashes, answers and scores have all their fields, and what an id is made of is told.
+odd=$(printf 'odd\377')
+cp -r data/images "$odd" && cp -r out/finetune "out/$odd" && cp data/questions.jsonl "$odd.jsonl"
+jq -c '{question_id, answer}' data/questions.jsonl >right.jsonl
+run eval "out/$odd" --questions "$odd.jsonl" --image-root "$odd" --out "$odd.out" --summary odd.json --threads 1 >odd.log 2>&1 || { cat odd.log; fail "names that are no UTF-8: exit $?"; }
+jq -e '(.checkpoint | test("odd.xff/step_")) and (.identity.pictures | test("odd.xff, image=none$"))' odd.json >/dev/null || fail "odd names in the summary: $(cat odd.json)"
+run score exact "$odd.out" --references right.jsonl --json >"s$odd.json" || fail "score of an odd name"
+jq -e '.task == "exact" and (.predictions | test("odd.xff.out$"))' "s$odd.json" >/dev/null || fail "an odd name's scores: $(cat "s$odd.json")"
+run report --out odd.report "it=s$odd.json" >odd.log && jq -e '.tasks[0].scores | length == 1' odd.report/report.json >/dev/null || { cat odd.log; fail "report of an odd name"; }
+cp mme/existence/000000006040.txt "mme/existence/$odd.txt" && cp mme/existence/000000006040.jpg "mme/existence/$odd.jpg"
+run eval out/finetune --task mme --questions mme --max-new-tokens 2 --threads 1 --out odd.jsonl >odd.log 2>&1 || { cat odd.log; fail "MME, an odd name: exit $?"; }
+jq -se 'map(select(.image == "existence/odd\\xff.jpg" and (.question_id | startswith("existence/odd\\xff\n")))) | length == 2' odd.jsonl >/dev/null || { cat odd.jsonl; fail "MME, an odd name"; }
+rm "mme/existence/$odd."*
+printf 'Is it h\377t? Please answer yes or no.\tNo\nIs it cold? Please answer yes or no.\tYes\n' >mme/OCR/questions_answers_YN/0001.txt
+bad 65 'mme/OCR/questions_answers_YN/0001.txt:1: & not UTF-8' --task mme --questions mme
 finish
