@@ -148,7 +148,8 @@ static void choose(job *j, plan *best)
 {
     const bif_hamming_args *args = j->args;
     const bool within = args->b.bits == NULL;
-    const double speed = args->parts > 1 ? SPEED_OF_PARTS : j->isa->speed, a = (double)args->a.count, b = within ? a : (double)args->b.count;
+    const double speed = args->parts > 1 ? SPEED_OF_PARTS : j->isa->speed;
+    const double a = (double)args->a.count, b = within ? a : (double)args->b.count;
     const double tiles = (within ? 0.5 : 1) * a * b / speed + a;
     double least = args->way == BIF_HAMMING_SLOTS ? 1e300 : tiles;
     best->count = 0;

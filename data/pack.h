@@ -23,8 +23,8 @@
  *
  * Work is cut into units that depend on the source alone (a tar; records or files for one shard, as far as the sizes of the picture
  * files tell), shared over the ranks of a team. A unit's shards get their names behind those of the units before it, all together at
- * the end: after a failure or a kill there is none (with `overwrite`, before the end none is replaced), and any number of ranks and threads gives the same bytes. What a killed pack left (a
- * folder .PREFIX-packing-PID) goes with the next one of the same prefix. */
+ * the end: after a failure or a kill there is none (with `overwrite`, none is replaced before), and any number of ranks and threads gives
+ * the same bytes. What a killed pack left (a folder .PREFIX-packing-PID) goes with the next one of the same prefix. */
 #pragma once
 #include "base/status.h"
 #include "data/image.h"

@@ -89,7 +89,8 @@ static char *final_name(const bif_pack_options *o, int64_t number)
     return bif_format("%s/%s-%05lld.h5", o->out, o->prefix, (long long)number);
 }
 
-/* Renames what still stands in the staging folder; of a pack that replaces, shards behind its own are those of a longer earlier one and go. */
+/* Renames what still stands in the staging folder. Of a pack that replaces, shards behind its own are those of a longer earlier one: they
+ * go. */
 static bif_status give_names(const bif_pack_options *o, const char *staging, const json_t *names, bool replaces)
 {
     bif_status st = BIF_OK;
