@@ -100,7 +100,7 @@ extern const bif_image_method bif_image_methods[]; /* ends with name NULL */
 typedef struct {
     const bif_image_method *images; /* NULL: not compared */
     int distance;
-    int quality;        /* pdq: images below take no part (and broken ones never do) */
+    int quality;        /* pdq: images below match only the same file (broken ones match none) */
     bool dihedral;      /* pdq: turned and mirrored pictures match, too */
     bool minhash;       /* captions that are near, too; else the same, case and spaces aside */
     double jaccard;     /* of which the signatures' estimate must be at least this */

@@ -35,6 +35,7 @@ typedef struct {
     const bif_near_options *options;
     json_t *columns;
     bif_hash_rows rows;
+    bif_hash_rows poor; /* ids of the pictures whose hash says little: they match the same file only */
     const char *column;
     int64_t width;
 } reading;
@@ -102,7 +103,7 @@ static bif_status read_images(reading *r, const bif_pool_part *part, int64_t sha
         bif_shard_image image = {0};
         const uint8_t *q = quality ? bif_column_data(quality) : NULL;
         const uint64_t *p = pixels ? bif_column_data(pixels) : NULL;
-        if (!used[i] || (q != NULL && (q[i] == 255 || q[i] < r->options->quality)) || (p != NULL && p[2 * i] == 0 && p[2 * i + 1] == 0)) {
+        if (!used[i] || (q != NULL && q[i] == 255) || (p != NULL && p[2 * i] == 0 && p[2 * i + 1] == 0)) {
             continue;
         }
         BIF_TRY(bif_shard_get_image(shard, i, &image));
@@ -110,7 +111,8 @@ static bif_status read_images(reading *r, const bif_pool_part *part, int64_t sha
         if (hash != NULL && method->words == 0 && ((const uint64_t *)row)[0] == 0 && ((const uint64_t *)row)[1] == 0) {
             continue; /* cannot be decoded */
         }
-        bif_rows_add(&r->rows, first + (uint32_t)i, row);
+        const bool poor = q != NULL && q[i] < r->options->quality;
+        bif_rows_add(poor ? &r->poor : &r->rows, first + (uint32_t)i, poor ? (const void *)image.id : row);
     }
 done:
     free(used);
@@ -235,6 +237,7 @@ bif_status bif_near_images(const bif_pool_part *part, const bif_pool_part *other
     }
     BIF_TRY(team->agree(team->context, st));
     r.rows = bif_rows_new(items, width);
+    r.poor = bif_rows_new(items, 16); /* a picture is in one of the two, and pages that are not written to cost nothing */
     relation.item = bif_malloc((size_t)items * sizeof *relation.item + 4);
     memset(relation.item, 0xff, (size_t)items * sizeof *relation.item); /* BIF_NO_CLASS */
     for (int64_t k = 0; works && k < part->pool->shards && st == BIF_OK; k++) {
@@ -244,8 +247,12 @@ bif_status bif_near_images(const bif_pool_part *part, const bif_pool_part *other
         st = read_images(&r, others, k, (uint32_t)(first_other + others->pool->first_image[k]));
     }
     if (works && st == BIF_OK) {
-        relation.classes = bif_rows_classes(&r.rows, relation.item);
-        bif_info("%" PRId64 " different pictures by %s", relation.classes, method->name);
+        const int64_t good = bif_rows_classes(&r.rows, 0, relation.item), poor = bif_rows_classes(&r.poor, good, relation.item);
+        relation.classes = good + poor;
+        bif_info("%" PRId64 " different pictures by %s", good, method->name);
+        if (poor > 0) {
+            bif_info("%" PRId64 " more are below quality %d and match only the same file", poor, options->quality);
+        }
         side = others != NULL ? sides_of(&relation, first_other) : NULL;
     }
     if (st == BIF_OK && method->words > 0) {
@@ -255,6 +262,7 @@ bif_status bif_near_images(const bif_pool_part *part, const bif_pool_part *other
     BIF_TRY(gather_pairs(&relation.pairs, true, most, team));
 done:
     bif_rows_free(&r.rows);
+    bif_rows_free(&r.poor);
     free(side);
     if (st != BIF_OK || team->rank != 0) {
         bif_relation_free(&relation);
@@ -420,7 +428,7 @@ bif_status bif_near_captions(const bif_pool_part *part, const bif_pool_part *oth
         st = read_captions(&rows, others, k, first_other, columns);
     }
     if (works && st == BIF_OK) {
-        relation.classes = bif_rows_classes(&rows, relation.item);
+        relation.classes = bif_rows_classes(&rows, 0, relation.item);
         bif_info("%" PRId64 " different captions", relation.classes);
         side = others != NULL ? sides_of(&relation, first_other) : NULL;
     }

@@ -46,7 +46,7 @@ static int compare(const void *a, const void *b, void *context)
     return order != 0 ? order : (x->at > y->at) - (x->at < y->at);
 }
 
-int64_t bif_rows_classes(bif_hash_rows *rows, uint32_t *class_of)
+int64_t bif_rows_classes(bif_hash_rows *rows, int64_t base, uint32_t *class_of)
 {
     const int64_t n = rows->count;
     entry *entries = bif_malloc((size_t)n * sizeof *entries + 1);
@@ -73,7 +73,7 @@ int64_t bif_rows_classes(bif_hash_rows *rows, uint32_t *class_of)
             rows->number[classes] = number; /* never beyond i, so not read again */
             classes++;
         }
-        class_of[number] = final[first];
+        class_of[number] = (uint32_t)base + final[first];
     }
     free(final);
     rows->count = classes;

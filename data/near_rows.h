@@ -12,9 +12,9 @@ typedef struct {
 bif_hash_rows bif_rows_new(int64_t room, size_t width);
 void bif_rows_add(bif_hash_rows *rows, uint32_t number, const void *row);
 void bif_rows_free(bif_hash_rows *rows);
-/* Numbers the different rows by their first item: class_of[number] for each row (the others are left as they are). Afterwards rows holds
- * one row a class, in the order of the classes, with its first item; the result is their number. */
-int64_t bif_rows_classes(bif_hash_rows *rows, uint32_t *class_of);
+/* Numbers the different rows by their first item, from `base` on: class_of[number] for each row (the others are left as they are). Afterwards
+ * rows holds one row a class, in the order of the classes, with its first item; the result is how many there are. */
+int64_t bif_rows_classes(bif_hash_rows *rows, int64_t base, uint32_t *class_of);
 int64_t bif_rows_bytes(int64_t room, size_t width); /* of both */
 
 /* Whether a sample takes part. */

@@ -389,7 +389,7 @@ bif_status bif_near_embeddings(const bif_pool_part *part, const bif_pool_part *o
     relation.item = bif_malloc((size_t)items * sizeof *relation.item + 4);
     memset(relation.item, 0xff, (size_t)items * sizeof *relation.item); /* BIF_NO_CLASS */
     BIF_TRY(team->agree(team->context, read_all(&c, &digests)));
-    relation.classes = c.classes = bif_rows_classes(&digests, relation.item);
+    relation.classes = c.classes = bif_rows_classes(&digests, 0, relation.item);
     c.item = digests.number;
     c.of_side = bif_calloc((size_t)c.classes + 1, 1);
     for (int64_t i = 0; i < items; i++) {

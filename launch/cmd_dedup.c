@@ -24,7 +24,7 @@
     "                       under the other methods a picture that cannot be decoded matches none\n" \
     "  --distance D         bits of 64 (default 4; imagededup's is 10), of pdq's 256 (default 36; its authors advise 31, which misses 2 %\n" \
     "                       of resized pictures)\n" \
-    "  --quality Q          pdq: pictures of a lower PDQ quality match none (50)\n" \
+    "  --quality Q          pdq: pictures of a lower PDQ quality match only the same file (50)\n" \
     "  --dihedral           pdq: turned and mirrored pictures match, too\n" \
     "  --name NAME          embedding: of the columns NAME.image and NAME.cluster (clip)\n" \
     "  --cosine C           embedding: of the pictures' embeddings, at least (0.95)\n" \

@@ -52,6 +52,11 @@ grep -q 'dropped: duplicate image and caption *5$' got.txt || { fail "no row of 
 dropped "a1>a0 d1>d0 e1>e0 t2>t0 " --method pixels --keep first
 dropped "a1>a0 c1>c0 d1>d0 e1>e0 t2>t0 z1>z0 " --method exact --keep first --caption minhash
 dropped "a1>a0 d1>d0 e1>e0 t2>t0 z1>z0 " --method exact --keep first --caption minhash --jaccard 0.99
+# Pictures of a low quality, all of them here: only the same file.
+dropped "a1>a0 d1>d0 e1>e0 t2>t0 " --method pdq --quality 100 --keep first
+run data leak --out low.sel --method pdq --quality 100 --against shards --quiet same/n-00000.h5 >/dev/null 2>low.log && fail "columns are not needed"
+run data leak --out low.sel --list low.jsonl --method pdq --quality 100 --against shards --quiet shards >/dev/null || fail "leak of pictures of a low quality: exit $?"
+[ "$(jq -r 'select(.sample.id == "a1") | .other.id' low.jsonl | tr '\n' ' ')" = "a0 a1 a2 " ] || fail "leak of pictures of a low quality: $(grep a1 low.jsonl)"
 # Pictures alone: two in the other order are the same, one of them or one twice is not.
 dropped "a1>a0 a2>a0 c1>c0 d1>d0 t1>t0 t2>t0 z1>z0 " --method exact --keep first --match image
 dropped "a1>a0 b0>a0 d1>d0 d2>d0 d3>d0 e1>e0 t2>t0 z1>z0 " --method caption --keep first
