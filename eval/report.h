@@ -16,6 +16,7 @@ extern const char *const bif_published_titles[BIF_PUBLISHED_MODELS];
 typedef struct {
     const char *task, *split; /* split NULL: the references of bifocal score are those of the published number */
     const char *title, *metric;
+    int64_t questions; /* that the metric is over, 0 = not said: scores over others are not held against it */
     double value[BIF_PUBLISHED_MODELS];
     /* How far a run may be off: of the published weights themselves, and of a training by the published recipe. 0 = numbers of this
      * benchmark move too much from run to run, or with their judge, to say anything. */
@@ -76,6 +77,7 @@ typedef struct {
     bif_verdict_kind kind; /* INSIDE the narrow band; RETRAINED: inside the wide one; NONE: no band, or nothing comparable */
     double published, difference; /* NaN = none */
     double band;                  /* the one that `kind` speaks of */
+    int64_t questions;            /* of the published number, where the score is over others; else 0 */
 } bif_verdict;
 bif_verdict bif_report_verdict(const bif_score_report *report, const bif_report_score *score);
 

@@ -120,6 +120,9 @@ static void put_score(const bif_score_report *report, const bif_report_score *s,
     } else if (!isnan(v.difference)) {
         bif_html_addf(out, "<span class=\"range\">%+.2f against %s</span>", v.difference,
                       bif_published_models[report->columns[s->column].like]);
+    } else if (v.questions > 0) {
+        bif_html_addf(out, "<span class=\"held\"><span class=\"badge mid\">%lld questions, published: %lld</span></span>",
+                      (long long)bif_report_headline(report, s)->questions, (long long)v.questions);
     }
     if (s->missing > 0) {
         bif_html_addf(out, "<span class=\"held\"><span class=\"badge mid\">%lld missing</span></span>", (long long)s->missing);

@@ -181,8 +181,14 @@ bif_verdict bif_report_verdict(const bif_score_report *report, const bif_report_
     const int like = report->columns[score->column].like;
     const bif_report_metric *metric = bif_report_headline(report, score);
     bif_verdict v = {.published = NAN, .difference = NAN};
-    if (row->published == NULL || !row->comparable || like < 0 || strcmp(metric->name, row->published->metric) != 0 ||
-        isnan(metric->value)) {
+    if (row->published == NULL || !row->comparable || strcmp(metric->name, row->published->metric) != 0 || isnan(metric->value)) {
+        return v;
+    }
+    if (metric->questions >= 0 && row->published->questions > 0 && metric->questions != row->published->questions) {
+        v.questions = row->published->questions;
+        return v;
+    }
+    if (like < 0) {
         return v;
     }
     v.published = row->published->value[like];

@@ -15,7 +15,7 @@ static char *cell_of(const bif_score_report *report, const bif_report_score *sco
     }
     const bif_report_metric *m = bif_report_headline(report, score);
     const bif_verdict v = bif_report_verdict(report, score);
-    char value[32] = "none", range[64] = "", verdict[64] = "", share[48] = "";
+    char value[32] = "none", range[64] = "", verdict[80] = "", share[48] = "";
     if (isfinite(m->value)) {
         snprintf(value, sizeof value, "%.2f", m->value);
     }
@@ -26,6 +26,8 @@ static char *cell_of(const bif_score_report *report, const bif_report_score *sco
         snprintf(verdict, sizeof verdict, " (%+.2f, %s %.3g)", v.difference, verdicts[v.kind], v.band);
     } else if (!isnan(v.difference)) {
         snprintf(verdict, sizeof verdict, " (%+.2f)", v.difference);
+    } else if (v.questions > 0) {
+        snprintf(verdict, sizeof verdict, " (%lld questions, published: %lld)", (long long)m->questions, (long long)v.questions);
     }
     if (score->missing > 0) {
         snprintf(share, sizeof share, ", %lld missing", (long long)score->missing);

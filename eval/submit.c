@@ -95,13 +95,14 @@ static bif_status read_json(bif_score_set *set, const char *const *paths, size_t
     for (size_t i = 0; i < count; i++) {
         bif_scan *s = NULL;
         bool whole = false;
+        const int64_t from = set->count;
         BIF_TRY(bif_score_file(set, paths[i], &s));
         if (bif_scan_peek(s) == '[') {
             BIF_TRY(read_array(set, s));
         } else {
             BIF_TRY(read_whole(set, s, &whole));
         }
-        if (!whole && set->count == 0) { /* lines: from the beginning again */
+        if (!whole && set->count == from) { /* lines: from the beginning again */
             BIF_TRY(bif_score_file(set, paths[i], &s));
             while (bif_scan_peek(s) == '{') {
                 BIF_TRY(read_object(set, s));

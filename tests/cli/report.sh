@@ -70,6 +70,10 @@ run report --out table --questions bench.tsv bench.json >/dev/null || fail "repo
   fail "questions of a table"
 rm data/images/*.png
 report without >/dev/null && ! grep -q 'data:image/jpeg' without/report.html && grep -q 'class="none"' without/report.html || fail "a page without its pictures"
+# A part of a benchmark is not held against the number of the whole.
+echo '{"task": "seed", "missing": 5009, "metrics": [{"name": "accuracy", "value": 66.2, "questions": 14233}]}' >seed.json
+run report --out part --like 7b it=seed.json >part.txt && grep -qF '66.20 (14233 questions, published: 19242), 5009 missing' part.txt &&
+  grep -qF '14233 questions, published: 19242' part/report.html && jq -e '.tasks[0].scores[0] | has("held_against") | not' part/report.json >/dev/null || { cat part.txt; fail "a part"; }
 # Refusals.
 echo '{"task": "gqa"}' >none.json
 echo '{"task": "gqa", "metrics": [{"name": "accuracy", "value": "high"}]}' >text.json

@@ -35,6 +35,12 @@ for part in '<c r="A2"><v>7</v></c>' '<t xml:space="preserve">&lt;1&gt;</t>' '<c
   grep -qaF -- "$part" table.xlsx || fail "the .xlsx lacks $part"
 done
 if command -v unzip >/dev/null; then unzip -tq table.xlsx >/dev/null || fail "unzip refuses the .xlsx"; fi
+# Lines may lie in several files.
+echo '{"question_id": 7}' >one.jsonl
+printf '%s\n' '{"question_id": "b8"}' '{"question_id": 9}' >two.jsonl
+for order in "one two" "two one"; do
+  run submit seed predictions.jsonl --questions ${order% *}.jsonl --questions ${order#* }.jsonl --out lines.out >said 2>&1 && [ "$(wc -l <lines.out)" -eq 3 ] || fail "$order: $(cat said)"
+done
 # Missing, unknown, twice.
 echo '{"questions": [{"question_id": 9}, {"question_id": 70}, {"question_id": 7}, {"question_id": "b8"}]}' >more.json
 refused 65 '1 of 4 questions have no prediction, first 70' submit vqav2 predictions.jsonl --questions more.json --out refused.json

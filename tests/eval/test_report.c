@@ -67,6 +67,14 @@ Test(report, bands)
          -0.8}, /* no band */
         {"{\"task\":\"mmbench\",\"metrics\":[{\"name\":\"circular\",\"value\":60}]}", "cn", "7b", BIF_VERDICT_NONE, 1.7},
         {"{\"task\":\"gqa\",\"metrics\":[{\"name\":\"accuracy\",\"value\":null}]}", NULL, "7b", BIF_VERDICT_NONE, NAN},
+        {"{\"task\":\"gqa\",\"metrics\":[{\"name\":\"accuracy\",\"value\":62.5,\"questions\":12578}]}", NULL, "7b",
+         BIF_VERDICT_INSIDE, 0.5},
+        {"{\"task\":\"gqa\",\"metrics\":[{\"name\":\"accuracy\",\"value\":62.5,\"questions\":100}]}", NULL, "7b", BIF_VERDICT_NONE, NAN},
+        {"{\"task\":\"seed\",\"metrics\":[{\"name\":\"accuracy\",\"value\":66.1,\"questions\":14233}]}", NULL, "7b", BIF_VERDICT_NONE,
+         NAN}, /* pictures alone, eval's default */
+        {"{\"task\":\"mm-vet\",\"metrics\":[{\"name\":\"total\",\"value\":30.1,\"questions\":218}]}", NULL, "7b", BIF_VERDICT_NONE, -1},
+        {"{\"task\":\"llava-bench\",\"metrics\":[{\"name\":\"relative\",\"value\":66.4,\"questions\":60}]}", NULL, "7b",
+         BIF_VERDICT_NONE, 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const bif_verdict v = verdict(cases[i].json, cases[i].split, cases[i].model);
