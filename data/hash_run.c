@@ -245,6 +245,32 @@ static void *thread_main(void *argument)
     return NULL;
 }
 
+/* Of a picture that would be too large for the memory: its header says whether it is, for the shard's table may be wrong. 0: it cannot be
+ * decoded. */
+static bif_status pixels_of(const work *w, int64_t image, int64_t most, int64_t *pixels)
+{
+    bif_shard_image info;
+    bif_image_format format;
+    const bif_image_limits limits = {.max_pixels = most};
+    int64_t width = 0, height = 0;
+    uint8_t *bytes = NULL;
+    bif_status st = bif_shard_get_image(w->shard, image, &info);
+    if (st == BIF_OK) {
+        bytes = bif_malloc(info.size + 1);
+        st = bif_shard_read_image(w->shard, image, bytes, info.size);
+    }
+    if (st == BIF_OK) {
+        st = bif_image_probe("a picture", bytes, info.size, &limits, &format, &width, &height);
+    }
+    free(bytes);
+    *pixels = st == BIF_OK ? width * height : 0;
+    if (st == BIF_ERR_DATA) {
+        bif_error_clear();
+        st = BIF_OK;
+    }
+    return st;
+}
+
 /* How many threads fit into the memory; the largest picture is that which the shard's table promises, and no larger one is decoded. */
 static bif_status plan(work *w, const bif_hash_options *o, int *threads)
 {
@@ -254,7 +280,11 @@ static bif_status plan(work *w, const bif_hash_options *o, int *threads)
     for (int64_t i = 0; i < w->images && (w->set & BIF_HASH_OF_IMAGES) != 0; i++) {
         bif_shard_image info;
         BIF_TRY(bif_shard_get_image(w->shard, i, &info));
-        const int64_t w1 = info.width, h1 = info.height, area = h1 > 0 && w1 > most / h1 ? most : w1 * h1;
+        const int64_t w1 = info.width, h1 = info.height;
+        int64_t area = h1 > 0 && w1 > most / h1 ? most : w1 * h1;
+        if (area > o->memory / PER_PIXEL - PER_PICTURE / PER_PIXEL) {
+            BIF_TRY(pixels_of(w, i, most, &area));
+        }
         pixels = area > pixels ? area : pixels;
         bytes = (int64_t)info.size > bytes ? (int64_t)info.size : bytes;
     }

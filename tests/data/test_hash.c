@@ -159,6 +159,35 @@ Test(hash, what_is_no_picture)
     cr_expect(h.width == 0 && h.pdq.quality == 0);
 }
 
+/* What the shard's table says of a picture's size may be wrong; it stops nothing. */
+Test(hash, sizes_that_are_not_true)
+{
+    char folder[] = "/tmp/bif-hash-XXXXXX";
+    cr_assert_not_null(mkdtemp(folder));
+    char *path = bif_format("%s/x.h5", folder), *picture = picture_path("png_grey1.png"), *bytes = NULL;
+    size_t size = 0;
+    int64_t index = 0;
+    bif_shard_writer *writer = NULL;
+    bif_shard *shard = NULL;
+    bif_hash_result result;
+    cr_assert_eq(bif_file_read(picture, (size_t)1 << 20, &bytes, &size), BIF_OK);
+    cr_assert_eq(bif_shard_writer_open(path, &writer), BIF_OK);
+    cr_assert_eq(bif_shard_add_image(writer, bytes, size, BIF_IMAGE_PNG, 60000, 60000, &index), BIF_OK);
+    cr_assert_eq(bif_shard_add_image(writer, bytes, size - 9, BIF_IMAGE_PNG, 60000, 60000, &index), BIF_OK);
+    cr_assert_eq(bif_shard_add_sample(writer, "{\"caption\":\"a\"}", 15, "", "", (int64_t[]){0, 1}, 2), BIF_OK);
+    cr_assert_eq(bif_shard_writer_commit(writer), BIF_OK, "%s", bif_error_message());
+    cr_assert_eq(bif_shard_open(path, &shard), BIF_OK);
+    const bif_team alone = bif_team_alone(2);
+    const bif_hash_options options = {.set = BIF_HASH_OF_ALL, .memory = (int64_t)256 << 20};
+    cr_assert_eq(bif_hash_shard(shard, &options, &alone, "x", &result), BIF_OK, "%s", bif_error_message());
+    cr_assert(result.images == 2 && result.bad_images == 1);
+    bif_shard_close(shard);
+    bif_remove_tree(folder);
+    free(path);
+    free(picture);
+    free(bytes);
+}
+
 Test(hash, names_of_columns)
 {
     bif_hash_set set = 0;
