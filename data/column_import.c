@@ -106,6 +106,10 @@ static bif_status add_line(table *t, const bif_column_import_options *o, const b
     if (!json_is_number(value) && !json_is_null(value)) {
         return bif_fail(BIF_ERR_DATA, "%s:%" PRId64 ": has no number \"%s\"", o->scores, record->line, o->key);
     }
+    if (json_is_number(value) && !isfinite(e.value)) { /* as infinity it would count as more than all numbers, or as none */
+        return bif_fail(BIF_ERR_DATA, "%s:%" PRId64 ": %g is more than a column of f32 holds (3.4e38)", o->scores, record->line,
+                        json_number_value(value));
+    }
     BIF_TRY(grow(t, o->memory));
     entry *slot = find(t, e.key, e.uid);
     if (!is_empty(slot)) {
@@ -183,7 +187,11 @@ static bif_status check_npy(const char *path, const bif_npy *npy, int64_t rows, 
     if (strcmp(npy->type, "<f2") != 0 && strcmp(npy->type, "<f4") != 0 && strcmp(npy->type, "<f8") != 0) {
         return bif_fail(BIF_ERR_DATA, "%s: holds %s; floating numbers are wanted (astype('f4'))", path, npy->type);
     }
-    if (npy->count != rows || (npy->dims > 1 && npy->count != npy->shape[0])) {
+    if (npy->dims > 1 && npy->count != npy->shape[0]) {
+        return bif_fail(BIF_ERR_DATA, "%s: has rows of %" PRId64 " numbers; one a row is wanted", path,
+                        npy->shape[0] > 0 ? npy->count / npy->shape[0] : 0);
+    }
+    if (npy->count != rows) {
         return bif_fail(BIF_ERR_DATA, "%s: holds %" PRId64 " numbers, the shards have %" PRId64 " %s", path, npy->count, rows, of);
     }
     return BIF_OK;

@@ -1,8 +1,11 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/utf8.h"
 #include "launch/balance.h"
+#include "launch/show.h"
 
 enum { SHOWN = 20, SHOWN_JSON = 100 };
 
@@ -96,11 +99,13 @@ void bif_balance_print_concepts(const bif_balance_arguments *a, const bif_concep
             json_object_set_new(one, "after", json_integer((json_int_t)result->after[e]));
         }
         json_array_append_new(list, one);
+        char *shown_name = bif_printable(name, size, false);
         if (!a->json && by->count_only) {
-            printf("%-40.*s %12lld\n", (int)size, name, (long long)result->pool[e]);
+            printf("%-40s %12lld\n", shown_name, (long long)result->pool[e]);
         } else if (!a->json) {
-            printf("%-40.*s %12lld %10.6f %12lld\n", (int)size, name, (long long)result->pool[e], p, (long long)result->after[e]);
+            printf("%-40s %12lld %10.6f %12lld\n", shown_name, (long long)result->pool[e], p, (long long)result->after[e]);
         }
+        free(shown_name);
     }
     if (a->json) {
         json_t *root = json_pack("{s:s, s:I}", "by", "concepts", "before", (json_int_t)result->outcome.before);
@@ -129,8 +134,10 @@ void bif_balance_print_groups(const bif_balance_arguments *a, const bif_balance_
     if (a->json) {
         json_t *list = json_array();
         for (int64_t g = 0; g < result->groups; g++) {
-            json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "name", result->group[g].name, "before",
-                                                  (json_int_t)result->group[g].before, "after", (json_int_t)result->group[g].after));
+            char *name = bif_utf8_spelled(result->group[g].name, strlen(result->group[g].name)); /* sources of a shard are any bytes */
+            json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "name", name, "before", (json_int_t)result->group[g].before, "after",
+                                                  (json_int_t)result->group[g].after));
+            free(name);
         }
         print(json_pack("{s:s, s:I, s:o, s:I, s:I, s:o}", "by", a->what, "before", (json_int_t)result->outcome.before, "changed",
                         dropped(&result->outcome, bif_balance_group_reasons, 3), "after", (json_int_t)result->outcome.after,
@@ -146,9 +153,11 @@ void bif_balance_print_groups(const bif_balance_arguments *a, const bif_balance_
     printf("\n%-40s %12s %9s %12s %9s\n", a->what, "before", "share", "after", "share");
     for (int64_t i = 0; i < result->groups && i < SHOWN; i++) {
         const bif_balance_group *g = &result->group[order[i].number];
-        printf("%-40s %12lld %8.2f%% %12lld %8.2f%%\n", g->name, (long long)g->before,
+        char *name = bif_printable(g->name, strlen(g->name), false);
+        printf("%-40s %12lld %8.2f%% %12lld %8.2f%%\n", name, (long long)g->before,
                100.0 * (double)g->before / (double)result->outcome.before, (long long)g->after,
                result->outcome.after > 0 ? 100.0 * (double)g->after / (double)result->outcome.after : 0.0);
+        free(name);
     }
     if (result->groups > SHOWN) {
         printf("and %lld more\n", (long long)(result->groups - SHOWN));

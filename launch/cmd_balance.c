@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "data/balance.h"
 #include "launch/balance.h"
 #include "launch/commands.h"
@@ -199,8 +200,10 @@ static json_t *group_parameters(const bif_balance_arguments *a, const bif_balanc
         if (json_object_get(p, kind) == NULL) {
             json_object_set_new(p, kind, json_object());
         }
-        json_object_set_new(json_object_get(p, kind), g->wish[i].name,
+        char *name = bif_utf8_spelled(g->wish[i].name, strlen(g->wish[i].name)); /* sources are any bytes */
+        json_object_set_new(json_object_get(p, kind), name,
                             g->wish[i].count < 0 ? json_real(g->wish[i].weight) : json_integer(g->wish[i].count));
+        free(name);
     }
     return p;
 }

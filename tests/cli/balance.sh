@@ -84,6 +84,13 @@ jq -e '.before == 200 and (.after - 90 | fabs) <= 0.45' third.json >/dev/null ||
 run data selection third.sel | grep -q 'balance' || fail "the steps"
 # By a script: Latin all through, so one group.
 run data balance --by language --dry-run --json --cap 100 shards 2>/dev/null | jq -e '.groups == [{name: "Latn", before: 600, after: 100}]' >/dev/null || fail "scripts"
+# A source of any bytes is a group that is told of, and can be named.
+run data pack --input small.jsonl --image-root data/images --out odd --prefix odd --source $'x\xff\e[1m' >>pack.log 2>&1 || fail "pack of an odd source"
+run data balance --by source --out odd.sel --json --count $'x\xff\e[1m=40' --count big=30 odd shards/big*.h5 >odd.json 2>odd.log || { cat odd.log; fail "an odd source: exit $?"; }
+jq -e '.groups == [{name: "big", before: 200, after: 30}, {name: "x\\xff\u001b[1m", before: 100, after: 40}]' odd.json >/dev/null || fail "an odd source: $(jq -c .groups odd.json)"
+run data balance --by source --dry-run --cap 50 odd shards/big*.h5 2>/dev/null >odd.txt || fail "an odd source's table"
+grep -q $'\e' odd.txt && fail "control characters come through"
+run data selection --json odd.sel | jq -e '[.steps[].parameters.count | keys[]] == ["big", "x\\xff\u001b[1m"]' >/dev/null || fail "an odd source's count"
 refused 64 "--by is missing" data balance --out x.sel shards
 refused 64 "needs --concepts" data balance --by concepts --t 5 --out x.sel shards
 refused 64 "--t or --size" data balance --by concepts --concepts list.txt --t 5 --size 5 --out x.sel shards

@@ -88,6 +88,8 @@ printf '{"id":"3","value":1}\n{"id":"3","value":2}\n' >twice.jsonl
 refused 65 'twice.jsonl:2: & a second number' data import-column x --scores twice.jsonl shards
 echo '{"id":"3"}' >none.jsonl
 refused 65 'none.jsonl:1: & no number' data import-column x --scores none.jsonl shards
+echo '{"id":"3","value":-1e300}' >great.jsonl
+refused 65 'great.jsonl:1: & more than a column of f32 holds' data import-column x --scores great.jsonl shards
 refused 65 'holds 13 numbers, the shards have 60 samples' data import-column x --scores same/n-00000.columns/liked.npy shards
 refused 64 'JSON lines name samples' data import-column x --images --scores scores.jsonl shards
 refused 64 'cannot name a column' data import-column ../x --scores scores.jsonl shards
