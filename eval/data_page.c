@@ -339,7 +339,7 @@ static void put_step(const bif_data_page *page, int64_t number, const example *l
                 bif_html_addf(out, "<footer>kept %d times, value %.6g</footer></div>\n", d->times, (double)d->value);
             } else {
                 bif_html_addf(out, "<footer>%s, value %.6g</footer></div>\n",
-                              d->other == BIF_NO_SAMPLE ? "dropped" : "left: dropped, right: on account of", (double)d->value);
+                              d->other == BIF_NO_SAMPLE ? "dropped" : "left: dropped, right: on whose account", (double)d->value);
             }
         }
         bif_html_add(out, "</div>\n");
