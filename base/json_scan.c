@@ -58,9 +58,9 @@ bif_scan *bif_scan_text(const char *where, const char *text, size_t size)
 {
     bif_scan *scan = bif_calloc(1, sizeof *scan);
     scan->where = bif_strdup(where);
-    scan->text = scan->at = scan->value = scan->counted = text;
+    scan->text = scan->at = scan->value = scan->counted = text != NULL ? text : ""; /* an empty file has no mapping */
     scan->line = 1;
-    scan->end = text + size;
+    scan->end = scan->text + size;
     return scan;
 }
 

@@ -95,7 +95,7 @@ static void append(char *out, size_t *used, const char *text)
 static bif_status read_texts(bif_column *column, const char *where)
 {
     bif_status st = BIF_OK;
-    const char *at = column->map, *end = at + column->map_size;
+    const char *at = column->map != NULL ? column->map : "", *end = at + column->map_size;
     const int64_t rows = column->info.rows;
     size_t used = 0;
     column->texts = malloc(column->map_size + 1); /* not bif_malloc: sizes come from the file */

@@ -62,6 +62,17 @@ seeds() { # seeds TARGET FOLDER
       printf '\377\377\377\377\377\377\377\377\0\0\0\0\0\0\2\0'; } | put "$2" two
     all "$2" "$golden"/uids/*
     ;;
+  column)
+    note='{"format":"bifocal-column","version":1,"name":"c","of":"%s","method":"m","rows":%d,"width":%d,"type":"%s"}'
+    { printf "$note" image 5 1 u32 && printf '\0\223NUMPY\1\0v\0%-117s\n01234567890123456789' "{'descr': '<u4', 'fortran_order': False, 'shape': (5,), }"; } | put "$2" u32
+    { printf "$note" sample 3 2 f16 && printf '\0\223NUMPY\1\0v\0%-117s\n012345678901' "{'descr': '<f2', 'fortran_order': False, 'shape': (3, 2), }"; } | put "$2" f16
+    { printf "$note" sample 3 1 text && printf '\0"a \\"b\\" \\u00e9"\nnull\n""\n'; } | put "$2" text
+    printf '\223NUMPY\1\0v\0%-117s\n' "{'descr': [('f0', '<u8'), ('f1', '<u8')], 'fortran_order': False, 'shape': (0,), }" | put "$2" records
+    ;;
+  concepts)
+    printf '0red\nred circle\na , b\ncaf\303\251\n\0a red circle, blue; caf\303\251!' | put "$2" few
+    printf '1Red\nRED\nU.S\n  \n\0red\t12\nblue\t3\n' | put "$2" folded
+    ;;
   scan)
     printf '{"a": [1, -2.5e3, true, null, "\\u00e9\\ud83d\\ude00\303\251"], "b": {"c": []}}' | put "$2" small
     all "$2" "$golden"/hf/llama.json "$golden"/layouts/native/*.index.json
@@ -71,7 +82,7 @@ seeds() { # seeds TARGET FOLDER
   *) echo "no seeds for $1" >&2 && return 1 ;;
   esac
 }
-[ $# -gt 0 ] || set -- safetensors index torch tokenizer_json tokenizer_model vocab config open_clip adapter recipe chat order selection scan image tar
+[ $# -gt 0 ] || set -- safetensors index torch tokenizer_json tokenizer_model vocab config open_clip adapter recipe chat order selection column concepts scan image tar
 status=0
 for target; do
   folder=$build/fuzz/$target
