@@ -6,7 +6,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <xxhash.h>
+
+#include "base/log.h"
+
+enum { SAY_SECONDS = 5 };
 
 typedef struct {
     uint64_t key;
@@ -24,7 +29,8 @@ typedef struct {
 typedef struct {
     job *job;
     pthread_t thread;
-    bool started;
+    bool started, first;
+    time_t said;
     bif_pairs pairs;
 } worker;
 
@@ -82,6 +88,17 @@ static void test(worker *w, int band, uint32_t x, uint32_t y)
     }
 }
 
+static void say(worker *w, int band, int64_t at)
+{
+    const time_t now = w->first ? time(NULL) : 0;
+    if (now - w->said >= SAY_SECONDS) {
+        const job *j = w->job;
+        w->said = now;
+        bif_info("near captions: band %d of %d, %.0f %% of it; %lld found by this rank", band + 1, j->bands,
+                 100 * (double)at / (double)j->args->count, (long long)atomic_load(&j->found));
+    }
+}
+
 static void run_band(worker *w, entry *entries, int band)
 {
     const job *j = w->job;
@@ -92,6 +109,9 @@ static void run_band(worker *w, entry *entries, int band)
     }
     qsort(entries, (size_t)n, sizeof *entries, compare);
     for (int64_t i = 0; i < n; i++) {
+        if (i % 256 == 0) {
+            say(w, band, i);
+        }
         for (int64_t k = i + 1; k < n && entries[k].key == entries[i].key && !atomic_load_explicit(&j->full, memory_order_relaxed); k++) {
             test(w, band, entries[i].number, entries[k].number);
         }
@@ -124,6 +144,8 @@ bif_status bif_minhash_pairs(const bif_minhash_args *args, bif_pairs *out)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (int i = 0; i < threads; i++) {
         workers[i].job = &j;
+        workers[i].first = i == 0;
+        workers[i].said = i == 0 ? time(NULL) : 0;
         workers[i].started = i > 0 && pthread_create(&workers[i].thread, NULL, work_main, &workers[i]) == 0;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -371,7 +371,7 @@ done:
 }
 
 static bif_status near_signatures(const bif_hash_rows *classes, const uint8_t *side, const uint32_t *signatures,
-                                  const bif_near_options *options, const bif_team *team, int64_t most, bif_pairs *out)
+                                  const bif_near_options *options, const bif_team *team, int threads, int64_t most, bif_pairs *out)
 {
     bif_pairs found = {0};
     const caption_key *key = (const void *)classes->row;
@@ -385,7 +385,7 @@ static bif_status near_signatures(const bif_hash_rows *classes, const uint8_t *s
                                    .jaccard = options->jaccard,
                                    .part = team->rank,
                                    .parts = team->world,
-                                   .threads = team->threads,
+                                   .threads = threads,
                                    .most = most};
     const bif_status st = bif_minhash_pairs(&args, &found);
     for (int64_t i = 0; i < found.count; i++) {
@@ -400,6 +400,15 @@ static bif_status near_signatures(const bif_hash_rows *classes, const uint8_t *s
     return st;
 }
 
+/* As many as half of the memory has room for: each sorts all captions by a band of its own. */
+static int minhash_threads(const bif_near_options *options, int64_t items, int64_t need, int wanted)
+{
+    const int bands = BIF_MINHASH_VALUES / bif_minhash_rows(options->jaccard);
+    const int64_t fit = (options->memory / 2 - need) / (bif_minhash_bytes(items, 1) + 1);
+    wanted = wanted < bands ? wanted : bands;
+    return fit < 1 ? 1 : fit < wanted ? (int)fit : wanted;
+}
+
 bif_status bif_near_captions(const bif_pool_part *part, const bif_pool_part *others, const bif_near_options *options, const bif_team *team,
                              json_t *columns, bif_relation *out)
 {
@@ -411,9 +420,11 @@ bif_status bif_near_captions(const bif_pool_part *part, const bif_pool_part *oth
     uint32_t *signatures = NULL;
     uint8_t *side = NULL;
     int64_t most = 0, next = 0;
-    const int64_t near = items * (BIF_MINHASH_VALUES * 4 + 8) + bif_minhash_bytes(items, team->threads);
-    st = plan_memory("comparing the captions", items,
-                     items * 5 + bif_rows_bytes(items, sizeof(caption_key)) + (options->minhash ? near : 0), options->memory, &most);
+    const int64_t each = options->minhash ? BIF_MINHASH_VALUES * 4 + 8 : 0;
+    const int64_t need = items * (5 + each) + bif_rows_bytes(items, sizeof(caption_key));
+    const int threads = options->minhash ? minhash_threads(options, items, need, team->threads) : 1;
+    st = plan_memory("comparing the captions", items, need + (options->minhash ? bif_minhash_bytes(items, threads) : 0), options->memory,
+                     &most);
     if (st == BIF_OK && items > (int64_t)UINT32_MAX - 1) {
         st = bif_fail(BIF_ERR_DATA, "%" PRId64 " samples are more than can be compared at once (4294967294)", items);
     }
@@ -441,7 +452,7 @@ bif_status bif_near_captions(const bif_pool_part *part, const bif_pool_part *oth
             st = read_signatures(&rows, others, k, first_other, columns, &next, signatures);
         }
         if (st == BIF_OK) {
-            st = near_signatures(&rows, side, signatures, options, team, most, &relation.pairs);
+            st = near_signatures(&rows, side, signatures, options, team, threads, most, &relation.pairs);
         }
     }
     BIF_TRY(team->agree(team->context, st));

@@ -199,6 +199,9 @@ static bif_status resolve(arguments *a, char **argv, int argc)
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data %s: --distance is for hashes of pictures, and at most half their bits (32, of pdq 128)",
                          a->verb));
     }
+    if (a->threads > 4096) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "data %s: --threads is from 1 to 4096", a->verb));
+    }
     if (!pdq && (a->quality >= 0 || a->dihedral)) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data %s: --quality and --dihedral are for --method pdq", a->verb));
     }

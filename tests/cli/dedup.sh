@@ -147,6 +147,8 @@ refused 64 "does not look at pictures" data dedup --out x.sel --match caption --
 refused 64 "wrong option" data dedup --against shards --out x.sel shards
 refused 64 "--against is needed" data leak --out x.sel shards
 refused 65 "run bifocal data hash" data dedup --out x.sel same
+run data dedup --out many.sel --method minhash --threads 4096 --memory-mib 5 --quiet shards >/dev/null || fail "many threads: exit $?"
+refused 64 "from 1 to 4096" data dedup --out x.sel --threads 4097 shards
 refused 71 "MiB a rank, allowed are 1" data dedup --out x.sel --memory-mib 1 shards
 LAUNCH=$two refused 65 "run bifocal data hash" data dedup --out x.sel same
 refused 74 "cannot write to the folder" data dedup --out missing/x.sel shards
