@@ -379,6 +379,10 @@ static bif_status check_eval(arguments *a)
     BIF_TRY(bif_option_need("eval", "out", a->out));
     BIF_TRY(bif_option_writable("out", a->out));
     BIF_TRY(bif_option_writable("summary", a->summary));
+    BIF_TRY(bif_option_apart("out", a->out, a->questions, a->question_files));
+    BIF_TRY(bif_option_apart("out", a->out, a->references, a->reference_files));
+    BIF_TRY(bif_option_apart("summary", a->summary, a->questions, a->question_files));
+    BIF_TRY(bif_option_apart("summary", a->summary, a->references, a->reference_files));
     BIF_TRY(bif_prompt_choose(&a->task, &a->used));
     const bool boxes = a->used.task != NULL && bif_score_task_by_name(a->used.task->name)->boxes;
     if (boxes != (a->boxes.unit != BIF_BOX_NONE) && (!boxes || a->reference_files > 0)) {
@@ -523,6 +527,7 @@ bif_status bif_cmd_probe(int argc, char **argv)
         BIF_TRY(a.samples != NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "probe: name a JSONL of samples; see bifocal probe --help"));
         BIF_TRY(bif_option_need("probe", "out", a.out));
         BIF_TRY(bif_option_writable("out", a.out));
+        BIF_TRY(bif_option_apart("out", a.out, &a.samples, 1));
         a.image_root = a.image_root != NULL ? a.image_root : ".";
         BIF_TRY(bif_with_comm(run_probe, &a));
     }

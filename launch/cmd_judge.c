@@ -83,6 +83,9 @@ bif_status bif_cmd_judge_requests(int argc, char **argv)
     BIF_TRY(bif_option_need("judge-requests", "rules", files.rules));
     BIF_TRY(bif_option_need("judge-requests", "out", files.out));
     files.answers = argv[optind + 1];
+    BIF_TRY(bif_option_writable("out", files.out));
+    BIF_TRY(bif_option_apart("out", files.out, references, files.reference_count));
+    BIF_TRY(bif_option_apart("out", files.out, (const char *[]){files.answers, files.rules, files.context, files.reference_answers}, 4));
     st = run(argv[optind], &files);
 done:
     free(references);

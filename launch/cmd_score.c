@@ -414,6 +414,11 @@ bif_status bif_cmd_score(int argc, char **argv)
     }
     BIF_TRY(bif_option_writable("items", a.items));
     BIF_TRY(bif_option_writable("flips", a.flips));
+    for (int k = 0; k < 2; k++) {
+        const char *name = k == 0 ? "items" : "flips", *path = k == 0 ? a.items : a.flips;
+        BIF_TRY(bif_option_apart(name, path, a.references, a.reference_count));
+        BIF_TRY(bif_option_apart(name, path, (const char *[]){a.predictions, a.against}, 2));
+    }
     st = run(&a);
 done:
     free(a.references);

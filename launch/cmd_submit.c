@@ -56,6 +56,8 @@ bif_status bif_cmd_submit(int argc, char **argv)
     }
     BIF_TRY(bif_option_need("submit", "out", out));
     BIF_TRY(bif_option_writable("out", out));
+    BIF_TRY(bif_option_apart("out", out, questions, count));
+    BIF_TRY(bif_option_apart("out", out, (const char *[]){argv[optind + 1]}, 1));
     BIF_TRY(bif_submit(argv[optind], argv[optind + 1], questions, count, &policy, out, &written, &counts));
     printf("%s: %lld questions", out, (long long)written);
     if (counts.missing > 0) {

@@ -97,6 +97,18 @@ bif_status bif_option_writable(const char *name, const char *path)
     return st;
 }
 
+bif_status bif_option_apart(const char *name, const char *path, const char *const *inputs, size_t count)
+{
+    struct stat mine, other;
+    for (size_t i = 0; path != NULL && i < count && stat(path, &mine) == 0; i++) {
+        if (inputs[i] != NULL && stat(inputs[i], &other) == 0 && mine.st_dev == other.st_dev && mine.st_ino == other.st_ino &&
+            S_ISREG(mine.st_mode)) {
+            return bif_fail(BIF_ERR_USAGE, "--%s %s: is read as well (%s) and would be replaced; name another file", name, path, inputs[i]);
+        }
+    }
+    return BIF_OK;
+}
+
 bif_status bif_save_summary(const char *path, json_t *summary)
 {
     json_object_set_new(summary, "peak_rss_mib", json_real((double)bif_peak_rss_bytes() / 0x1p20));

@@ -11,5 +11,7 @@ bif_status bif_option_precision(const char *name, bif_precision *out);
 bif_status bif_option_need(const char *verb, const char *name, const char *value); /* given at all */
 /* Whether a result can be written at the end, asked before the work; BIF_ERR_IO too, and BIF_ERR_USAGE over a shard. NULL is allowed. */
 bif_status bif_option_writable(const char *name, const char *path);
+/* Whether a result would replace a file that the verb reads: BIF_ERR_USAGE. NULL is allowed, of inputs too. */
+bif_status bif_option_apart(const char *name, const char *path, const char *const *inputs, size_t count);
 /* Adds peak_rss_mib, writes to path unless it is NULL, and takes the summary over. */
 bif_status bif_save_summary(const char *path, json_t *summary);

@@ -222,6 +222,10 @@ bad 65 'ids must differ' --task gqa --questions gqa.json --questions gqa.json
 bad 64 'wants --box-space' --task refcoco --questions refcoco.jsonl --references refcoco.jsonl
 bad 65 'holds no questions of chair' --task chair --questions no-images.json
 absent 'bad.jsonl*'
+cp data/questions.jsonl same.jsonl && ln -s same.jsonl link.jsonl
+refused 64 '--out link.jsonl: is read as well (same.jsonl)' eval out/finetune --image-root data/images --questions same.jsonl --out link.jsonl
+refused 64 '--summary same.jsonl: is read as well' eval out/finetune --image-root data/images --questions data/questions.jsonl --references same.jsonl --out other.jsonl --summary same.jsonl
+cmp -s data/questions.jsonl same.jsonl || fail "an input was replaced"
 # Answers are what str.strip leaves, as LLaVA's scripts write them: no scorer sees the white space around.
 for n in $(seq 30); do jq -c --arg n "$n" '.question_id = "\(.question_id)-\($n)"' data/questions.jsonl; done >many.jsonl
 run eval out/finetune --questions many.jsonl --image-root data/images --temperature 2 --max-new-tokens 12 --threads 1 --out wild.jsonl >wild.log 2>&1 || { cat wild.log; fail "sampled"; }

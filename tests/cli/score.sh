@@ -53,6 +53,12 @@ echo '{"1": "b"}' >answers_said.json
 (grep -q __asan_init "$program" || ulimit -v 1000000; run score chartqa answers_said.json --references answers.tsv >printed 2>&1) || fail "a field of 30,001 answers: $(cat printed)"
 grep -q '^relaxed accuracy  *100.00' printed || fail "the last of 30,001 answers"
 
+# What is read is not replaced.
+cp said.json same.json
+expect 64 '--items same.json: is read as well' score pope same.json $refs --items same.json
+expect 64 '--flips same.json: is read as well' score pope said.json $refs --norm all --against same.json --flips same.json
+expect 64 '--items coco_pope_random.json: is read as well' score pope said.json $refs --items coco_pope_random.json
+cmp -s said.json same.json || fail "an input was replaced"
 # A prediction that is null is none, and what stands beside it, the right answer perhaps, is no prediction either. No p-value is 0.
 echo '{"question_id": 1, "answer": "yes"}' >right.jsonl
 for row in '"prediction": null, "answer": "yes"' '"answer": "yes", "prediction": ["no"]' '"text": true, "answer": "yes"'; do

@@ -41,6 +41,11 @@ printf '%s\n' '{"question_id": "b8"}' '{"question_id": 9}' >two.jsonl
 for order in "one two" "two one"; do
   run submit seed predictions.jsonl --questions ${order% *}.jsonl --questions ${order#* }.jsonl --out lines.out >said 2>&1 && [ "$(wc -l <lines.out)" -eq 3 ] || fail "$order: $(cat said)"
 done
+# What is read is not replaced.
+cp vqa.json kept.json && cp predictions.jsonl kept.jsonl
+refused 64 '--out kept.json: is read as well' submit vqav2 predictions.jsonl --questions kept.json --out kept.json
+refused 64 '--out ./kept.jsonl: is read as well (kept.jsonl)' submit vqav2 kept.jsonl --questions vqa.json --out ./kept.jsonl
+cmp -s kept.json vqa.json && cmp -s kept.jsonl predictions.jsonl || fail "an input was replaced"
 # Missing, unknown, twice.
 echo '{"questions": [{"question_id": 9}, {"question_id": 70}, {"question_id": 7}, {"question_id": "b8"}]}' >more.json
 refused 65 '1 of 4 questions have no prediction, first 70' submit vqav2 predictions.jsonl --questions more.json --out refused.json
