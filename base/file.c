@@ -144,8 +144,23 @@ static bif_status writer_fail(bif_writer *writer, bif_status st)
     return st;
 }
 
+bif_status bif_can_replace(const char *path)
+{
+    struct stat itself, target;
+    if (lstat(path, &itself) != 0 || stat(path, &target) != 0 || S_ISDIR(target.st_mode)) { /* over a folder, the renaming fails */
+        return BIF_OK;
+    }
+    return S_ISREG(target.st_mode) && !(S_ISLNK(itself.st_mode) && strncmp(path, "/dev/", 5) == 0) /* /dev/stdout, sent to a file */
+               ? BIF_OK
+               : bif_fail(BIF_ERR_USAGE, "cannot write '%s': results replace what has their name, and this is a device, a pipe or a socket; name a file", path);
+}
+
 bif_status bif_writer_open(const char *path, bif_writer **out)
 {
+    const bif_status may = bif_can_replace(path);
+    if (may != BIF_OK) {
+        return may;
+    }
     char *temporary = bif_format("%s.tmp-%ld", path, (long)getpid());
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (fd < 0) {

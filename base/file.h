@@ -18,9 +18,12 @@ bif_status bif_file_read(const char *path, size_t cap, char **out, size_t *size)
 bif_status bif_open_regular(const char *path, int *fd, size_t *size);
 bif_status bif_read_some(int fd, const char *path, void *buffer, size_t size, size_t *got);
 
+/* BIF_ERR_USAGE when a file saved under this name would replace a device, a pipe, a socket, or a link to standard output. */
+bif_status bif_can_replace(const char *path);
+
 /* Writer of one file. Every call after a failure returns the first failure again. */
 typedef struct bif_writer bif_writer;
-bif_status bif_writer_open(const char *path, bif_writer **out); /* creates PATH.tmp-PID; nothing appears under PATH yet */
+bif_status bif_writer_open(const char *path, bif_writer **out); /* creates PATH.tmp-PID; nothing appears under PATH yet; bif_can_replace first */
 bif_status bif_writer_write(bif_writer *writer, const void *data, size_t size); /* buffered */
 /* Flush, fsync, rename to PATH, fsync the directory. Frees the writer in every case; on failure removes the temporary. */
 bif_status bif_writer_commit(bif_writer *writer);

@@ -90,7 +90,7 @@ bif_status bif_option_writable(const char *name, const char *path)
         st = bif_fail_errno(errno, "--%s %s: cannot write to the folder '%s'", name, path, folder);
     } else if (folder != NULL && stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
         st = bif_fail(BIF_ERR_USAGE, "--%s %s: is a folder; name a file", name, path);
-    } else if (folder != NULL && is_hdf5(path)) {
+    } else if (folder != NULL && (st = bif_can_replace(path)) == BIF_OK && is_hdf5(path)) {
         st = bif_fail(BIF_ERR_USAGE, "--%s %s: is an HDF5 file (a shard?), which is never replaced; name another file", name, path);
     }
     free(folder);

@@ -133,6 +133,30 @@ Test(file, no_folder)
     cr_expect(strstr(bif_error_message(), "none/f"));
 }
 
+/* A saved file takes its name by renaming, which would put it in the place of /dev/stdout itself. */
+Test(file, devices_and_pipes_stay)
+{
+    struct stat info;
+    bif_writer *writer = NULL;
+    cr_assert_eq(mkfifo("pipe", 0600), 0);
+    cr_assert_eq(symlink("pipe", "to-pipe"), 0);
+    static const char *const names[] = {"pipe", "to-pipe", "/dev/null", "/dev/stdout"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (stat(names[i], &info) != 0) { /* standard output is closed */
+            continue;
+        }
+        const bif_status st = bif_writer_open(names[i], &writer);
+        cr_expect_eq(st, BIF_ERR_USAGE, "%s", names[i]);
+        if (st == BIF_OK) {
+            bif_writer_abandon(writer);
+        }
+    }
+    cr_expect(stat("pipe", &info) == 0 && S_ISFIFO(info.st_mode));
+    cr_assert_eq(bif_file_write("plain", "a", 1), BIF_OK);
+    cr_assert_eq(symlink("plain", "to-plain"), 0);
+    cr_expect_eq(bif_file_write("to-plain", "b", 1), BIF_OK);
+}
+
 Test(file, folders)
 {
     cr_expect_eq(bif_make_dirs("a/b//c/"), BIF_OK);
