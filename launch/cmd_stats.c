@@ -52,7 +52,7 @@ done:
     return st;
 }
 
-static bif_status print(const arguments *a, const bif_data_stats *stats)
+static void print(const arguments *a, const bif_data_stats *stats)
 {
     if (a->json) {
         json_t *value = bif_data_stats_json(stats);
@@ -64,7 +64,6 @@ static bif_status print(const arguments *a, const bif_data_stats *stats)
         fputs(text, stdout);
         free(text);
     }
-    return fflush(stdout) == 0 ? BIF_OK : bif_fail(BIF_ERR_IO, "data stats: cannot write to the standard output");
 }
 
 /* Of whether all shards have NAME.cluster, the first one speaks: a column that is missing further on is an error. */
@@ -124,7 +123,7 @@ static bif_status run(const arguments *a)
         const bif_data_page page = {.stats = &stats, .pool = &pool, .selection = selection, .examples = a->examples};
         BIF_TRY(bif_data_page_write(&page, a->html));
     }
-    BIF_TRY(print(a, &stats));
+    print(a, &stats);
 done:
     bif_data_stats_free(&stats);
     bif_concepts_free(concepts);

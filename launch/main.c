@@ -1,4 +1,5 @@
 /* bifocal VERB ...: finds the verb, runs it, prints the error. The only file that ends the process. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,6 +135,9 @@ int main(int argc, char **argv)
     }
     signal(SIGXFSZ, SIG_IGN); /* a write beyond `ulimit -f` is an error with a message, not the end */
     bif_status st = v->run(argc - used, argv + used);
+    if (st == BIF_OK && (fflush(stdout) != 0 || ferror(stdout))) { /* a list that is cut off is no success */
+        st = bif_fail(BIF_ERR_IO, "the standard output cannot be written (%s)", strerror(errno));
+    }
     if (st != BIF_OK) {
         bif_report(st);
     }

@@ -74,6 +74,14 @@ grep -q 'kept by A alone: 40' diff.log && grep -q 'dropped in B by its step 1 se
 printf 'x' >bad.sel && refused 65 'bad.sel: not a selection' data selection bad.sel
 head -c 400 listed-1.sel >bad.sel && refused 65 'it is cut short' data diff bad.sel once.sel
 
+# A list that is cut off by a full disk is no success, and no result takes the place of a device.
+if [ -c /dev/full ]; then
+  status=0
+  run data selection --list kept once.sel pool >/dev/full 2>full.log || status=$?
+  [ $status -eq 74 ] && grep -q 'standard output cannot be written' full.log || { cat full.log; fail "a list on a full disk: exit $status"; }
+fi
+mkfifo pipe && refused 64 'name a file' data undo --out pipe once.sel && [ -p pipe ] || fail "a pipe was replaced"
+
 # New shards: the same for any number of ranks; the sources stay as they are.
 sum=$(cat pool/* turned/* | sha256sum)
 for np in 1 2 3; do
