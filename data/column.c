@@ -163,7 +163,7 @@ static bif_status check(bif_column *column, const bif_shard *shard, const char *
     info->type = (bif_column_type)t;
     info->of = strcmp(of, ofs[0]) == 0 ? BIF_COLUMN_OF_IMAGE : BIF_COLUMN_OF_SAMPLE;
     info->method = column->method = bif_strdup(method);
-    if (info->rows != rows_of(shard, info->of) || info->width < 1 || info->width > 1 << 20) {
+    if (info->rows != rows_of(shard, info->of) || info->width < 1 || info->width > 1 << 20 || (info->type == BIF_COLUMN_TEXT && info->width != 1)) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %" PRId64 " rows of %" PRId64 " numbers; the shard has %" PRId64 " %ss", where, info->rows, info->width,
                          rows_of(shard, info->of), of));
     }

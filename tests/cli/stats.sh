@@ -41,12 +41,6 @@ grep -q '<script' page.html && fail "a caption became a script"
 grep -q '&lt;script&gt;' page.html || fail "the odd caption is not shown"
 grep -qE 'src="http|href=|url\(' page.html && fail "the page loads something"
 [ "$(grep -o '<figure>' page.html | wc -l)" -eq $((total - $(jq '.stages["2 prune"].samples' s.json))) ] || fail "samples on the page: $(grep -o '<figure>' page.html | wc -l)"
-refused() { # refused CODE TEXT ARGUMENTS...
-  local code=$1 text=$2 status=0
-  shift 2
-  run "$@" >printed 2>&1 || status=$?
-  [ $status -eq "$code" ] && grep -qF -- "$text" printed || { fail "$*: exit $status"; cat printed; }
-}
 refused 64 '--examples for --html' data stats --examples 3 odd
 refused 64 '--fold-case is for --concepts' data stats --fold-case odd
 refused 65 'made without the shard' data stats --from b.sel odd shards/captions

@@ -142,6 +142,25 @@ Test(column, damage_is_seen)
     }
 }
 
+/* Texts have no width: `data compact` writes on what it was told here. */
+Test(column, texts_of_a_width_are_refused)
+{
+    static const char *const texts[] = {"a", NULL, "b"};
+    const bif_column_info info = {.name = "t", .method = "m", .of = BIF_COLUMN_OF_SAMPLE, .type = BIF_COLUMN_TEXT, .rows = 3, .width = 1};
+    bif_column *column = NULL;
+    char *note = NULL;
+    size_t size = 0;
+    cr_assert_eq(bif_column_write(shard, &info, texts), BIF_OK);
+    cr_assert_eq(bif_file_read("s.columns/t.json", 4096, &note, &size), BIF_OK);
+    char *width = strstr(note, "\"width\": 1");
+    cr_assert_not_null(width, "%s", note);
+    width[9] = '2';
+    cr_assert_eq(bif_file_write("s.columns/t.json", note, size), BIF_OK);
+    cr_expect_eq(bif_column_open(shard, "t", &column), BIF_ERR_DATA);
+    bif_column_close(column);
+    free(note);
+}
+
 /* A header of any length is a .npy file; one that puts numbers at odd addresses is not read. */
 Test(column, numbers_at_odd_addresses_are_refused)
 {
