@@ -413,7 +413,8 @@ bif_status bif_dedup(const bif_pool *pool, bif_selection *selection, const bif_d
         BIF_TRY(bif_near_captions(&(bif_pool_part){pool, selection}, NULL, &exact, &alone, columns, &own));
         captions = &own;
     }
-    BIF_TRY(bif_facts_read(pool, selection, options, memory, columns, &facts));
+    const int64_t held = (images ? bif_relation_bytes(images) : 0) + (captions ? bif_relation_bytes(captions) : 0);
+    BIF_TRY(bif_facts_read(pool, selection, options, memory, held, columns, &facts));
     bif_neighbours_make(options->match == BIF_MATCH_CAPTION ? NULL : images, &m.images);
     bif_neighbours_make(options->match == BIF_MATCH_IMAGE ? NULL : captions, &m.captions);
     count = ways_of(options->match, &m, ways);

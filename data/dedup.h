@@ -63,6 +63,7 @@ typedef struct {
     bool similarity;  /* a greater value is closer (1 within a class); else a smaller one (0 within a class) */
 } bif_relation;
 void bif_relation_free(bif_relation *relation);
+int64_t bif_relation_bytes(const bif_relation *relation); /* of its memory, and of what bif_dedup and bif_leak make of it */
 
 typedef enum { BIF_MATCH_BOTH = 0, BIF_MATCH_IMAGE = 1, BIF_MATCH_CAPTION = 2, BIF_MATCH_EITHER = 3 } bif_match;
 typedef enum { BIF_KEEP_LARGEST = 0, BIF_KEEP_QUALITY = 1, BIF_KEEP_LONGEST = 2, BIF_KEEP_FIRST = 3, BIF_KEEP_HARD = 4,
@@ -100,11 +101,12 @@ extern const bif_image_method bif_image_methods[]; /* ends with name NULL */
 typedef struct {
     const bif_image_method *images; /* NULL: not compared */
     int distance;
-    int quality;        /* pdq: images below match only the same file (broken ones match none) */
+    int quality;        /* pdq: images below, and those with no bit set (plain ones), match only the same file; broken ones match none */
     bool dihedral;      /* pdq: turned and mirrored pictures match, too */
     bool minhash;       /* captions that are near, too; else the same, case and spaces aside */
     double jaccard;     /* of which the signatures' estimate must be at least this */
     int64_t memory;     /* bytes of this rank; BIF_ERR_MEMORY, with the number needed, before the work */
+    int64_t held;       /* of which so many are taken already, by the relation of the images */
 } bif_near_options;
 
 /* The relation of the images of one pool, or (others not NULL) between those of two: the items are then the images of `part` and behind

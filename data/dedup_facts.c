@@ -164,7 +164,7 @@ done:
 }
 
 bif_status bif_facts_read(const bif_pool *pool, const bif_selection *selection, const bif_dedup_options *options, int64_t memory,
-                          json_t *columns, bif_facts *out)
+                          int64_t held, json_t *columns, bif_facts *out)
 {
     bif_status st = BIF_OK;
     const bif_keep keep = options->keep;
@@ -176,7 +176,7 @@ bif_status bif_facts_read(const bif_pool *pool, const bif_selection *selection, 
     }
     /* Per sample: two places (one is qsort's), its number, and what dedup.c keeps of it. */
     const int64_t need =
-        pool->samples * 8 + samples * (2 * (int64_t)sizeof(place) + 4 + 96) + images * 12 + (keep == BIF_KEEP_FIRST ? id_bytes : 0);
+        held + pool->samples * 8 + samples * (2 * (int64_t)sizeof(place) + 4 + 96) + images * 12 + (keep == BIF_KEEP_FIRST ? id_bytes : 0);
     if (need > memory) {
         BIF_TRY(bif_fail(BIF_ERR_MEMORY,
                          "deciding about %" PRId64 " samples needs %" PRId64 " MiB on rank 0, allowed are %" PRId64

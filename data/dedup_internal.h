@@ -10,7 +10,7 @@ typedef struct {
     uint32_t *image;  /* numbers in the pool */
 } bif_facts;
 bif_status bif_facts_read(const bif_pool *pool, const bif_selection *selection, const bif_dedup_options *options, int64_t memory,
-                          json_t *columns, bif_facts *out);
+                          int64_t held, json_t *columns, bif_facts *out); /* held: bytes of the memory that the relations take */
 void bif_facts_free(bif_facts *facts);
 
 /* A relation with the neighbours of each class. */

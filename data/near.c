@@ -47,6 +47,12 @@ void bif_relation_free(bif_relation *relation)
     *relation = (bif_relation){0};
 }
 
+int64_t bif_relation_bytes(const bif_relation *relation)
+{
+    const int64_t pair = sizeof(bif_pair) + 2 * (int64_t)(sizeof(uint32_t) + sizeof(float));
+    return relation->items * 4 + relation->classes * 12 + relation->pairs.count * pair;
+}
+
 static bool is_pdq(const bif_image_method *method)
 {
     return method->words == 4;
@@ -67,6 +73,16 @@ static bif_status plan_memory(const char *what, int64_t items, int64_t need, int
 }
 
 /* ---- images ---- */
+/* PDQ has no bits for plain pictures and very small ones. */
+static bool says_nothing(const uint8_t *pdq)
+{
+    int bits = 0;
+    for (int i = 0; i < 32; i++) {
+        bits |= pdq[i];
+    }
+    return bits == 0;
+}
+
 static bif_status read_images(reading *r, const bif_pool_part *part, int64_t shard_number, uint32_t first)
 {
     const bif_image_method *method = r->options->images;
@@ -111,7 +127,7 @@ static bif_status read_images(reading *r, const bif_pool_part *part, int64_t sha
         if (hash != NULL && method->words == 0 && ((const uint64_t *)row)[0] == 0 && ((const uint64_t *)row)[1] == 0) {
             continue; /* cannot be decoded */
         }
-        const bool poor = q != NULL && q[i] < r->options->quality;
+        const bool poor = q != NULL && (q[i] < r->options->quality || says_nothing(row));
         bif_rows_add(poor ? &r->poor : &r->rows, first + (uint32_t)i, poor ? (const void *)image.id : row);
     }
 done:
@@ -251,7 +267,7 @@ bif_status bif_near_images(const bif_pool_part *part, const bif_pool_part *other
         relation.classes = good + poor;
         bif_info("%" PRId64 " different pictures by %s", good, method->name);
         if (poor > 0) {
-            bif_info("%" PRId64 " more are below quality %d and match only the same file", poor, options->quality);
+            bif_info("%" PRId64 " more are plain or below quality %d and match only the same file", poor, options->quality);
         }
         side = others != NULL ? sides_of(&relation, first_other) : NULL;
     }
@@ -421,7 +437,7 @@ bif_status bif_near_captions(const bif_pool_part *part, const bif_pool_part *oth
     uint8_t *side = NULL;
     int64_t most = 0, next = 0;
     const int64_t each = options->minhash ? BIF_MINHASH_VALUES * 4 + 8 : 0;
-    const int64_t need = items * (5 + each) + bif_rows_bytes(items, sizeof(caption_key));
+    const int64_t need = options->held + items * (5 + each) + bif_rows_bytes(items, sizeof(caption_key));
     const int threads = options->minhash ? minhash_threads(options, items, need, team->threads) : 1;
     st = plan_memory("comparing the captions", items, need + (options->minhash ? bif_minhash_bytes(items, threads) : 0), options->memory,
                      &most);

@@ -386,7 +386,9 @@ static bif_status run(void *context, const bif_team *team, bif_comm *comm)
         BIF_TRY(bif_near_images(&part, against, &a->near, team, columns, &images));
     }
     if (a->o.match != BIF_MATCH_IMAGE) {
-        BIF_TRY(bif_near_captions(&part, against, &a->near, team, columns, &captions));
+        bif_near_options near = a->near;
+        near.held = bif_relation_bytes(&images);
+        BIF_TRY(bif_near_captions(&part, against, &near, team, columns, &captions));
     }
     if (team->rank == 0) {
         st = decide(a, &pool, against ? &others : NULL, selection, &images, &captions, parameters);

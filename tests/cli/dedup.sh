@@ -131,6 +131,17 @@ done
 ranks 2 data leak --out pdq-2.sel --quiet --method pdq --quality 0 --dihedral --against test shards >/dev/null 2>&1 &&
   run data leak --out pdq-1.sel --quiet --method pdq --quality 0 --dihedral --against test shards >/dev/null && cmp pdq-1.sel pdq-2.sel || fail "leak by pdq depends on the ranks"
 
+# Pictures that PDQ has no bits for (plain ones, sides below 5) are not alike for it.
+mkdir plain
+base64 -d >plain/red.png <<<iVBORw0KGgoAAAANSUhEUgAAAAMAAAADCAIAAADZSiLoAAAAEElEQVR4nGP8zwAFTAyYLAAdWwEFNX6VDAAAAABJRU5ErkJggg==
+base64 -d >plain/blue.png <<<iVBORw0KGgoAAAANSUhEUgAAAAMAAAADCAIAAADZSiLoAAAAF0lEQVR4nGNkYPjPwMDAwMDAxAADCBYAG10BBdmz9y8AAAAASUVORK5CYII=
+for name in red blue blue; do echo "{\"image\":\"$name.png\",\"caption\":\"x\"}"; done >plain.jsonl
+run data pack --input plain.jsonl --image-root plain --out plain --prefix p --quiet && run data hash --quiet plain || fail "plain pictures"
+for how in "" --dihedral; do
+  # shellcheck disable=SC2086
+  run data dedup --out plain.sel --method pdq --quality 0 --match image --quiet $how plain | grep -q 'dropped: duplicate image *1$' || fail "plain pictures are alike $how"
+done
+
 # What is refused.
 refused 64 "--out and at least one shard" data dedup shards
 refused 64 "--method 'sift' is unknown" data dedup --out x.sel --method sift shards

@@ -393,6 +393,10 @@ Test(dedup, too_little_memory_is_named)
     cr_assert_eq(bif_dedup(&pool, selection, &o, &images, NULL, parameters, 100), BIF_ERR_MEMORY);
     cr_assert(strstr(bif_error_message(), "MiB") != NULL);
     cr_assert_eq(bif_selection_steps(selection), 0);
+    for (int i = 0; i < 10000; i++) { /* pairs count, too */
+        bif_pairs_add(&images.pairs, 0, 1, 1);
+    }
+    cr_assert_eq(bif_dedup(&pool, selection, &o, &images, NULL, parameters, bif_relation_bytes(&images)), BIF_ERR_MEMORY);
     const bif_team alone = bif_team_alone(1);
     bif_relation none = {0};
     const bif_near_options near = {.images = &bif_image_methods[0], .memory = 1 << 20};
