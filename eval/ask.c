@@ -289,10 +289,10 @@ static bif_status prepare(bif_session *session, const bif_questions *questions, 
     a->requests = bif_calloc((size_t)batch, sizeof *a->requests);
     a->answers = bif_calloc((size_t)batch, sizeof *a->answers);
     place_pictures(a);
-    BIF_TRY(measure_prompts(a, &longest));
-    if (options->way != BIF_ASK_DECODE) {
+    if (options->way != BIF_ASK_DECODE) { /* first: what has no options has no prompt without them, either */
         BIF_TRY(measure_options(a));
     }
+    BIF_TRY(measure_prompts(a, &longest));
     *limits = (bif_generator_limits){.batch = batch,
                                      .max_prompt = longest,
                                      .max_images = a->most,

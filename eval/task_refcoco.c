@@ -1,7 +1,8 @@
 /* RefCOCO, RefCOCO+, RefCOCOg: is the box in the answer the one that is meant (intersection over union of at least 0.5). References, JSON
  * lines (or one list) of image, width, height and bbox in pixels: rows with "sent" (Qwen-VL's files) or "expression" (Shikra's) have
  * corners x1, y1, x2, y2; rows with "answer" (lmms-eval's) a corner and a size x, y, w, h, and with several texts are several questions
- * ID/0, ID/1, ... Rows without question_id or id are numbered from 0.
+ * ID/0, ID/1, ... Rows without question_id or id are numbered from 0. A box of no size, or one that leaves its picture by more than two pixels
+ * (those of COCO do by rounding), has been read in the wrong form, and is refused. A note says how many were read as what.
  *
  * The box of an answer: its first [a, b, c, d], else its first (a,b),(c,d). What the numbers are relative to must be said (--box-space); a
  * picture that was padded to a square lies in its middle. */
@@ -30,7 +31,14 @@ bif_status bif_box_space_by_name(const char *name, bif_box_space *out)
     return bif_fail(BIF_ERR_USAGE, "there is no box space '%s'; unit, 1000, 999 and pixel are, each perhaps with ,padded behind", name);
 }
 
-static bif_status read_row(bif_score_set *set, bif_scan *s, int64_t number)
+/* Written so that a NaN is no box, either. */
+static bool is_box(const double box[4], double width, double height)
+{
+    return box[0] >= -2.0 && box[1] >= -2.0 && box[0] < box[2] && box[1] < box[3] && box[2] <= width + 2.0 && box[3] <= height + 2.0;
+}
+
+/* read: counts of rows with corners, and with a corner and a size. */
+static bif_status read_row(bif_score_set *set, bif_scan *s, int64_t number, int64_t read[2])
 {
     bif_status st = BIF_OK;
     bif_span name, id = {0}, image = {0}, text, split = {0};
@@ -83,10 +91,17 @@ static bif_status read_row(bif_score_set *set, bif_scan *s, int64_t number)
                                                    "a corner and a size"
                                                  : "width and height"));
     }
+    const double edges[4] = {box[0], box[1], sizes ? box[0] + box[2] : box[2], sizes ? box[1] + box[3] : box[3]};
+    if (!is_box(edges, width, height)) {
+        BIF_TRY(bif_scan_fail(s, "bbox [%g, %g, %g, %g] of the row before is no box in a picture of %g x %g; of a row with %s it is read as %s",
+                              box[0], box[1], box[2], box[3], width, height, sizes ? "answer" : "sent or expression",
+                              sizes ? "a corner and a size x, y, w, h" : "corners x1, y1, x2, y2"));
+    }
+    read[sizes]++;
     target *t = bif_score_take(set, sizeof *t);
     *t = (target){.width = width, .height = height};
     for (int k = 0; k < 4; k++) {
-        t->box[k] = (sizes && k >= 2 ? box[k - 2] + box[k] : box[k]) / (k % 2 == 0 ? width : height);
+        t->box[k] = edges[k] / (k % 2 == 0 ? width : height);
     }
     const bif_span own = id.text != NULL ? id : bif_score_text(set, "%lld", (long long)number);
     for (int64_t k = 0; k < (corners || texts == 0 ? 1 : texts); k++) {
@@ -107,7 +122,7 @@ done:
 static bif_status read_refcoco(bif_score_set *set, const char *const *paths, size_t count)
 {
     bif_status st = BIF_OK;
-    int64_t number = 0;
+    int64_t number = 0, read[2] = {0};
     for (size_t i = 0; i < count; i++) {
         bif_scan *s = NULL;
         bool more = false;
@@ -115,15 +130,17 @@ static bif_status read_refcoco(bif_score_set *set, const char *const *paths, siz
         if (bif_scan_peek(s) == '[') {
             BIF_TRY(bif_scan_enter(s, '['));
             while ((st = bif_scan_more(s, &more)) == BIF_OK && more) {
-                BIF_TRY(read_row(set, s, number++));
+                BIF_TRY(read_row(set, s, number++, read));
             }
             BIF_TRY(st);
         }
         while (bif_scan_peek(s) == '{') {
-            BIF_TRY(read_row(set, s, number++));
+            BIF_TRY(read_row(set, s, number++, read));
         }
         BIF_TRY(bif_scan_end(s));
     }
+    bif_score_note(set, "boxes of the references: %lld read as corners x1, y1, x2, y2, %lld as a corner and a size x, y, w, h",
+                   (long long)read[0], (long long)read[1]);
 done:
     return st;
 }
@@ -294,7 +311,7 @@ static void summarise_refcoco(const bif_score_set *set, const int32_t *weight, b
 const bif_score_task bif_task_refcoco = {
     .name = "refcoco",
     .title = "RefCOCO, + and g: boxes",
-    .references = "JSON lines of image, width, height, bbox and sent (or expression, or answer)",
+    .references = "JSON lines of image, width, height and bbox in pixels: x1, y1, x2, y2 with sent or expression, x, y, w, h with answer",
     .rule =
         "the first [a, b, c, d] or (a,b),(c,d) of the answer overlaps the box by 0.5; --box-space says what its numbers are relative to",
     .dimension = {"dataset"},

@@ -291,6 +291,9 @@ bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *
                                  .context = &share};
     *result = (bif_vqa_result){0};
     st = bif_prompt_read(&options->prompt, &options->source, &set);
+    for (int64_t i = 0; i < set.count && options->way != BIF_ASK_DECODE; i++) { /* what is asked, and written down as asked */
+        set.items[i].prompt = set.items[i].bare != NULL ? set.items[i].bare : set.items[i].prompt;
+    }
     st = st == BIF_OK ? check_types(first, &set) : st;
     st = st == BIF_OK ? bif_asker_new(session, &set, &ask, &asker) : st;
     st = st == BIF_OK && rank == 0 ? bif_asker_find_pictures(asker) : st;

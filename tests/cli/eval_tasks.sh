@@ -150,6 +150,7 @@ T
 task seed "" --questions seed.json --image-root pics --variant all --rank mean -- seed.json
 jq -e '.prediction | test("^[A-D]$")' p.jsonl >/dev/null || fail "seed, ranked: $(cat p.jsonl)"
 [ "$(wc -l <p.jsonl)" -eq 2 ] || fail "seed all: $(cat p.jsonl)"
+[ "$(jq -r .question p.jsonl)" = $'How many?\nWhat happens?' ] || fail "seed, ranked, was asked without options: $(cat p.jsonl)"
 jq -e '.identity.decoding == "options ranked by mean of log-probabilities"' s.json >/dev/null || fail "seed, ranked: $(cat s.json)"
 # ChartQA, DocVQA, OCRBench: rows and tables.
 echo '[{"imgname":"41699051005347.png","query":"How many?","label":"14"}]' >test_human.json
@@ -218,6 +219,7 @@ bad 65 'problems.json: no problem 7' --task scienceqa --questions problems.json 
 bad 65 'mmbench-bad.tsv:3: image is neither base64 nor the index' --task mmbench --questions mmbench-bad.tsv
 bad 65 'leave --task out' --task pope --questions llava_pope.jsonl
 bad 65 'has no options to rank' --rank sum --questions data/questions.jsonl
+bad 65 'gqa.json:2: has no options to rank' --rank mean --task gqa --questions gqa.json
 bad 65 'ids must differ' --task gqa --questions gqa.json --questions gqa.json
 bad 64 'wants --box-space' --task refcoco --questions refcoco.jsonl --references refcoco.jsonl
 bad 65 'holds no questions of chair' --task chair --questions no-images.json

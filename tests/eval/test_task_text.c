@@ -175,6 +175,7 @@ Test(text, boxes)
                                set->items[k].value[0]);
         }
         cr_assert(set->items[2].unparsed && set->items[2].score < 0.5);
+        cr_assert_str_eq(set->notes[0], "boxes of the references: 1 read as corners x1, y1, x2, y2, 1 as a corner and a size x, y, w, h");
         bif_score_close(set);
         free(text);
         free(predictions);
@@ -186,6 +187,17 @@ Test(text, boxes)
     free(write_file(folder, "r.jsonl", "{\"bbox\":[10,20,30,40],\"width\":100,\"height\":50}\n"));
     cr_assert_eq(bif_score_open(bif_score_task_by_name("refcoco"), (const char *const *)&file, 1, &set), BIF_ERR_DATA);
     cr_assert_not_null(strstr(bif_error_message(), "corners or a corner and a size"), "%s", bif_error_message());
+    static const char *const impossible[] = {"\"sent\":\"x\",\"bbox\":[30,20,10,40]", "\"sent\":\"x\",\"bbox\":[10,20,30,20]",
+                                             "\"sent\":\"x\",\"bbox\":[10,20,103,40]", "\"sent\":\"x\",\"bbox\":[-3,20,30,40]",
+                                             "\"answer\":[\"x\"],\"bbox\":[10,20,30,40]", "\"answer\":[\"x\"],\"bbox\":[10,20,0,20]"};
+    for (size_t i = 0; i < sizeof impossible / sizeof *impossible; i++) {
+        char *text = bif_format("{\"sent\":\"x\",\"bbox\":[0,0,102,50],\"width\":100,\"height\":50}\n{%s,\"width\":100,\"height\":50}\n", impossible[i]);
+        free(write_file(folder, "r.jsonl", text));
+        cr_assert_eq(bif_score_open(bif_score_task_by_name("refcoco"), (const char *const *)&file, 1, &set), BIF_ERR_DATA, "%s", impossible[i]);
+        cr_assert_not_null(strstr(bif_error_message(), i < 4 ? "read as corners" : "read as a corner and a size"), "%s", bif_error_message());
+        cr_assert_not_null(strstr(bif_error_message(), "r.jsonl:2"), "%s", bif_error_message());
+        free(text);
+    }
     free(file);
 }
 
