@@ -39,7 +39,7 @@ typedef struct {
     json_t *json;
     char *path, *split;
     const char *task, *norm, *rule, *predictions, *items;
-    int64_t questions, missing, unparsed; /* -1 = not known */
+    int64_t questions, missing, duplicates, unparsed; /* -1 = not known */
     bif_report_metric *metrics;
     size_t metric_count;
     size_t row, column;

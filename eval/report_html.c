@@ -250,8 +250,8 @@ static void put_sources(const bif_score_report *report, size_t r, bif_text_buffe
         const struct {
             const char *name;
             int64_t value;
-        } counts[] = {{"questions", s->questions}, {"missing", s->missing}, {"not parsed", s->unparsed}};
-        for (size_t k = 0; k < 3; k++) {
+        } counts[] = {{"questions", s->questions}, {"missing", s->missing}, {"duplicates", s->duplicates}, {"not parsed", s->unparsed}};
+        for (size_t k = 0; k < 4; k++) {
             if (counts[k].value > 0 || (k == 0 && counts[k].value >= 0)) {
                 bif_html_addf(out, "; %lld %s", (long long)counts[k].value, counts[k].name);
             }

@@ -42,7 +42,7 @@ static bif_status read_score(const char *path, const char *split, bif_report_sco
 {
     bif_status st = BIF_OK;
     const char *own_split = NULL;
-    *s = (bif_report_score){.path = bif_strdup(path), .questions = -1, .missing = -1, .unparsed = -1};
+    *s = (bif_report_score){.path = bif_strdup(path), .questions = -1, .missing = -1, .duplicates = -1, .unparsed = -1};
     st = bif_json_load_file(path, SCORES_BYTES, &s->json);
     if (st == BIF_ERR_DATA) {
         BIF_TRY(bif_fail_context(st, "report takes what bifocal score --json prints"));
@@ -60,6 +60,7 @@ static bif_status read_score(const char *path, const char *split, bif_report_sco
     BIF_TRY(bif_json_string(path, s->json, "items", false, &s->items));
     BIF_TRY(bif_json_i64(path, s->json, "questions", false, &s->questions));
     BIF_TRY(bif_json_i64(path, s->json, "missing", false, &s->missing));
+    BIF_TRY(bif_json_i64(path, s->json, "duplicates", false, &s->duplicates));
     BIF_TRY(bif_json_i64(path, s->json, "unparsed", false, &s->unparsed));
     s->split = bif_strdup(split != NULL ? split : own_split != NULL ? own_split : "");
     s->metric_count = json_array_size(list);

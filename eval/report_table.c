@@ -15,7 +15,8 @@ static char *cell_of(const bif_score_report *report, const bif_report_score *sco
     }
     const bif_report_metric *m = bif_report_headline(report, score);
     const bif_verdict v = bif_report_verdict(report, score);
-    char value[32] = "none", range[64] = "", verdict[80] = "", share[48] = "";
+    char value[32] = "none", range[64] = "", verdict[80] = "", left[80] = "";
+    size_t used = 0;
     if (isfinite(m->value)) {
         snprintf(value, sizeof value, "%.2f", m->value);
     }
@@ -30,12 +31,52 @@ static char *cell_of(const bif_score_report *report, const bif_report_score *sco
         snprintf(verdict, sizeof verdict, " (%lld questions, published: %lld)", (long long)m->questions, (long long)v.questions);
     }
     if (score->missing > 0) {
-        snprintf(share, sizeof share, ", %lld missing", (long long)score->missing);
+        used = (size_t)snprintf(left, sizeof left, ", %lld missing", (long long)score->missing);
     }
-    return bif_format("%s%s%s%s", value, range, verdict, share);
+    if (score->duplicates > 0) {
+        snprintf(left + used, sizeof left - used, ", %lld duplicates", (long long)score->duplicates);
+    }
+    return bif_format("%s%s%s%s", value, range, verdict, left);
 }
 
-/* Rows + 1 times columns + 2 + models cells, the first row is the head. All malloc'ed. */
+#define MARKDOWN "\\|`*_<>[]&#" /* what it gives a meaning to */
+enum { NORM = 2, QUESTIONS = 3, UNPARSED = 4, FACTS = 5 }; /* columns before those of the checkpoints */
+
+static char *fact_of(const bif_score_report *report, const bif_report_score *s, int fact)
+{
+    const int64_t questions = bif_report_headline(report, s)->questions >= 0 ? bif_report_headline(report, s)->questions : s->questions;
+    if (fact == NORM) {
+        return bif_strdup(s->norm != NULL ? s->norm : "-");
+    }
+    if (fact == QUESTIONS) {
+        return questions >= 0 ? bif_format("%lld", (long long)questions) : bif_strdup("-");
+    }
+    return s->questions > 0 && s->unparsed >= 0 ? bif_format("%.2f %%", 100.0 * (double)s->unparsed / (double)s->questions) : bif_strdup("-");
+}
+
+/* Of all checkpoints of a row, in their order; once where they agree. */
+static char *facts_of(const bif_score_report *report, size_t row, int fact)
+{
+    char *first = NULL, *all = NULL;
+    bool same = true;
+    for (size_t c = 0; c < report->column_count; c++) {
+        const bif_report_score *s = bif_report_at(report, row, c);
+        char *own = s != NULL ? fact_of(report, s, fact) : NULL, *more = own != NULL && all != NULL ? bif_format("%s / %s", all, own) : NULL;
+        same = same && (own == NULL || first == NULL || strcmp(own, first) == 0);
+        if (more != NULL) {
+            free(all);
+            free(own);
+            all = more;
+        } else if (own != NULL) {
+            first = bif_strdup(own);
+            all = own;
+        }
+    }
+    free(same ? all : first);
+    return same ? first : all;
+}
+
+/* Rows + 1 times FACTS + columns + models cells, the first row is the head. All malloc'ed. */
 typedef struct {
     char **cells;
     size_t rows, columns;
@@ -54,26 +95,32 @@ static bool any_published(const bif_score_report *report)
 static table table_of(const bif_score_report *report)
 {
     const size_t models = any_published(report) ? BIF_PUBLISHED_MODELS : 0;
-    table t = {.rows = report->row_count + 1, .columns = 2 + report->column_count + models};
+    table t = {.rows = report->row_count + 1, .columns = FACTS + report->column_count + models};
     t.cells = bif_calloc(t.rows * t.columns, sizeof *t.cells);
     t.cells[0] = bif_strdup("task");
     t.cells[1] = bif_strdup("metric");
+    t.cells[NORM] = bif_strdup("norm");
+    t.cells[QUESTIONS] = bif_strdup("questions");
+    t.cells[UNPARSED] = bif_strdup("unparsed");
     for (size_t c = 0; c < report->column_count; c++) {
-        t.cells[2 + c] = bif_strdup(report->columns[c].name);
+        t.cells[FACTS + c] = bif_strdup(report->columns[c].name);
     }
     for (size_t m = 0; m < models; m++) {
-        t.cells[2 + report->column_count + m] = bif_strdup(bif_published_titles[m]);
+        t.cells[FACTS + report->column_count + m] = bif_strdup(bif_published_titles[m]);
     }
     for (size_t r = 0; r < report->row_count; r++) {
         const bif_report_row *row = &report->rows[r];
         char **cells = t.cells + (r + 1) * t.columns;
         cells[0] = bif_format(*row->split != '\0' ? "%s %s" : "%s", row->task, row->split);
         cells[1] = bif_strdup(row->metric);
+        for (int fact = NORM; fact < FACTS; fact++) {
+            cells[fact] = facts_of(report, r, fact);
+        }
         for (size_t c = 0; c < report->column_count; c++) {
-            cells[2 + c] = cell_of(report, bif_report_at(report, r, c));
+            cells[FACTS + c] = cell_of(report, bif_report_at(report, r, c));
         }
         for (size_t m = 0; m < models; m++) {
-            cells[2 + report->column_count + m] = row->published == NULL
+            cells[FACTS + report->column_count + m] = row->published == NULL
                                                       ? bif_strdup("")
                                                       : bif_format("%.1f%s", row->published->value[m], row->comparable ? "" : "*");
         }
@@ -87,25 +134,6 @@ static void table_free(table *t)
         free(t->cells[i]);
     }
     free(t->cells);
-}
-
-/* star: before what explains the stars of the table, lead: before the others. */
-static void put_notes(const bif_score_report *report, const char *star, const char *lead, bif_text_buffer *out)
-{
-    for (size_t r = 0; r < report->row_count; r++) {
-        const bif_published *p = report->rows[r].published;
-        if (p != NULL && !report->rows[r].comparable) {
-            bif_html_addf(out, "%s%s: the published numbers are of %s; these are not held against them (name the split: FILE@%s)\n", star,
-                          p->task, p->title, p->split);
-        }
-        bool before = false; /* another split of the same */
-        for (size_t k = 0; k < r; k++) {
-            before = before || report->rows[k].published == p;
-        }
-        if (p != NULL && p->note != NULL && !before) {
-            bif_html_addf(out, "%spublished %s: %s\n", lead, p->title, p->note);
-        }
-    }
 }
 
 static size_t characters(const char *text)
@@ -132,6 +160,71 @@ static void put_plain(bif_text_buffer *out, const char *text, const char *escape
     }
 }
 
+/* "notes" of a score as score wrote them; NULL behind the last. */
+static const char *note_of(const bif_report_score *s, size_t at)
+{
+    return s != NULL ? json_string_value(json_array_get(json_object_get(s->json, "notes"), at)) : NULL;
+}
+
+static bool has_note(const bif_report_score *s, const char *note)
+{
+    for (size_t n = 0; note_of(s, n) != NULL; n++) {
+        if (strcmp(note_of(s, n), note) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What score had to say of a row: of all its checkpoints, or of one. */
+static void put_score_notes(const bif_score_report *report, size_t row, const char *lead, const char *escaped, bif_text_buffer *out)
+{
+    for (size_t c = 0; c < report->column_count; c++) {
+        const bif_report_score *s = bif_report_at(report, row, c);
+        for (size_t n = 0; note_of(s, n) != NULL; n++) {
+            const char *note = note_of(s, n);
+            bool all = true, before = false;
+            for (size_t k = 0; k < report->column_count; k++) {
+                const bif_report_score *other = bif_report_at(report, row, k);
+                all = all && (other == NULL || has_note(other, note));
+                before = before || (k < c && other != NULL);
+            }
+            if (all && before) {
+                continue;
+            }
+            bif_html_add(out, lead);
+            put_plain(out, report->rows[row].task, escaped);
+            if (!all) {
+                bif_html_add(out, ", ");
+                put_plain(out, report->columns[c].name, escaped);
+            }
+            bif_html_add(out, ": ");
+            put_plain(out, note, escaped);
+            bif_html_add(out, "\n");
+        }
+    }
+}
+
+/* star: before what explains the stars of the table, lead: before the others; escaped: as of put_plain. */
+static void put_notes(const bif_score_report *report, const char *star, const char *lead, const char *escaped, bif_text_buffer *out)
+{
+    for (size_t r = 0; r < report->row_count; r++) {
+        const bif_published *p = report->rows[r].published;
+        if (p != NULL && !report->rows[r].comparable) {
+            bif_html_addf(out, "%s%s: the published numbers are of %s; these are not held against them (name the split: FILE@%s)\n", star,
+                          p->task, p->title, p->split);
+        }
+        bool before = false; /* another split of the same */
+        for (size_t k = 0; k < r; k++) {
+            before = before || report->rows[k].published == p;
+        }
+        if (p != NULL && p->note != NULL && !before) {
+            bif_html_addf(out, "%spublished %s: %s\n", lead, p->title, p->note);
+        }
+        put_score_notes(report, r, lead, escaped, out);
+    }
+}
+
 void bif_report_terminal(const bif_score_report *report, bif_text_buffer *out)
 {
     table t = table_of(report);
@@ -150,7 +243,7 @@ void bif_report_terminal(const bif_score_report *report, bif_text_buffer *out)
         }
         bif_html_add(out, "\n");
     }
-    put_notes(report, "* ", "", out);
+    put_notes(report, "* ", "", "", out);
     table_free(&t);
 }
 
@@ -161,17 +254,17 @@ void bif_report_markdown(const bif_score_report *report, bif_text_buffer *out)
         bif_html_add(out, "|");
         for (size_t c = 0; c < t.columns; c++) {
             bif_html_add(out, " ");
-            put_plain(out, t.cells[r * t.columns + c], "\\|`*_<>[]&#");
+            put_plain(out, t.cells[r * t.columns + c], MARKDOWN);
             bif_html_add(out, " |");
         }
         bif_html_add(out, "\n");
         for (size_t c = 0; r == 0 && c < t.columns; c++) {
-            bif_html_add(out, c == 0 ? "|---|" : c == 1 ? "---|" : "---:|");
+            bif_html_add(out, c == 0 ? "|---|" : c <= NORM ? "---|" : "---:|");
         }
         bif_html_add(out, r == 0 ? "\n" : "");
     }
     bif_html_add(out, "\n");
-    put_notes(report, "- \\* ", "- ", out);
+    put_notes(report, "- \\* ", "- ", MARKDOWN, out);
     table_free(&t);
 }
 
@@ -198,7 +291,7 @@ static void put_number(bif_text_buffer *out, double value)
 void bif_report_csv(const bif_score_report *report, bif_text_buffer *out)
 {
     static const char *const verdicts[] = {"", "yes", "yes", "no"};
-    bif_html_add(out, "checkpoint,task,split,metric,headline,value,low,high,questions,missing,unparsed,norm,published_model,published,"
+    bif_html_add(out, "checkpoint,task,split,metric,headline,value,low,high,questions,missing,duplicates,unparsed,norm,published_model,published,"
                       "difference,band,inside\r\n");
     for (size_t i = 0; i < report->score_count; i++) {
         const bif_report_score *s = &report->scores[i];
@@ -218,6 +311,7 @@ void bif_report_csv(const bif_score_report *report, bif_text_buffer *out)
             put_number(out, m->high);
             put_number(out, m->questions >= 0 ? (double)m->questions : NAN);
             put_number(out, s->missing >= 0 ? (double)s->missing : NAN);
+            put_number(out, s->duplicates >= 0 ? (double)s->duplicates : NAN);
             put_number(out, s->unparsed >= 0 ? (double)s->unparsed : NAN);
             bif_html_add(out, ",");
             put_csv(out, s->norm != NULL ? s->norm : "");
@@ -250,9 +344,12 @@ static json_t *score_json(const bif_score_report *report, const bif_report_score
     const struct {
         const char *name;
         int64_t value;
-    } counts[] = {{"questions", s->questions}, {"missing", s->missing}, {"unparsed", s->unparsed}};
-    for (size_t i = 0; i < 3; i++) {
+    } counts[] = {{"questions", s->questions}, {"missing", s->missing}, {"duplicates", s->duplicates}, {"unparsed", s->unparsed}};
+    for (size_t i = 0; i < 4; i++) {
         json_object_set_new(out, counts[i].name, counts[i].value >= 0 ? json_integer(counts[i].value) : json_null());
+    }
+    if (json_object_get(s->json, "notes") != NULL) {
+        json_object_set(out, "notes", json_object_get(s->json, "notes"));
     }
     if (!isnan(v.published)) {
         json_object_set_new(out, "held_against",

@@ -27,9 +27,20 @@ jq -e '.tasks[2].scores[0].held_against | .model == "13b" and .published == 1531
 jq -e '.tasks[0].scores | all(has("held_against") | not)' out/report.json >/dev/null || fail "scores of val are held against test-dev"
 value=$(jq -r '.metrics[0].value * 100 | round / 100' a.json)
 grep -q "^vqav2 .*$value \[" table.txt && grep -q '78.41 (-0.09, inside 0.5)' table.txt && grep -q '(-61.30, OUTSIDE 30), 2 missing' table.txt || { cat table.txt; fail "the table"; }
-grep -qF '| task | metric | a | b\|c |' out/report.md || { cat out/report.md; fail "Markdown's head"; }
+grep -qF '| task | metric | norm | questions | unparsed | a | b\|c |' out/report.md || { cat out/report.md; fail "Markdown's head"; }
 [ "$(awk -F'|' '/^\|/ {gsub(/\\\|/, ""); print NF}' out/report.md | sort -u | wc -l)" -eq 1 ] || fail "Markdown's rows differ in length"
 [ "$(wc -l <out/report.csv)" -eq $((1 + $(jq '[.tasks[].scores[].metrics | length] | add' out/report.json))) ] || fail "CSV: $(wc -l <out/report.csv) lines"
+# Which rule, over how many questions, how many answers could not be read, which were left out, and what score had to say stands in every table.
+jq -n '{task: "pope", norm: "llava", questions: 300, missing: 0, duplicates: 4, unparsed: 15, notes: ["a version nobody knows"], metrics: [{name: "F1", value: 90, questions: 300}]}' >p1.json
+jq '.norm = "official" | .unparsed = 0 | .duplicates = 0 | .notes = ["a version nobody knows", "its <answers>"]' p1.json >p2.json
+run report --out rules --like 7b one=p1.json two=p2.json >rules.txt || fail "report of rules: exit $?"
+tr -s ' ' <rules.txt >rules.flat
+grep -qF 'pope F1 llava / official 300 5.00 % / 0.00 % 90.00 (300 questions, published: 8910), 4 duplicates 90.00 (300 questions, published: 8910) ' rules.flat || { cat rules.txt; fail "rules in the terminal"; }
+grep -qF '| pope | F1 | llava / official | 300 | 5.00 % / 0.00 % |' rules/report.md || { cat rules/report.md; fail "rules in Markdown"; }
+[ "$(grep -c 'a version nobody knows$' rules.txt)" -eq 1 ] && grep -qxF 'pope: a version nobody knows' rules.txt && grep -qxF 'pope, two: its <answers>' rules.txt || { cat rules.txt; fail "notes in the terminal"; }
+grep -qxF -- '- pope, two: its \<answers\>' rules/report.md || { cat rules/report.md; fail "notes in Markdown"; }
+grep -qF '4 duplicates' rules/report.html && jq -e '.tasks[0].scores[0] | .duplicates == 4 and .notes == ["a version nobody knows"]' rules/report.json >/dev/null || fail "duplicates and notes"
+head -n 1 rules/report.csv | grep -q ',missing,duplicates,unparsed,' || fail "duplicates in CSV"
 # The page.
 page=out/report.html
 for raw in '<script' '<img src=x' '<i>other' '<u>' 'http://' 'https://' 'url(' '@import'; do
