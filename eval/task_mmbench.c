@@ -62,6 +62,9 @@ static bif_status read_mmbench(bif_score_set *set, const char *const *paths, siz
         }
         BIF_TRY(st);
     }
+    int64_t *rows = bif_score_take(set, sizeof *rows);
+    *rows = set->count;
+    set->own = rows;
 done:
     return st;
 }
@@ -87,6 +90,10 @@ static bif_status score_mmbench(bif_score_set *set, bif_norm norm)
     for (int64_t i = 0; i < set->count; i++) {
         bif_score_item *item = &set->items[i];
         item->score = item->extra ? item->score : right[item->cluster_index];
+    }
+    if (set->count < *(const int64_t *)set->own) {
+        bif_score_note(set, "%lld of the %lld rows: turns that are left out count as right in circular, which is too high then",
+                       (long long)set->count, (long long)*(const int64_t *)set->own);
     }
     free(right);
     bif_text_free(&buffer);

@@ -263,7 +263,7 @@ static bif_status score_mme(bif_score_set *set, bif_norm norm)
 {
     bif_status st = BIF_OK;
     bif_yes_no_parser parser;
-    int64_t *first = bif_malloc((size_t)set->clusters * sizeof *first);
+    int64_t *first = bif_malloc((size_t)set->clusters * sizeof *first), halves = 0;
     int32_t *right = bif_calloc((size_t)set->clusters, sizeof *right), *seen = bif_calloc((size_t)set->clusters, sizeof *seen);
     bif_yes_no_open(&parser);
     for (int64_t i = 0; i < set->count; i++) {
@@ -283,8 +283,12 @@ static bif_status score_mme(bif_score_set *set, bif_norm norm)
             BIF_TRY(bif_fail(BIF_ERR_DATA, "%d questions about %.*s; MME has two a picture", seen[c],
                              (int)set->items[first[c]].cluster.size, set->items[first[c]].cluster.text));
         }
+        halves += seen[c] == 1;
         set->items[first[c]].value[FIRST] = 1.0;
         set->items[first[c]].value[BOTH] = right[c] == 2;
+    }
+    if (halves > 0) {
+        bif_score_note(set, "%lld pictures have one question of their two: never right in accuracy+, which is too low then", (long long)halves);
     }
 done:
     bif_yes_no_close(&parser);

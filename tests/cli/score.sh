@@ -41,6 +41,11 @@ printf 'index\tquestion\tA\tB\tanswer\timage\n1\t?\tcat\tdog\tA\tiVBORw0KGgo=\n1
 printf 'index\tprediction\n1\tA\n1000001\tA dog\n' >mmbench_said.tsv
 expect 0 'circular                                          0.00  1' score mmbench mmbench_said.tsv --references mmbench.tsv
 expect 0 'vanilla                                         100.00  1' score mmbench mmbench_said.tsv --references mmbench.tsv
+printf 'index\tprediction\n1\tA\n' >base.tsv
+expect 0 'note: 1 of the 2 rows: turns that are left out count as right in circular' score mmbench base.tsv --references mmbench.tsv --missing skip
+mkdir -p pairs/count && printf 'Is it? Please answer yes or no.\tYes\nIs it not? Please answer yes or no.\tNo\n' >pairs/count/a.txt
+echo '{"count/a\nIs it?": "yes"}' >pair.json
+expect 0 'note: 1 pictures have one question of their two' score mme pair.json --references pairs --missing skip
 expect 65 'mmbench.tsv:1: no column prediction' score mmbench mmbench.tsv --references mmbench.tsv
 printf 'index\tprediction\n1\tA\n' >half.tsv
 expect 65 '1 of 2 questions have no prediction, first 1000001' score mmbench half.tsv --references mmbench.tsv --items items.jsonl
