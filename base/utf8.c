@@ -1,5 +1,6 @@
 #include "base/utf8.h"
 
+#include <stdio.h>
 #include <string.h>
 
 size_t bif_utf8_decode(const char *text, size_t size, uint32_t *code)
@@ -61,31 +62,51 @@ size_t bif_utf8_check(const char *text, size_t size)
     return size;
 }
 
+/* How `byte` or the code point there is spelled, in at most 4 letters; 0: as it is. */
+static int spell(const char *text, size_t step, uint32_t code, bool controls, bool keep_newlines, char out[5])
+{
+    const unsigned char byte = (unsigned char)*text;
+    if (step == 0 || byte == 0) {
+        return snprintf(out, 5, "\\x%02x", byte);
+    }
+    if (!controls || (code >= 0x20 && code < 0x7f) || code >= 0xa0 || (code == '\n' && keep_newlines)) {
+        return 0;
+    }
+    const char *name = code == '\n' ? "\\n" : code == '\t' ? "\\t" : code == '\r' ? "\\r" : NULL;
+    return name != NULL ? snprintf(out, 5, "%s", name) : snprintf(out, 5, "\\x%02x", (unsigned)code); /* of C1, U+0080 to U+009F, the code */
+}
+
+static char *copy_spelled(const char *text, size_t size, bool controls, bool keep_newlines)
+{
+    char *out = NULL, letters[5];
+    for (int pass = 0; pass < 2; pass++) {
+        size_t used = 0;
+        for (size_t at = 0, step; at < size; at += step > 0 ? step : 1) {
+            uint32_t code = 0;
+            step = bif_utf8_decode(text + at, size - at, &code);
+            const int spelled = spell(text + at, step, code, controls, keep_newlines, letters);
+            const size_t length = spelled > 0 ? (size_t)spelled : step;
+            if (out != NULL) {
+                memcpy(out + used, spelled > 0 ? letters : text + at, length);
+            }
+            used += length;
+        }
+        if (out == NULL) {
+            out = bif_malloc(used + 1);
+            out[used] = '\0';
+        }
+    }
+    return out;
+}
+
 char *bif_utf8_spelled(const char *text, size_t size)
 {
-    static const char digits[] = "0123456789abcdef";
-    size_t bad = 0, used = 0;
-    uint32_t code;
-    for (size_t at = 0, step; at < size; at += step > 0 ? step : 1) {
-        step = text[at] == '\0' ? 0 : bif_utf8_decode(text + at, size - at, &code);
-        bad += step == 0;
-    }
-    char *out = bif_malloc(size + 3 * bad + 1);
-    for (size_t at = 0; at < size;) {
-        const size_t step = text[at] == '\0' ? 0 : bif_utf8_decode(text + at, size - at, &code);
-        if (step > 0) {
-            memcpy(out + used, text + at, step);
-            used += step;
-            at += step;
-            continue;
-        }
-        const unsigned char byte = (unsigned char)text[at++];
-        const char spelled[] = {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
-        memcpy(out + used, spelled, sizeof spelled);
-        used += sizeof spelled;
-    }
-    out[used] = '\0';
-    return out;
+    return copy_spelled(text, size, false, true);
+}
+
+char *bif_utf8_printable(const char *text, size_t size, bool keep_newlines)
+{
+    return copy_spelled(text, size, true, keep_newlines);
 }
 
 size_t bif_utf8_encode(uint32_t code, char out[4])

@@ -1,7 +1,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/utf8.h"
 #include "data/stats.h"
 
 const bif_stat_name bif_stat_names[BIF_STATS] = {
@@ -40,9 +42,26 @@ const bif_stat_name bif_stat_measure_names[BIF_MEASURES] = {
 
 #define SHOWN 20 /* rows of a class in the terminal's table */
 
+/* A label in its column, cut after 60 code points. Sources are named by shards, so what moves a terminal is spelled. */
+static void put_label(FILE *out, const char *label)
+{
+    char *shown = bif_utf8_printable(label, strlen(label), false);
+    int letters = 0;
+    for (const char *at = shown; *at != '\0'; at++) {
+        const bool begins = ((unsigned char)*at & 0xC0) != 0x80;
+        if (begins && letters == 60) {
+            break;
+        }
+        letters += begins;
+        fputc(*at, out);
+    }
+    fprintf(out, "%*s", letters < 30 ? 30 - letters : 0, "");
+    free(shown);
+}
+
 static void put_row(FILE *out, const char *label, const bif_data_stats *s, const int64_t *count, int64_t stride)
 {
-    fprintf(out, "%-30.60s", label);
+    put_label(out, label);
     for (int64_t k = 0; k < s->stages; k++) {
         fprintf(out, " %15" PRId64, count[k * stride]);
     }

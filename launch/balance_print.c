@@ -5,7 +5,6 @@
 
 #include "base/utf8.h"
 #include "launch/balance.h"
-#include "launch/show.h"
 
 enum { SHOWN = 20, SHOWN_JSON = 100 };
 
@@ -99,7 +98,7 @@ void bif_balance_print_concepts(const bif_balance_arguments *a, const bif_concep
             json_object_set_new(one, "after", json_integer((json_int_t)result->after[e]));
         }
         json_array_append_new(list, one);
-        char *shown_name = bif_printable(name, size, false);
+        char *shown_name = bif_utf8_printable(name, size, false);
         if (!a->json && by->count_only) {
             printf("%-40s %12lld\n", shown_name, (long long)result->pool[e]);
         } else if (!a->json) {
@@ -153,7 +152,7 @@ void bif_balance_print_groups(const bif_balance_arguments *a, const bif_balance_
     printf("\n%-40s %12s %9s %12s %9s\n", a->what, "before", "share", "after", "share");
     for (int64_t i = 0; i < result->groups && i < SHOWN; i++) {
         const bif_balance_group *g = &result->group[order[i].number];
-        char *name = bif_printable(g->name, strlen(g->name), false);
+        char *name = bif_utf8_printable(g->name, strlen(g->name), false);
         printf("%-40s %12lld %8.2f%% %12lld %8.2f%%\n", name, (long long)g->before,
                100.0 * (double)g->before / (double)result->outcome.before, (long long)g->after,
                result->outcome.after > 0 ? 100.0 * (double)g->after / (double)result->outcome.after : 0.0);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/utf8.h"
 #include "launch/commands.h"
 #include "launch/options.h"
 #include "launch/pool_samples.h"
@@ -155,10 +156,14 @@ static void print_sample(const json_t *object, const char *indent)
 {
     const char *caption = json_string_value(json_object_get(object, "caption"));
     char *quoted = caption != NULL ? json_dumps(json_object_get(object, "caption"), JSON_ENCODE_ANY) : bif_strdup("none");
+    const char *id = text_of(object, "id"), *shard = text_of(object, "shard");
+    char *shown_id = bif_utf8_printable(id, strlen(id), false), *shown_shard = bif_utf8_printable(shard, strlen(shard), false);
     printf("#%" JSON_INTEGER_FORMAT " id '%s' uid %s, %s:%" JSON_INTEGER_FORMAT "\n%scaption %s\n",
-           json_integer_value(json_object_get(object, "sample")), text_of(object, "id"), text_of(object, "uid"), text_of(object, "shard"),
+           json_integer_value(json_object_get(object, "sample")), shown_id, text_of(object, "uid"), shown_shard,
            json_integer_value(json_object_get(object, "index")), indent, quoted);
     free(quoted);
+    free(shown_id);
+    free(shown_shard);
 }
 
 static void print_why(const json_t *sample)

@@ -13,7 +13,5 @@ typedef struct {
     bif_encoded encoded;
 } bif_show;
 
-/* Line ends and control characters spelled out, what is not UTF-8 as \xNN; malloc'ed. */
-char *bif_printable(const char *text, size_t size, bool keep_newlines);
 bif_status bif_show_text(const bif_show *show);
 bif_status bif_show_json(const bif_show *show); /* one line */

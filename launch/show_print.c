@@ -14,37 +14,6 @@ static const char *format_name(bif_image_format format)
     return (size_t)format < sizeof names / sizeof *names ? names[format] : names[0];
 }
 
-/* Text for one line of a terminal: line ends and control characters spelled out, what is not UTF-8 as \xNN. */
-char *bif_printable(const char *text, size_t size, bool keep_newlines)
-{
-    char *out = bif_malloc(size * 4 + 1);
-    size_t used = 0;
-    for (size_t i = 0; i < size;) {
-        size_t valid = bif_utf8_check(text + i, size - i);
-        if (valid == 0 || (uint8_t)text[i] < 32 || text[i] == 127) {
-            const char *escape = text[i] == '\n'   ? (keep_newlines ? "\n" : "\\n")
-                                 : text[i] == '\t' ? "\\t"
-                                 : text[i] == '\r' ? "\\r"
-                                                   : NULL;
-            used += (size_t)(escape != NULL ? sprintf(out + used, "%s", escape)
-                                            : sprintf(out + used, "\\x%02x", (uint8_t)text[i]));
-            i++;
-            continue;
-        }
-        uint32_t code = 0;
-        size_t step = bif_utf8_decode(text + i, size - i, &code);
-        if (code >= 0x80 && code < 0xa0) { /* C1 controls move some terminals */
-            used += (size_t)sprintf(out + used, "\\x%02x", code);
-        } else {
-            memcpy(out + used, text + i, step);
-            used += step;
-        }
-        i += step;
-    }
-    out[used] = '\0';
-    return out;
-}
-
 static bool supervised(const bif_show *s, size_t row)
 {
     return s->encoded.labels.ids[row] != BIF_LABEL_NONE;
@@ -89,7 +58,7 @@ static void print_tokens(const bif_show *s, bool colour)
         }
         size_t size = 0;
         const char *bytes = bif_tokenizer_token(s->tokenizer, e->ids.ids[row], &size);
-        char *piece = bif_printable(bytes, size, false);
+        char *piece = bif_utf8_printable(bytes, size, false);
         printf("%s%13zu %8d %c  '%s'%s\n", supervised(s, row) ? green : "", row, e->ids.ids[row],
                supervised(s, row) ? '+' : ' ', piece, supervised(s, row) ? off : "");
         free(piece);
@@ -128,8 +97,8 @@ bif_status bif_show_text(const bif_show *s)
     bif_status st = BIF_OK;
     char *text = NULL, *line = NULL;
     size_t size = 0;
-    char *id = bif_printable(s->sample.id, s->sample.id_size, false),
-         *source = bif_printable(s->sample.source, strlen(s->sample.source), false);
+    char *id = bif_utf8_printable(s->sample.id, s->sample.id_size, false),
+         *source = bif_utf8_printable(s->sample.source, strlen(s->sample.source), false);
     if (s->shard != NULL) {
         printf("%s, sample %lld of %lld, id '%s', source '%s', template %s\n", s->file, (long long)s->local, (long long)s->total, id,
                source, bif_template_name(s->chat.kind));
@@ -139,7 +108,7 @@ bif_status bif_show_text(const bif_show *s)
     BIF_TRY(print_pictures(s));
     print_tokens(s, isatty(STDOUT_FILENO) && (getenv("NO_COLOR") == NULL || *getenv("NO_COLOR") == '\0'));
     text = text_of(s, true, &size);
-    line = bif_printable(text, size, true);
+    line = bif_utf8_printable(text, size, true);
     printf("text:\n%s\n", line);
     printf("tokens %zu, supervised %lld, pictures %lld\n", s->encoded.ids.count, (long long)s->encoded.supervised,
            (long long)s->encoded.images);
@@ -178,7 +147,7 @@ bif_status bif_show_json(const bif_show *s)
     }
     text = text_of(s, false, &size);
     if (bif_utf8_check(text, size) < size) { /* a character cut by the length limit */
-        line = bif_printable(text, size, true);
+        line = bif_utf8_printable(text, size, true);
     }
     root = json_pack("{s:s, s:I, s:s%, s:s, s:s, s:O*, s:O, s:O, s:O, s:s, s:O, s:I, s:I}", s->shard != NULL ? "shard" : "file", s->file,
                      "sample", (json_int_t)s->local, "id", s->sample.id, s->sample.id_size, "template",

@@ -48,6 +48,12 @@ Test(utf8, spelled)
     char *out = bif_utf8_spelled(text, sizeof text - 1), *empty = bif_utf8_spelled("", 0);
     cr_expect_str_eq(out, "caf\xc3\xa9 \\xff\\xc3|\\x00\\xed\\xa0\\x80\xf0\x9f\x98\x80\n");
     cr_expect_str_eq(empty, "");
+    static const char moves[] = "a\x1b[31m\x07\n\t\r\x7f\xc2\x9b \xc3\xa9\xff";
+    char *line = bif_utf8_printable(moves, sizeof moves - 1, false), *lines = bif_utf8_printable("a\nb\x01", 4, true);
+    cr_expect_str_eq(line, "a\\x1b[31m\\x07\\n\\t\\r\\x7f\\x9b \xc3\xa9\\xff");
+    cr_expect_str_eq(lines, "a\nb\\x01");
+    free(line);
+    free(lines);
     free(out);
     free(empty);
 }

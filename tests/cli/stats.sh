@@ -33,8 +33,9 @@ grep -q '2 prune' table || fail "the table does not name the second step"
 printf '["red", "green", "", "red"]' >meta.json
 run data stats --json --concepts meta.json odd | jq -e '.concepts.entries == 2' >/dev/null || fail "concepts"
 # A source whose name is no UTF-8 counts too.
-run data pack --input odd.jsonl --image-root data/images --out odd-source --prefix o --source "$(printf 'x\377')" >pack.log 2>&1 || { cat pack.log; fail "pack of an odd source"; }
-run data stats --json odd-source | jq -e ".sources == {\"x\\\\xff\": $total}" >/dev/null || fail "an odd source: $(run data stats --json odd-source | jq -c .sources)"
+run data pack --input odd.jsonl --image-root data/images --out odd-source --prefix o --source "$(printf 'x\377\033[31m')" >pack.log 2>&1 || { cat pack.log; fail "pack of an odd source"; }
+run data stats --json odd-source | jq -e ".sources == {\"x\\\\xff\\u001b[31m\": $total}" >/dev/null || fail "an odd source: $(run data stats --json odd-source | jq -c .sources)"
+run data stats odd-source | grep -qF '  x\xff\x1b[31m  ' || fail "an odd source reaches the terminal: $(run data stats odd-source | grep -A1 'by source' | od -c | head)"
 # The page: self-contained, nothing of the captions is markup, pictures of what was dropped.
 run data stats --from b.sel --html page.html --examples 1000 odd >/dev/null || fail page
 grep -q '<script' page.html && fail "a caption became a script"
