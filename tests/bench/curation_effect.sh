@@ -55,7 +55,7 @@ row() { # row LABEL NAME IDS
   local values
   values=$(for seed in $seeds; do jq .accuracy "zeroshot-$2-$seed.json"; done)
   printf '| %s | %d | %d | %d | %s | %.1f %% |\n' "$1" "$(wc -l <"$3")" "$(share copy <"$3")" "$(share wrong <"$3")" \
-    "$(awk '{ printf "%s%.1f", NR > 1 ? ", " : "", 100 * $1 }' <<<"$values")" "$(awk '{ s += 100 * $1 } END { print s / NR }' <<<"$values")"
+    "$(awk '{ printf "%s%.1f", (NR > 1 ? ", " : ""), 100 * $1 }' <<<"$values")" "$(awk '{ s += 100 * $1 } END { print s / NR }' <<<"$values")"
 }
 jq -r .id pool.jsonl >0.ids
 for k in 1 2 3; do kept "$k.sel" >"$k.ids"; done
