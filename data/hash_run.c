@@ -15,6 +15,7 @@
 #define HAS(set, number) (((set) >> (number) & 1) != 0)
 #define PER_PIXEL 14             /* bytes: RGB, turned RGB, grey, what libjpeg keeps of a progressive file */
 #define PER_PICTURE (32 << 20)   /* bytes besides, the memo of a thread among them */
+#define MOST_PIXELS 178956970    /* as in data/image.h */
 #define SECONDS 5                /* between lines of progress */
 
 static const struct {
@@ -275,7 +276,7 @@ static bif_status pixels_of(const work *w, int64_t image, int64_t most, int64_t 
 static bif_status plan(work *w, const bif_hash_options *o, int *threads)
 {
     bif_status st = BIF_OK;
-    const int64_t most = o->max_pixels > 0 ? o->max_pixels : 178956970;
+    const int64_t most = o->max_pixels > 0 ? o->max_pixels : MOST_PIXELS;
     int64_t pixels = 1, bytes = 0, fixed = 0;
     for (int64_t i = 0; i < w->images && (w->set & BIF_HASH_OF_IMAGES) != 0; i++) {
         bif_shard_image info;
@@ -306,16 +307,27 @@ done:
     return st;
 }
 
+/* Malloc'ed. Where large pictures are left out, columns of pictures say so. */
+static char *method_of(const bif_hash_options *o, int number)
+{
+    return o->max_pixels > 0 && o->max_pixels != MOST_PIXELS && number < BIF_HASH_CAPTION
+               ? bif_format("%s, of at most %" PRId64 " pixels", columns[number].method, o->max_pixels)
+               : bif_strdup(columns[number].method);
+}
+
 /* Takes those columns out of w->set that exist and were made in the same way. */
-static bif_status skip_made(work *w, bool overwrite, int *kept)
+static bif_status skip_made(work *w, const bif_hash_options *o, int *kept)
 {
     bif_status st = BIF_OK;
-    for (int c = 0; c < BIF_HASH_COLUMNS && !overwrite; c++) {
+    for (int c = 0; c < BIF_HASH_COLUMNS && !o->overwrite; c++) {
         bif_column *column = NULL;
         if (HAS(w->set, c)) {
             BIF_TRY(bif_column_open(w->shard, columns[c].name, &column));
             const bif_column_info *info = column != NULL ? bif_column_describe(column) : NULL;
-            if (info != NULL && strcmp(info->method, columns[c].method) == 0 && info->type == columns[c].type &&
+            char *method = method_of(o, c);
+            const bool same = info != NULL && strcmp(info->method, method) == 0;
+            free(method);
+            if (same && info->type == columns[c].type &&
                 info->width == columns[c].width) {
                 w->set &= ~((bif_hash_set)1 << c);
                 ++*kept;
@@ -359,14 +371,18 @@ done:
     return st;
 }
 
-static bif_status write_columns(const work *w, int *written)
+static bif_status write_columns(const work *w, const bif_hash_options *o, int *written)
 {
     bif_status st = BIF_OK;
     for (int c = 0; c < BIF_HASH_COLUMNS; c++) {
         if (HAS(w->set, c)) {
             bif_column_info info = bif_hash_column(c);
             info.rows = c < BIF_HASH_CAPTION ? w->images : w->samples;
-            BIF_TRY(bif_column_write(w->shard, &info, w->data[c]));
+            char *method = method_of(o, c);
+            info.method = method;
+            st = bif_column_write(w->shard, &info, w->data[c]);
+            free(method);
+            BIF_TRY(st);
             ++*written;
         }
     }
@@ -384,7 +400,7 @@ bif_status bif_hash_shard(const bif_shard *shard, const bif_hash_options *option
     w.images = bif_shard_images(shard);
     w.samples = bif_shard_samples(shard);
     *result = (bif_hash_result){0};
-    BIF_TRY(skip_made(&w, options->overwrite, &result->kept));
+    BIF_TRY(skip_made(&w, options, &result->kept));
     if (w.set == 0) {
         goto done;
     }
@@ -412,7 +428,7 @@ bif_status bif_hash_shard(const bif_shard *shard, const bif_hash_options *option
         result->images = w.images;
     }
     result->samples = (w.set & ~BIF_HASH_OF_IMAGES) != 0 ? w.samples : 0;
-    BIF_TRY(write_columns(&w, &result->columns));
+    BIF_TRY(write_columns(&w, options, &result->columns));
 done:
     for (int c = 0; c < BIF_HASH_COLUMNS; c++) {
         free(w.data[c]);

@@ -53,6 +53,11 @@ diff -r a b >differences || fail "after a resume: $(head -3 differences)"
 run data hash --overwrite --only phash a 2>log
 [ "$(find a -name 'phash.npy' -newermt 2002-01-01 | wc -l)" = "$(ls a/*.h5 | wc -l)" ] || fail "--overwrite"
 
+# Rows of pictures that were left out for their size are not taken for those of a run without that limit.
+run data hash --max-pixels 1 a 2>log || fail "--max-pixels: $(cat log)"
+[ -s a/s-00000.columns/hash-errors.jsonl ] || fail "--max-pixels 1 leaves nothing out"
+run data hash a 2>log && cmp a/s-00000.columns/phash.npy b/s-00000.columns/phash.npy || fail "after --max-pixels: $(cat log)"
+
 # Damage inside an image is a row with a reason, and nothing else changes.
 at=$(LC_ALL=C grep -obUaP '\x89PNG|\xff\xd8\xff' a/s-00000.h5 | head -1 | cut -d: -f1)
 printf 'damage' | dd of=a/s-00000.h5 bs=1 seek=$((at + 60)) conv=notrunc 2>/dev/null
