@@ -28,6 +28,7 @@ struct bif_asker {
     int32_t *lengths;
     int64_t *order;
     char digest[33];
+    int64_t cut;
     int64_t *first; /* [questions + 1] into shown */
     const bif_seen **shown; /* what is really looked at */
     bif_generator *generator;
@@ -422,6 +423,11 @@ const int64_t *bif_asker_order(const bif_asker *asker)
     return asker->order;
 }
 
+int64_t bif_asker_cut(const bif_asker *asker)
+{
+    return asker->cut;
+}
+
 const char *bif_asker_digest(const bif_asker *asker)
 {
     return asker->digest;
@@ -561,6 +567,7 @@ bif_status bif_ask(bif_asker *a, const int64_t *which, int64_t count, char **pre
     for (int64_t i = 0; i < count; i++) {
         BIF_TRY(bif_answer_text(a->session, &a->answers[i], &predictions[i]));
         strip(predictions[i]);
+        a->cut += (int64_t)a->answers[i].count >= a->settings->decoding.max_new;
     }
 done:
     return st;

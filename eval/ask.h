@@ -37,6 +37,7 @@ bif_status bif_asker_find_pictures(const bif_asker *asker);
 const int64_t *bif_asker_order(const bif_asker *asker);
 /* Over the ids of all prompts: template, system text, tokenizer and place of pictures are in it. */
 const char *bif_asker_digest(const bif_asker *asker);
+int64_t bif_asker_cut(const bif_asker *asker); /* answers so far that have as many tokens as they may */
 /* predictions[i] = the answer to question which[i], malloc'ed; count <= batch. BIF_ERR_DATA with the place of a question whose picture is
  * no good. */
 bif_status bif_ask(bif_asker *asker, const int64_t *which, int64_t count, char **predictions);

@@ -327,9 +327,10 @@ bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *
 done:
     bif_counter_free(share.counter);
     if (share.record != NULL) { /* opened on all ranks, or on none */
-        double answers = (double)bif_record_answers(share.record);
-        bif_comm_sum_f64(comm, &answers, 1);
-        bif_record_close(share.record, written || answers == 0.0);
+        double sums[2] = {(double)bif_record_answers(share.record), (double)bif_asker_cut(asker)};
+        bif_comm_sum_f64(comm, sums, 2);
+        result->cut = (int64_t)sums[1];
+        bif_record_close(share.record, written || sums[0] == 0.0);
     }
     bif_asker_free(asker);
     for (int64_t i = 0; predictions != NULL && i < set.count; i++) {

@@ -24,6 +24,7 @@ typedef struct {
 typedef struct {
     int64_t questions, scored, correct;
     int64_t kept; /* answers of earlier starts */
+    int64_t cut; /* of this start's answers those that have as many tokens as they may */
     char prompts[33]; /* digest over the ids of all prompts */
     int64_t types;
     struct {

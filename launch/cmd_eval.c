@@ -302,6 +302,10 @@ static bif_status report(const arguments *a, const bif_session *session, const b
     printf("%lld questions in %.1f s, %.0f a second; template %s, prompts %s (%.8s), pictures %s, %s; predictions in %s\n",
            (long long)r->questions, r->seconds, (double)(r->questions - r->kept) / r->seconds, bif_template_name(session->chat.kind),
            variant, r->prompts, pictures[a->ablate], json_string_value(json_object_get(r->identity, "decoding")), a->out);
+    if (r->cut > 0) {
+        printf("note: %lld answers have all of the %lld tokens they may have and may be cut (--max-new-tokens)\n", (long long)r->cut,
+               (long long)a->decoding.max_new);
+    }
     json_t *summary =
         json_pack("{s:o,s:I,s:s,s:s,s:s?,s:s,s:b,s:s,s:s,s:O,s:I,s:f}", "checkpoint", bif_json_text(session->folder), "questions",
                   (json_int_t)r->questions, "task", task, "variant", variant, "suffix", a->used.suffix, "prompts", r->prompts, "blank",

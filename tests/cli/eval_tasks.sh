@@ -233,6 +233,13 @@ for n in $(seq 30); do jq -c --arg n "$n" '.question_id = "\(.question_id)-\($n)
 run eval out/finetune --questions many.jsonl --image-root data/images --temperature 2 --max-new-tokens 12 --threads 1 --out wild.jsonl >wild.log 2>&1 || { cat wild.log; fail "sampled"; }
 [ "$(jq -r '.prediction | select(test("^\\s|\\s$"))' wild.jsonl | wc -l)" -eq 0 ] || fail "answers with white space around them"
 [ "$(jq -c '.prediction | select(test("[a-z]\\s+[a-z]"))' wild.jsonl | wc -l)" -gt 0 ] || fail "no answer of several words: the test shows nothing"
+# Answers that end for want of tokens are counted, over all ranks; ranked options have none.
+run eval out/finetune --questions many.jsonl --image-root data/images --max-new-tokens 1 --threads 1 --out cut.jsonl >cut1.log 2>&1 &&
+  LAUNCH= ranks 2 eval out/finetune --questions many.jsonl --image-root data/images --max-new-tokens 1 --out cut.jsonl >cut2.log 2>&1 || fail "answers of one token"
+grep -q "^note: $(wc -l <many.jsonl) answers have all of the 1 tokens" cut1.log && grep -q "^note: $(wc -l <many.jsonl) answers have all of the 1 tokens" cut2.log ||
+  { cat cut1.log cut2.log; fail "what is cut is not told"; }
+run eval out/finetune --questions many.jsonl --image-root data/images --max-new-tokens 200 --threads 1 --out cut.jsonl >cut1.log 2>&1
+grep -q '^note:.*cut' cut1.log rank.log && fail "nothing is cut: $(cat cut1.log rank.log)"
 # Names of files that are no UTF-8: nothing crashes, answers and scores have all their fields, and what an id is made of is told.
 odd=$(printf 'odd\377')
 cp -r data/images "$odd" && cp -r out/finetune "out/$odd" && cp data/questions.jsonl "$odd.jsonl"
