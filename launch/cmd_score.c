@@ -40,6 +40,7 @@ static void help(void)
          "  --allow-duplicates   of several predictions of one id take the last\n"
          "  --bootstrap N        95 % intervals from N draws of pictures with replacement\n"
          "  --against FILE       other predictions: differences (FILE minus PREDICTIONS) with paired intervals, and McNemar's test\n"
+         "                       (exact; right is a score of at least one half)\n"
          "  --items FILE         JSONL of every question: prediction, what was compared, references, score; bifocal report shows some\n"
          "  --tokenized          captions are tokens parted by spaces already (task caption)\n"
          "  --json               print JSON instead of a table\n\n"
