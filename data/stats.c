@@ -351,6 +351,8 @@ bif_status bif_data_stats_read(const bif_stats_options *options, bif_data_stats 
     if (options->selection != NULL && bif_selection_steps(options->selection) > 254) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "a selection of more than 254 steps"));
     }
+    const int64_t longer = pool->samples > pool->images ? pool->samples : pool->images;
+    BIF_TRY(hold(&w, longer * (int64_t)sizeof(bif_stats_keyed))); /* glibc's qsort takes as much again as it sorts */
     BIF_TRY(hold(&w, pool->samples * (1 + (int64_t)sizeof(bif_stats_keyed) + 3 * 8) + pool->images * (1 + 2 * (int64_t)sizeof(bif_stats_keyed) + 4 * 8)));
     w.level = bif_malloc((size_t)pool->samples);
     out->image_level = bif_calloc((size_t)pool->images + 1, 1);

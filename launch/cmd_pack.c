@@ -106,11 +106,10 @@ static bif_status run(void *context, const bif_team *team, bif_comm *comm)
     return st;
 }
 
-/* A process that no mpirun started packs without MPI, which would cost a third of a second and may not start under limits (ulimit -f). */
 static bif_status run_job(job *j, int threads)
 {
     cpu_set_t cores;
-    if (getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("PMIX_RANK") != NULL || getenv("PMI_RANK") != NULL) {
+    if (bif_launched()) {
         return bif_with_team(threads, run, j);
     }
     if (threads == 0) {

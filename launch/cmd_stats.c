@@ -8,6 +8,7 @@
 #include "eval/vendi.h"
 #include "launch/commands.h"
 #include "launch/options.h"
+#include "launch/team.h"
 
 static const char help[] =
     "usage: bifocal data stats [options] SHARD...\n\n"
@@ -134,6 +135,13 @@ done:
     return st;
 }
 
+/* One rank reads and prints; under mpirun the others would do the same again. */
+static bif_status run_first(void *context, const bif_team *team, bif_comm *comm)
+{
+    (void)comm;
+    return team->agree(team->context, team->rank == 0 ? run(context) : BIF_OK);
+}
+
 bif_status bif_cmd_data_stats(int argc, char **argv)
 {
     enum { FROM = 1, HTML, EXAMPLES, TOKENIZER, CONCEPTS, FOLD, EMBEDDINGS, MEMORY, AS_JSON, HELP };
@@ -181,7 +189,7 @@ bif_status bif_cmd_data_stats(int argc, char **argv)
     a.memory <<= 20;
     a.paths = (const char *const *)argv + optind;
     a.count = (size_t)(argc - optind);
-    BIF_TRY(run(&a));
+    st = bif_launched() ? bif_with_team(0, run_first, &a) : run(&a);
 done:
     return st;
 }

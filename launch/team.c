@@ -108,6 +108,11 @@ static bif_status run(void *context, bif_comm *comm)
     return s->job(s->context, &team, comm);
 }
 
+bool bif_launched(void)
+{
+    return getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("PMIX_RANK") != NULL || getenv("PMI_RANK") != NULL;
+}
+
 bif_status bif_with_team(int threads, bif_status (*job)(void *context, const bif_team *team, bif_comm *comm), void *context)
 {
     return bif_with_comm(run, &(start){threads, job, context});

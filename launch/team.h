@@ -3,5 +3,6 @@
 #include "data/team.h"
 #include "train/comm.h"
 
+bool bif_launched(void); /* by mpirun or the like: else a verb may do without MPI, which costs a third of a second and may not start under limits */
 /* Starts MPI, runs job(context, team, comm) and ends MPI as bif_with_comm does. threads: of a rank, 0 = the cores of the node divided among its ranks. */
 bif_status bif_with_team(int threads, bif_status (*job)(void *context, const bif_team *team, bif_comm *comm), void *context);

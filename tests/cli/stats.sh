@@ -28,6 +28,7 @@ is '.stages["2 prune"].languages.ko' 0
 is '.characters_of_a_text.max' "$(length_of '[.[].caption | length] | max')"
 is '.characters_of_a_text.min' "$(length_of '[.[].caption | length] | min')"
 is '.tokens' "$(jq -r .caption odd.jsonl | run tokenize --tokenizer tokenizer.json --no-special 2>/dev/null | jq -s 'map(length) | add')"
+[ "$(ranks 2 data stats --json --from b.sel odd | jq -s length)" = 1 ] || fail "two ranks print more than one object"
 run data stats --from b.sel odd >table || fail "no table"
 grep -q '2 prune' table || fail "the table does not name the second step"
 printf '["red", "green", "", "red"]' >meta.json
