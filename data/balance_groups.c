@@ -21,6 +21,7 @@ typedef struct {
     const char *method; /* of the column in the first shard */
     bool numbers; /* labels are whole numbers, and sorted as such */
     bif_intern labels; /* those met on this rank, then all */
+    int64_t label_bytes, label_most; /* of this rank, with all that is made of them on rank 0 */
     double *group; /* [samples] number + 1, 0 = none; of other ranks' samples 0 */
     double *draw;  /* [samples] */
     bool draws;    /* the second pass: groups and draws of the samples; the first finds the labels */
@@ -106,6 +107,20 @@ static const char *label_of(const balance *b, const bif_shard_sample *sample, co
     return room;
 }
 
+static bif_status add_label(balance *b, const char *label)
+{
+    bool is_new = false;
+    bif_intern_find(&b->labels, label, strlen(label), true, &is_new);
+    if (is_new) { /* a string here, in what is sent and in the result; numbers and slots beside it */
+        b->label_bytes += 4 * (int64_t)strlen(label) + 192;
+    }
+    return b->label_bytes <= b->label_most
+               ? BIF_OK
+               : bif_fail(BIF_ERR_MEMORY, "more than %zu groups by %s take more than the %lld MiB that are left: are these groups? Else raise "
+                                          "--memory-mib",
+                          b->labels.count, b->by->column != NULL ? b->by->column : "their names", (long long)(b->label_most >> 20));
+}
+
 static bif_status visit(void *argument, int64_t unit)
 {
     balance *b = argument;
@@ -127,7 +142,7 @@ static bif_status visit(void *argument, int64_t unit)
             continue;
         }
         if (!b->draws) {
-            bif_intern_find(&b->labels, label, strlen(label), true, NULL);
+            BIF_TRY(add_label(b, label));
         } else {
             uint64_t uid[2];
             BIF_TRY(bif_sample_uid(shard, sample - first, uid));
@@ -413,6 +428,7 @@ bif_status bif_balance_groups(const bif_balance_by_groups *by, const bif_pool *p
         return bif_fail(BIF_ERR_MEMORY, "balancing %lld samples takes up to %lld MiB, of %lld MiB: raise --memory-mib",
                         (long long)pool->samples, (long long)(need >> 20) + 1, (long long)(by->memory >> 20));
     }
+    b.label_most = (by->memory - need) / team->world; /* rank 0 gets those of all */
     b.group = bif_calloc((size_t)pool->samples, sizeof *b.group);
     b.draw = bif_calloc((size_t)pool->samples, sizeof *b.draw);
     BIF_TRY(team->agree(team->context, find_method(&b, &out->outcome.method)));

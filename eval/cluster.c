@@ -449,11 +449,11 @@ bif_status bif_cluster(const bif_pool *pool, const bif_team *team, bif_device *d
         BIF_TRY(bif_cluster_start(&c.job, c.centroid));
         BIF_TRY(iterate(&c));
     }
-    BIF_TRY(write_columns(&c));
-    if (options->save != NULL) {
+    if (options->save != NULL) { /* first, so that columns which cannot be written cost no second k-means: --assign goes on */
         st = team->rank == 0 ? save_centroids(options->save, c.centroid, c.job.clusters, c.job.width) : BIF_OK;
         BIF_TRY(team->agree(team->context, st));
     }
+    BIF_TRY(write_columns(&c));
     *result = c.result;
     c.result.size = NULL;
 done:

@@ -147,24 +147,29 @@ done:
     return st;
 }
 
-static void embed_images(job *j, const bif_shard *shard, const char *column, uint16_t *out, error_lines *errors)
+static bif_status embed_images(job *j, const bif_shard *shard, const char *column, uint16_t *out, error_lines *errors)
 {
     const int64_t rows = bif_shard_images(shard), batch = bif_embedder_batch(j->embedder), width = bif_embedder_width(j->embedder);
     const int64_t side = bif_embedder_preprocess(j->embedder)->size;
     float *result = bif_calloc((size_t)(batch * width), sizeof *result);
     char **reason = bif_calloc((size_t)batch, sizeof *reason);
-    for (int64_t at = 0; at < rows; at += batch) {
+    bif_status st = BIF_OK, *status = bif_calloc((size_t)batch, sizeof *status);
+    for (int64_t at = 0; at < rows && st == BIF_OK; at += batch) {
         const int64_t count = rows - at < batch ? rows - at : batch;
         uint8_t *pixels = bif_embedder_pixels(j->embedder);
 #pragma omp parallel for schedule(dynamic) num_threads(j->team->threads)
         for (int64_t i = 0; i < count; i++) {
-            if (prepare(j, shard, at + i, pixels + i * side * side * 3) != BIF_OK) {
+            status[i] = prepare(j, shard, at + i, pixels + i * side * side * 3);
+            if (status[i] != BIF_OK) {
                 reason[i] = bif_strdup(bif_error_message());
                 bif_error_clear();
             }
         }
         bif_embedder_images(j->embedder, count, result);
         for (int64_t i = 0; i < count; i++) {
+            if (status[i] == BIF_ERR_IO && st == BIF_OK) { /* the disk failed, not the picture: another time it may be read */
+                st = bif_fail(BIF_ERR_IO, "%s", reason[i]);
+            }
             if (reason[i] == NULL && !store(result + i * width, width, out + (at + i) * width)) {
                 reason[i] = bif_strdup("its embedding is not finite");
             }
@@ -180,6 +185,8 @@ static void embed_images(job *j, const bif_shard *shard, const char *column, uin
     }
     free(result);
     free(reason);
+    free(status);
+    return st;
 }
 
 /* ---- texts ---- */
@@ -217,7 +224,7 @@ static bool add_sample(job *j, const bif_shard *shard, int64_t index, char **rea
     return fine;
 }
 
-static void embed_texts(job *j, const bif_shard *shard, const char *column, uint16_t *out, error_lines *errors)
+static bif_status embed_texts(job *j, const bif_shard *shard, const char *column, uint16_t *out, error_lines *errors)
 {
     const int64_t rows = bif_shard_samples(shard), batch = bif_embedder_batch(j->embedder), width = bif_embedder_width(j->embedder);
     float *result = bif_calloc((size_t)(batch * width), sizeof *result);
@@ -248,6 +255,7 @@ static void embed_texts(job *j, const bif_shard *shard, const char *column, uint
     }
     free(result);
     free(place);
+    return BIF_OK;
 }
 
 /* ---- columns ---- */
@@ -275,7 +283,7 @@ static bif_status find(const job *j, const bif_shard *shard, const bif_column_in
 }
 
 static bif_status make_column(job *j, const bif_shard *shard, const char *part, const char *method, bif_column_of of,
-                              void (*embed)(job *j, const bif_shard *shard, const char *column, uint16_t *out, error_lines *errors))
+                              bif_status (*embed)(job *j, const bif_shard *shard, const char *column, uint16_t *out, error_lines *errors))
 {
     bif_status st = BIF_OK;
     char *name = bif_format("%s.%s", j->options->name, part);
@@ -294,7 +302,7 @@ static bif_status make_column(job *j, const bif_shard *shard, const char *part, 
         goto done;
     }
     rows = bif_calloc((size_t)(info.rows * info.width) + 1, sizeof *rows);
-    embed(j, shard, name, rows, &errors);
+    BIF_TRY(embed(j, shard, name, rows, &errors));
     BIF_TRY(save_errors(shard, name, &errors));
     BIF_TRY(bif_column_write(shard, &info, rows));
     j->done.columns++;

@@ -318,12 +318,18 @@ static bif_status write_column(void *argument, int64_t number)
     job *j = argument;
     bif_shard *shard = NULL;
     char **text = NULL, **reason = NULL;
-    bool *found = NULL;
+    bool *found = NULL, made = false;
     int64_t samples = 0;
     if (j->present[number]) {
         return BIF_OK;
     }
     BIF_TRY(bif_pool_shard(j->pool, number, &shard));
+    BIF_TRY(find_column(j, shard, &made)); /* another run of the same may have been quicker, and have removed what both had found */
+    if (made) {
+        BIF_TRY(bif_partial_remove(shard, j->column));
+        j->done.present++;
+        goto done;
+    }
     samples = bif_shard_samples(shard);
     text = bif_calloc((size_t)samples + 1, sizeof *text);
     reason = bif_calloc((size_t)samples + 1, sizeof *reason);
@@ -380,12 +386,13 @@ done:
 
 static void add_results(job *j, bif_recaption_result *out)
 {
-    double sums[3] = {(double)j->done.written, (double)j->done.bad, (double)j->done.columns};
-    j->team->sum(j->team->context, sums, 3);
+    double sums[4] = {(double)j->done.written, (double)j->done.bad, (double)j->done.columns, (double)j->done.present};
+    j->team->sum(j->team->context, sums, 4);
     *out = j->done;
     out->written = (int64_t)sums[0];
     out->bad = (int64_t)sums[1];
     out->columns = (int64_t)sums[2];
+    out->present = (int64_t)sums[3];
     out->seconds = since(&j->begin);
 }
 

@@ -25,8 +25,8 @@ typedef struct {
  * and those whose picture cannot be decoded, have none; the latter get a line {"column", "sample", "image", "reason"} in
  * SHARD.columns/recaption-errors.jsonl. Texts are appended to SHARD.columns/caption-NAME.partial-RANK.jsonl as they are found, and the
  * column is made of these when all are there: the same call goes on after a kill, on any number of ranks. Two runs at once on the same
- * shards and NAME do the work twice, no harm. method (malloc'ed, the caller's): weights, prompt, decoding and what else the texts depend
- * on. Collective. */
+ * shards and NAME do the work twice; the slower one finds the columns of the other. method (malloc'ed, the caller's): weights, prompt,
+ * decoding and what else the texts depend on. Collective. */
 bif_status bif_recaption(bif_session *session, const bif_pool *pool, const bif_selection *selection, const bif_recaption_options *options,
                          const bif_team *team, char **method, bif_recaption_result *result);
 

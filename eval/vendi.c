@@ -16,6 +16,7 @@ typedef struct {
     bif_column_of of;
     const uint16_t *times;
     int64_t width;
+    char *method; /* of the first shard's column */
     double grid;
     double *sum, *part; /* [width, width], lower triangle: all of this rank's shards, one shard */
     int64_t rows;
@@ -111,6 +112,7 @@ static bif_status gather_shard(void *argument, int64_t number)
     bif_column *column = NULL;
     BIF_TRY(bif_pool_shard(g->pool, number, &shard));
     BIF_TRY(bif_column_need(shard, g->name, g->of, BIF_COLUMN_F16, g->width, "run bifocal data embed", &column));
+    BIF_TRY(bif_column_same_method(shard, column, g->method));
     BIF_TRY(add_column(g, shard, column, number));
 done:
     bif_column_close(column);
@@ -127,6 +129,7 @@ static bif_status look(gathering *g)
     BIF_TRY(bif_pool_shard(g->pool, 0, &shard));
     BIF_TRY(bif_column_need(shard, g->name, g->of, BIF_COLUMN_F16, 0, "run bifocal data embed", &column));
     g->width = bif_column_describe(column)->width;
+    g->method = bif_strdup(bif_column_describe(column)->method);
     if (g->width > WIDTH_CAP) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: column %s has %lld numbers a row; a Vendi score is computed of at most %d",
                          bif_shard_path(shard), g->name, (long long)g->width, WIDTH_CAP));
@@ -170,6 +173,7 @@ bif_status bif_vendi_column(const bif_pool *pool, const bif_team *team, const ch
     bif_symmetric_eigenvalues(g.sum, g.width, values);
     *out = (bif_vendi){.score = bif_vendi_of(values, g.width), .rows = (int64_t)rows, .width = g.width};
 done:
+    free(g.method);
     free(g.sum);
     free(g.part);
     free(values);

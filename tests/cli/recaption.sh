@@ -74,6 +74,18 @@ jq -e '.present == 2 and .written == 0 and .columns == 0' there.json >/dev/null 
 refused 64 'was made in another way & --overwrite' data recaption out/finetune --name new --max-new-tokens 3 --threads 1 killed
 run data recaption out/finetune --name new --max-new-tokens 3 --threads 1 --overwrite killed >/dev/null 2>&1 || fail "overwrite: exit $?"
 cmp -s large/l-00000.columns/caption-new.jsonl killed/l-00000.columns/caption-new.jsonl && fail "not overwritten"
+# Two runs at once: the one that is stopped while the other ends finds its columns.
+rm -rf killed && cp -r before killed
+"$program" data recaption out/finetune --name new "${options[@]}" --batch 1 --json killed >slow.json 2>slow.log &
+child=$!
+until [ -n "$(ls killed/*.columns/caption-new.partial-0.jsonl 2>/dev/null)" ] || ! kill -0 $child 2>/dev/null; do sleep 0.001; done
+kill -STOP $child
+run data recaption out/finetune --name new "${options[@]}" killed >/dev/null 2>&1 || fail "beside another: exit $?"
+kill -CONT $child
+wait $child || fail "the slower of two: exit $? $(cat slow.log)"
+jq -e '.present == 2 and .columns == 0' slow.json >/dev/null || fail "the slower of two: $(cat slow.json)"
+cmp large/l-00000.columns/caption-new.jsonl killed/l-00000.columns/caption-new.jsonl || fail "two at once give other captions"
+absent 'killed/*/*partial*'
 # A selection; the column in pruning and training.
 run data prune --out few.sel --image-side-min 25 one >/dev/null || fail "prune: exit $?"
 again few
@@ -98,9 +110,12 @@ for way in clip pretrain; do
     [ $what = column ] && set -- "$@" --set data.caption_column=caption-new
     [ $way = clip ] && [ $what = column ] && set -- "$@" --set data.caption_mix=0.5
     run train $way.yaml "$@" >train.log 2>&1 || { cat train.log; fail "$way on $what: exit $?"; }
+    grep -q 'is not used' train.log && fail "$way on $what: $(cat train.log)"
   done
   [ "$(losses out/$way-own)" != "$(losses out/$way-column)" ] || fail "$way: the column changes nothing"
 done
+run train finetune.yaml --set data.shards=[one/v-00000.h5] --set data.caption_column=caption-new --set output=out/unused --set train.steps=1 \
+  --set train.checkpoint_every=0 >unused.log 2>&1 && grep -q "column 'caption-new' is not used" unused.log || fail "a column that conversations do not take: $(cat unused.log)"
 refused 78 'data.caption_column or data.order: not what the checkpoint' train pretrain.yaml "$@" --set data.caption_column=null
 refused 78 'data.caption_mix is given' train clip.yaml --set data.caption_mix=0.5 --set output=out/x
 refused 78 'is the name of no column' train clip.yaml --set data.caption_column=../c --set output=out/x

@@ -448,3 +448,34 @@ Test(balance, refuses_columns_made_in_different_ways)
     free(number);
     close_fixture(&fix);
 }
+
+/* A column of captions taken for groups: a name a sample, which takes memory that nobody planned. */
+Test(balance, names_of_groups_stay_in_the_budget)
+{
+    open_fixture(&fix);
+    const char **text = bif_calloc(SAMPLES, sizeof *text);
+    for (int64_t i = 0; i < SAMPLES; i++) {
+        text[i] = bif_format("a caption of its own, number %lld", (long long)i);
+    }
+    for (int64_t s = 0; s < SHARDS; s++) {
+        bif_shard *shard = NULL;
+        const int64_t first = fix.pool.first_sample[s];
+        const bif_column_info texts = {"caption-new", "test", BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, fix.pool.first_sample[s + 1] - first, 1};
+        cr_assert_eq(bif_pool_shard(&fix.pool, s, &shard), BIF_OK);
+        cr_assert_eq(bif_column_write(shard, &texts, text + first), BIF_OK);
+        bif_shard_close(shard);
+    }
+    bif_balance_by_groups by = {.kind = BIF_GROUP_COLUMN, .column = "caption-new", .size = 100, .max_repeat = 1, .memory = 4 << 20};
+    bif_balance_groups_result result;
+    cr_assert_eq(bif_balance_groups(&by, &fix.pool, fix.selection, &fix.team, &result), BIF_ERR_MEMORY);
+    cr_assert_not_null(strstr(bif_error_message(), "groups by caption-new"), "%s", bif_error_message());
+    by.memory = 64 << 20;
+    cr_assert_eq(bif_balance_groups(&by, &fix.pool, fix.selection, &fix.team, &result), BIF_OK, "%s", bif_error_message());
+    cr_assert(result.groups == SAMPLES && result.outcome.after == 100);
+    bif_balance_groups_free(&result);
+    for (int64_t i = 0; i < SAMPLES; i++) {
+        free((char *)text[i]);
+    }
+    free(text);
+    close_fixture(&fix);
+}

@@ -38,6 +38,13 @@ Test(vendi, directions)
     ok(bif_vendi_column(&pool, &team, "clip.image", BIF_COLUMN_OF_IMAGE, times, &v));
     cr_assert(v.score == 0.0 && v.rows == 0);
     cr_assert_eq(bif_vendi_column(&pool, &team, "no.image", BIF_COLUMN_OF_IMAGE, NULL, &v), BIF_ERR_DATA);
+    bif_shard *last = NULL; /* embeddings of another checkpoint among them */
+    ok(bif_pool_shard(&pool, pool.shards - 1, &last));
+    const bif_column_info another = {"clip.image", "another", BIF_COLUMN_OF_IMAGE, BIF_COLUMN_F16, bif_shard_images(last), WIDTH};
+    ok(bif_column_write(last, &another, rows));
+    bif_shard_close(last);
+    cr_assert_eq(bif_vendi_column(&pool, &team, "clip.image", BIF_COLUMN_OF_IMAGE, NULL, &v), BIF_ERR_DATA);
+    cr_assert_not_null(strstr(bif_error_message(), "'another'"), "%s", bif_error_message());
     free(rows);
     free(times);
     bif_pool_close(&pool);
