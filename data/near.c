@@ -175,13 +175,15 @@ static bif_status near_hashes(const bif_hash_rows *rows, const uint8_t *side, co
     uint32_t *a_class = bif_malloc(room * 4), *b_class = bif_malloc(room * 4);
     bif_pairs found = {0};
     int64_t a_count = 0, b_count = 0;
-    copy_hashes(rows, side, 2, words, 0, b, b_class, &b_count);
-    for (int form = 0; form < forms; form++) {
-        copy_hashes(rows, side, 1, words, form, a, a_class, &a_count);
+    /* A picture's turned hash is not to the bit the hash of the turned one: between two pools the one's forms are compared, then the other's. */
+    for (int pass = 0; pass < (within ? forms : 2 * forms - 1); pass++) {
+        const int form = pass < forms ? pass : pass - forms + 1;
+        copy_hashes(rows, side, 1, words, pass < forms ? form : 0, a, a_class, &a_count);
+        copy_hashes(rows, side, 2, words, pass < forms ? 0 : form, b, b_class, &b_count);
         bif_hamming_args args = {.words = words,
                                  .distance = options->distance,
                                  .a = {a, a_count},
-                                 .b = {within && form == 0 ? NULL : b, b_count},
+                                 .b = {within && pass == 0 ? NULL : b, b_count},
                                  .b_first = within ? 0 : (uint32_t)a_count,
                                  .part = team->rank,
                                  .parts = team->world,

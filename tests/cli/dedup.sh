@@ -131,6 +131,19 @@ done
 ranks 2 data leak --out pdq-2.sel --quiet --method pdq --quality 0 --dihedral --against test shards >/dev/null 2>&1 &&
   run data leak --out pdq-1.sel --quiet --method pdq --quality 0 --dihedral --against test shards >/dev/null && cmp pdq-1.sel pdq-2.sel || fail "leak by pdq depends on the ranks"
 
+# Turned pictures are found from either side.
+for part in a:0:19 b:20:39; do
+  IFS=: read -r name first last <<<"$part"
+  for i in $(seq "$first" "$last"); do record "$i" "$i" "of side $name"; done >$name.jsonl
+  run data pack --input $name.jsonl --image-root data/images --out side-$name --prefix s --quiet && run data hash --quiet side-$name || fail "side $name"
+done
+run data leak --out x.sel --list ab.jsonl --method pdq --quality 0 --dihedral --distance 90 --against side-b --quiet side-a >/dev/null &&
+  run data leak --out x.sel --list ba.jsonl --method pdq --quality 0 --dihedral --distance 90 --against side-a --quiet side-b >/dev/null || fail "sides: exit $?"
+rm -f x.sel
+jq -r '.sample.id + " " + .other.id + " \(.value)"' ab.jsonl | sort >ab
+jq -r '.other.id + " " + .sample.id + " \(.value)"' ba.jsonl | sort >ba
+[ -s ab ] && cmp ab ba || fail "the pairs depend on the side they are looked for from"
+
 # Pictures that PDQ has no bits for (plain ones, sides below 5) are not alike for it.
 mkdir plain
 base64 -d >plain/red.png <<<iVBORw0KGgoAAAANSUhEUgAAAAMAAAADCAIAAADZSiLoAAAAEElEQVR4nGP8zwAFTAyYLAAdWwEFNX6VDAAAAABJRU5ErkJggg==
