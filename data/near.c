@@ -175,7 +175,7 @@ static bif_status near_hashes(const bif_hash_rows *rows, const uint8_t *side, co
     uint32_t *a_class = bif_malloc(room * 4), *b_class = bif_malloc(room * 4);
     bif_pairs found = {0};
     int64_t a_count = 0, b_count = 0;
-    /* A picture's turned hash is not to the bit the hash of the turned one: between two pools the one's forms are compared, then the other's. */
+    /* What turns a hash does not turn its median: between two pools the forms of the one are compared, and then those of the other. */
     for (int pass = 0; pass < (within ? forms : 2 * forms - 1); pass++) {
         const int form = pass < forms ? pass : pass - forms + 1;
         copy_hashes(rows, side, 1, words, pass < forms ? form : 0, a, a_class, &a_count);
