@@ -300,10 +300,10 @@ static bif_status read_shard(bif_stats_work *w, int64_t number)
     bif_shard *shard = NULL;
     BIF_TRY(bif_pool_shard(w->options->pool, number, &shard));
     const int64_t first = w->options->pool->first_sample[number];
-    w->image_level = w->stats->image_level + w->options->pool->first_image[number];
+    w->image_level = bif_calloc((size_t)bif_shard_images(shard) + 1, 1);
     for (int64_t i = 0; i < bif_shard_samples(shard); i++) {
         bif_shard_sample sample = {0};
-        const uint8_t level = w->level[first + i];
+        const uint8_t level = w->stats->level[first + i];
         BIF_TRY(bif_shard_get_sample(shard, i, &sample));
         for (int64_t k = 0; k < sample.image_count; k++) {
             uint8_t *of_image = &w->image_level[sample.images[k]];
@@ -317,6 +317,8 @@ static bif_status read_shard(bif_stats_work *w, int64_t number)
     }
     bif_progress("%" PRId64 " of %" PRId64 " shards", number + 1, w->options->pool->shards);
 done:
+    free(w->image_level);
+    w->image_level = NULL;
     bif_shard_close(shard);
     return st;
 }
@@ -330,13 +332,13 @@ static void find_levels(bif_stats_work *w)
     s->stages = 1 + (selection == NULL ? 0 : bif_selection_steps(selection));
     s->stage = bif_calloc((size_t)s->stages, sizeof *s->stage);
     s->stage[0] = bif_strdup("all");
-    memset(w->level, (int)(s->stages - 1), (size_t)w->options->pool->samples);
+    memset(s->level, (int)(s->stages - 1), (size_t)w->options->pool->samples);
     for (int64_t k = 1; k < s->stages; k++) {
         const bif_selection_step step = bif_selection_get(selection, k - 1);
         s->stage[k] = bif_format("%" PRId64 " %s", k, step.verb);
         for (int64_t i = 0; i < step.count; i++) {
             if (step.records[i].times == 0) {
-                w->level[step.records[i].sample] = (uint8_t)(k - 1);
+                s->level[step.records[i].sample] = (uint8_t)(k - 1);
             }
         }
     }
@@ -354,8 +356,7 @@ bif_status bif_data_stats_read(const bif_stats_options *options, bif_data_stats 
     const int64_t longer = pool->samples > pool->images ? pool->samples : pool->images;
     BIF_TRY(hold(&w, longer * (int64_t)sizeof(bif_stats_keyed))); /* glibc's qsort takes as much again as it sorts */
     BIF_TRY(hold(&w, pool->samples * (1 + (int64_t)sizeof(bif_stats_keyed) + 3 * 8) + pool->images * (1 + 2 * (int64_t)sizeof(bif_stats_keyed) + 4 * 8)));
-    w.level = bif_malloc((size_t)pool->samples);
-    out->image_level = bif_calloc((size_t)pool->images + 1, 1);
+    out->level = bif_malloc((size_t)pool->samples);
     find_levels(&w);
     out->count = bif_calloc((size_t)out->stages, sizeof *out->count);
     out->measure = bif_calloc((size_t)out->stages, sizeof *out->measure);
@@ -384,7 +385,6 @@ done:
     for (int i = 0; i < BIF_MEASURES; i++) {
         free(w.measure[i].value);
     }
-    free(w.level);
     free(w.images);
     free(w.pixels);
     free(w.texts);
@@ -422,7 +422,7 @@ void bif_data_stats_free(bif_data_stats *s)
         free_classes(all[i]);
     }
     free(s->stage);
-    free(s->image_level);
+    free(s->level);
     free(s->count);
     free(s->measure);
     free(s->concept);

@@ -77,7 +77,7 @@ typedef struct {
     int64_t stages;
     char **stage; /* "all", "1 dedup", "2 prune", ... */
     int64_t shards;
-    uint8_t *image_level;         /* [images of the pool]: the last stage each is in */
+    uint8_t *level;               /* [samples of the pool]: the last stage each is in */
     int64_t (*count)[BIF_STATS];             /* [stages]; -1: not known */
     bif_quantiles (*measure)[BIF_MEASURES];  /* [stages] */
     bif_stat_classes formats, sources, languages, scripts;

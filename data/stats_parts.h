@@ -28,8 +28,7 @@ typedef struct {
 typedef struct {
     const bif_stats_options *options;
     bif_data_stats *stats;
-    uint8_t *level;                /* [samples] */
-    uint8_t *image_level;          /* of the shard in work: into stats->image_level */
+    uint8_t *image_level;          /* [images of the shard in work] */
     bif_stats_values measure[BIF_MEASURES];
     bif_stats_keyed *images, *pixels, *texts;
     int64_t image_count, pixel_count, text_count;

@@ -36,15 +36,15 @@ typedef struct {
 static bif_status score_stages(const bif_pool *pool, const bif_team *team, bif_data_stats *stats, const char *name)
 {
     bif_status st = BIF_OK;
-    uint16_t *times = bif_malloc((size_t)pool->images * sizeof *times + 1);
+    uint16_t *times = bif_malloc((size_t)pool->samples * sizeof *times);
     char *column = bif_format("%s.image", name);
     stats->vendi = bif_calloc((size_t)stats->stages, sizeof *stats->vendi);
     for (int64_t k = 0; k < stats->stages; k++) {
         bif_vendi vendi = {0};
-        for (int64_t i = 0; i < pool->images; i++) {
-            times[i] = stats->image_level[i] >= k;
+        for (int64_t i = 0; i < pool->samples; i++) {
+            times[i] = stats->level[i] >= k;
         }
-        BIF_TRY(bif_vendi_column(pool, team, column, BIF_COLUMN_OF_IMAGE, times, &vendi));
+        BIF_TRY(bif_vendi_column(pool, team, column, BIF_COLUMN_OF_IMAGE, k == 0 ? NULL : times, &vendi));
         stats->vendi[k] = vendi.score;
     }
 done:
