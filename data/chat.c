@@ -184,7 +184,7 @@ static bool is_blank(const char *text)
     return size == 0;
 }
 
-static int64_t count_placeholders(const char *value)
+int64_t bif_chat_placeholders(const char *value)
 {
     int64_t count = 0;
     for (const char *p = value; (p = strstr(p, placeholder)) != NULL; p += PLACEHOLDER_SIZE) {
@@ -356,7 +356,7 @@ static bif_status read_turns(const char *where, const json_t *list, turn **out, 
             st = bif_fail(BIF_ERR_DATA, "%s: the answer in turn %zu is empty", where, i);
             goto done;
         }
-        turns[used] = (turn){.value = value, .placeholders = used % 2 == 0 ? count_placeholders(value) : 0};
+        turns[used] = (turn){.value = value, .placeholders = used % 2 == 0 ? bif_chat_placeholders(value) : 0};
         used++;
     }
     if (used < 2) {
@@ -518,7 +518,7 @@ bif_status bif_chat_prompt(const bif_chat *chat, const char *prompt, int64_t ima
     bif_status st = BIF_OK;
     builder b;
     BIF_TRY(builder_open(&b, chat, images, out));
-    turn question = {.value = prompt, .placeholders = count_placeholders(prompt), .images = images};
+    turn question = {.value = prompt, .placeholders = bif_chat_placeholders(prompt), .images = images};
     BIF_TRY(question.placeholders == 0 ? BIF_OK : deal_images(&b, "prompt", &question, 1, images));
     if (bif_utf8_check(prompt, strlen(prompt)) < strlen(prompt)) {
         st = bif_fail(BIF_ERR_DATA, "prompt: not UTF-8");
@@ -540,7 +540,7 @@ bif_status bif_chat_dialogue(const bif_chat *chat, const char *const *values, si
     turn *turns = bif_calloc(count, sizeof *turns);
     BIF_TRY(builder_open(&b, chat, images, out));
     for (size_t i = 0; i < count; i++) {
-        turns[i] = (turn){.value = values[i], .placeholders = i % 2 == 0 ? count_placeholders(values[i]) : 0};
+        turns[i] = (turn){.value = values[i], .placeholders = i % 2 == 0 ? bif_chat_placeholders(values[i]) : 0};
         if (bif_utf8_check(values[i], strlen(values[i])) < strlen(values[i])) {
             BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: turn %zu is not UTF-8", where, i));
         }

@@ -85,6 +85,7 @@ typedef struct {
 } bif_encoded;
 void bif_encoded_free(bif_encoded *encoded);
 
+int64_t bif_chat_placeholders(const char *value); /* how often "<image>" stands in it */
 /* images = how many pictures the sample has. Errors (BIF_ERR_DATA): placeholders (or, FRONT, turns that hold some) and pictures differ in
  * number, no turns, wrong roles or types, empty caption or answer, nothing supervised, too long. `where` names the sample. */
 bif_status bif_chat_encode(const bif_chat *chat, const char *where, const char *json, size_t size, int64_t images,

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/utf8.h"
+#include "data/chat.h"
 #include "eval/jsonl.h"
 #include "eval/score.h"
 
@@ -165,6 +166,11 @@ static bif_status read_line(bif_questions *set, const char *path, const bif_json
         }
     }
     q->pictures = pictures;
+    const int64_t places = bif_chat_placeholders(prompt);
+    if (places > 0 && places != q->images) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %lld <image> placeholders but %lld pictures; as many, or none", line->where, (long long)places,
+                         (long long)q->images));
+    }
     BIF_TRY(read_options(set, line, q));
 done:
     return st;

@@ -33,6 +33,14 @@ bif_status bif_norm_by_name(const char *name, bif_norm *out)
     return bif_fail(BIF_ERR_USAGE, "there is no norm '%s'; official, m4c, lmms, vlmevalkit and llava are", name);
 }
 
+bif_status bif_score_has_norm(const bif_score_task *task, bif_norm norm)
+{
+    return (task->norms & BIF_NORM_BIT(norm)) != 0
+               ? BIF_OK
+               : bif_fail(BIF_ERR_USAGE, "--norm: task %s has %s", task->name,
+                          task->norms == 0 ? "one rule alone" : "no such norm; bifocal score --help names those it has");
+}
+
 const bif_score_task *bif_score_task_by_name(const char *name)
 {
     for (size_t i = 0; bif_score_tasks[i] != NULL; i++) {

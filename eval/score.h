@@ -144,11 +144,14 @@ typedef struct {
     bif_missing missing;        /* a question without a prediction */
     bool allow_unknown;         /* predictions of ids that the references do not have are left out */
     bool allow_duplicates;      /* of several predictions of one id the last counts */
+    const char *remedy;         /* what the verb takes for a missing one, for the message; NULL = as score: --missing wrong, --missing skip */
 } bif_score_policy;
 typedef struct {
     int64_t read, missing, unknown, duplicates;
 } bif_score_counts;
 
+/* BIF_ERR_USAGE: the task does not tell this norm apart. */
+bif_status bif_score_has_norm(const bif_score_task *task, bif_norm norm);
 /* Opens the references. BIF_ERR_DATA: a malformed file, an id twice, or no questions. */
 bif_status bif_score_open(const bif_score_task *task, const char *const *references, size_t count, bif_score_set **out);
 void bif_score_close(bif_score_set *set); /* NULL is allowed */

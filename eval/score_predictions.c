@@ -96,7 +96,7 @@ static bif_status read_row(reader *r, bif_scan *s, bool *row)
         st = bif_fail(BIF_ERR_DATA, "%s:%lld: no prediction beside the id %.*s; one of prediction, text, answer, caption is wanted", r->path,
                       (long long)line, (int)id.size, id.text);
     } else if (*row && !given) {
-        st = bif_fail(BIF_ERR_DATA, "%s:%lld: %s of the id %.*s is neither a text nor a number; leave questions without an answer out (--missing)",
+        st = bif_fail(BIF_ERR_DATA, "%s:%lld: %s of the id %.*s is neither a text nor a number; leave the line out, and say what becomes of questions without an answer",
                       r->path, (long long)line, text_names[best_text], (int)id.size, id.text);
     } else if (*row) {
         keep(r, r->path, line, id, prompt, text);
@@ -230,8 +230,8 @@ bif_status bif_score_predictions(bif_score_set *set, const char *path, const bif
                          r.duplicate));
     }
     if (counts->missing > 0 && policy->missing == BIF_MISSING_ERROR) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %lld of %lld questions have no prediction, first %.*s; --missing wrong counts them as wrong, --missing skip "
-                         "leaves them out", path, (long long)counts->missing, (long long)set->count, (int)first->id.size, first->id.text));
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %lld of %lld questions have no prediction, first %.*s; %s", path, (long long)counts->missing, (long long)set->count, (int)first->id.size, first->id.text,
+                         policy->remedy != NULL ? policy->remedy : "--missing wrong counts them as wrong, --missing skip leaves them out"));
     }
     if (policy->missing == BIF_MISSING_SKIP) {
         BIF_TRY(counts->missing == set->count ? bif_fail(BIF_ERR_DATA, "%s: no prediction of any question", path) : drop_missing(set));

@@ -24,20 +24,22 @@ typedef struct {
     bif_prompt_options task;
     bif_prompt_used used;
     bif_box_space boxes;
+    bif_norm norm; /* of the references */
+    bool norm_given;
     bif_ask_way way;
     const char *picture[16];
     int64_t pictures;
     bif_decoding decoding;
     int64_t batch, limit;
     bif_ablate ablate;
-    bool restart, json;
+    bool restart, overwrite, json;
 } arguments;
 
 enum { OPT_QUESTIONS = 256, OPT_ROOT, OPT_OUT, OPT_SUMMARY, OPT_PROMPT, OPT_IMAGE, OPT_BATCH, OPT_MAX_NEW, OPT_LIMIT,
        OPT_BLANK, OPT_DEVICE, OPT_PRECISION, OPT_THREADS, OPT_TOKENIZER, OPT_TEMPLATE, OPT_SYSTEM, OPT_FIT, OPT_PLACE, OPT_GRAD, OPT_JSON,
        OPT_BASE, OPT_TOWER, OPT_ABLATE, OPT_RESTART,
        OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_SEED, OPT_BEAMS, OPT_LENGTH_PENALTY,
-       OPT_TASK, OPT_VARIANT, OPT_SUFFIX, OPT_REFERENCES, OPT_BOXES, OPT_RANK, OPT_SHARDS, OPT_BEST };
+       OPT_TASK, OPT_VARIANT, OPT_SUFFIX, OPT_REFERENCES, OPT_BOXES, OPT_RANK, OPT_SHARDS, OPT_BEST, OPT_NORM, OPT_OVERWRITE };
 
 static const struct {
     struct option option;
@@ -51,6 +53,7 @@ static const struct {
     {{"variant", required_argument, NULL, OPT_VARIANT}, "eval", "NAME", "which of the task's prompts (its first)"},
     {{"suffix", required_argument, NULL, OPT_SUFFIX}, "eval", "TEXT", "behind every question of a task instead of the variant's"},
     {{"references", required_argument, NULL, OPT_REFERENCES}, "eval", "FILE", "also score, as bifocal score does (repeatable)"},
+    {{"norm", required_argument, NULL, OPT_NORM}, "eval", "NAME", "of the references: whose rules make answers equal; see bifocal score --help"},
     {{"box-space", required_argument, NULL, OPT_BOXES}, "eval", "NAME", "of task refcoco's answers: see bifocal score --help"},
     {{"rank", required_argument, NULL, OPT_RANK}, "eval", "HOW",
      "sum or mean: the likeliest of the options instead of decoding (options are not in the prompt)"},
@@ -64,6 +67,7 @@ static const struct {
      "image=blank or image=shuffle: pictures replaced by a blank one, or by one another (what the question alone is worth)"},
     {{"blank", no_argument, NULL, OPT_BLANK}, "eval", NULL, "--ablate image=blank"},
     {{"restart", no_argument, NULL, OPT_RESTART}, "eval", NULL, "throw away the answers (OUT.part-*) of a run that did not end"},
+    {{"overwrite", no_argument, NULL, OPT_OVERWRITE}, "eval", NULL, "replace predictions that are there from a run that ended"},
     {{"limit", required_argument, NULL, OPT_LIMIT}, "eval", "N", "only the first N questions"},
     {{"batch", required_argument, NULL, OPT_BATCH}, "eval", "N", "questions at a time (64); does not change a result"},
     {{"max-new-tokens", required_argument, NULL, OPT_MAX_NEW}, "eval generate", "N", "longest answer (16, or the task's; generate: 128)"},
@@ -149,6 +153,11 @@ static bif_status parse(int argc, char **argv, const char *usage, arguments *a, 
         case OPT_GRAD: a->session.gradients = true; break;
         case OPT_BLANK: a->ablate = BIF_ABLATE_BLANK; break;
         case OPT_RESTART: a->restart = true; break;
+        case OPT_OVERWRITE: a->overwrite = true; break;
+        case OPT_NORM:
+            BIF_TRY(bif_norm_by_name(optarg, &a->norm));
+            a->norm_given = true;
+            break;
         case OPT_ABLATE:
             a->ablate = strcmp(optarg, "image=blank") == 0     ? BIF_ABLATE_BLANK
                         : strcmp(optarg, "image=shuffle") == 0 ? BIF_ABLATE_SHUFFLE
@@ -213,6 +222,11 @@ done:
 
 /* ---- eval ---- */
 
+static const bif_score_task *score_task(const arguments *a)
+{
+    return bif_score_task_by_name(a->used.task != NULL ? a->used.task->name : "exact");
+}
+
 /* Exact matches of the answers that stand in the file of questions. */
 static json_t *print_matches(const arguments *a, const bif_vqa_result *r)
 {
@@ -222,7 +236,8 @@ static json_t *print_matches(const arguments *a, const bif_vqa_result *r)
     if (r->scored > 0) {
         printf("%-24s %8s %8s %9s\n", heads[a->ablate], "scored", "correct", "accuracy");
     } else {
-        puts("the questions have no answers: nothing is scored here; bifocal score and bifocal submit take the predictions");
+        puts("eval read no answers out of these questions, so nothing is scored: --references FILE (the benchmark's own, often the same file)\n"
+             "scores here and in bifocal score; bifocal submit writes what a server takes");
     }
     for (int64_t t = 0; t < r->types; t++) {
         const double share = (double)r->type[t].correct / (double)r->type[t].scored;
@@ -237,12 +252,12 @@ static json_t *print_matches(const arguments *a, const bif_vqa_result *r)
                      "accuracy_per_type", types);
 }
 
-/* The benchmark's scores, by its default norm. Questions that were not asked (--limit, a variant that leaves some out) are left out and
+/* The benchmark's scores. Questions that were not asked (--limit, a variant that leaves some out) are left out and
  * counted. */
 static bif_status score(const arguments *a, json_t **out)
 {
     bif_status st = BIF_OK;
-    const bif_score_task *task = bif_score_task_by_name(a->used.task != NULL ? a->used.task->name : "exact");
+    const bif_score_task *task = score_task(a);
     const bif_score_policy policy = {.missing = BIF_MISSING_SKIP, .allow_unknown = false};
     bif_score_set *set = NULL;
     bif_score_counts counts;
@@ -250,11 +265,11 @@ static bif_status score(const arguments *a, json_t **out)
     BIF_TRY(bif_score_open(task, a->references, a->reference_files, &set));
     set->boxes = a->boxes;
     BIF_TRY(bif_score_predictions(set, a->out, &policy, &counts));
-    BIF_TRY(bif_score_run(set, task->usual));
+    BIF_TRY(bif_score_run(set, a->norm));
     bif_score_summary(set, NULL, &metrics);
     json_t *rows = json_array();
     printf("%s: %s%s%s; %s\n", task->name, task->title, task->norms != 0 ? ", norm " : "",
-           task->norms != 0 ? bif_norm_name(task->usual) : "", task->rule);
+           task->norms != 0 ? bif_norm_name(a->norm) : "", task->rule);
     for (size_t m = 0; m < metrics.count; m++) {
         const bif_metric *metric = &metrics.items[m];
         char value[32];
@@ -269,7 +284,7 @@ static bif_status score(const arguments *a, json_t **out)
     }
     printf("%lld questions scored, %lld not asked, %lld answers not parsed\n", (long long)set->count, (long long)counts.missing,
            (long long)bif_score_unparsed(set));
-    *out = json_pack("{s:s,s:s,s:o,s:I,s:I}", "scored_as", task->name, "norm", task->norms != 0 ? bif_norm_name(task->usual) : "official",
+    *out = json_pack("{s:s,s:s,s:o,s:I,s:I}", "scored_as", task->name, "norm", task->norms != 0 ? bif_norm_name(a->norm) : "official",
                      "metrics", rows, "not_asked", (json_int_t)counts.missing, "unparsed", (json_int_t)bif_score_unparsed(set));
 done:
     free(metrics.items);
@@ -277,14 +292,18 @@ done:
     return st;
 }
 
-/* Read once before anything is asked, so that what is wrong with them is said then. */
-static bif_status try_references(const arguments *a)
+/* What is wrong with the output or the references is said before anything is asked. */
+static bif_status try_files(const arguments *a)
 {
+    bif_status st = BIF_OK;
     bif_score_set *set = NULL;
-    const char *task = a->used.task != NULL ? a->used.task->name : "exact";
-    const bif_status st = a->reference_files == 0
-                              ? BIF_OK
-                              : bif_score_open(bif_score_task_by_name(task), a->references, a->reference_files, &set);
+    if (bif_exists(a->out) && !a->overwrite) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "--out %s: exists already; name another file, or replace it with --overwrite", a->out));
+    }
+    if (a->reference_files > 0) {
+        BIF_TRY(bif_score_open(score_task(a), a->references, a->reference_files, &set));
+    }
+done:
     bif_score_close(set);
     return st;
 }
@@ -326,7 +345,7 @@ static bif_status run_eval(void *context, bif_comm *comm)
     bif_status st = BIF_OK;
     bif_session session = {0};
     bif_vqa_result r = {0};
-    BIF_TRY(bif_comm_agree(comm, bif_comm_rank(comm) == 0 ? try_references(a) : BIF_OK));
+    BIF_TRY(bif_comm_agree(comm, bif_comm_rank(comm) == 0 ? try_files(a) : BIF_OK));
     BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_LLAVA | 1u << BIF_MODEL_DECODER, &a->session, comm, &session));
     BIF_TRY(bif_vqa(&session, comm,
                     &(bif_vqa_options){.source = {.files = a->questions,
@@ -395,6 +414,12 @@ static bif_status check_eval(arguments *a)
                      boxes ? "task %s with --references wants --box-space; see bifocal score --help" : "--box-space goes with task refcoco",
                      boxes ? a->used.task->name : ""));
     }
+    if (a->norm_given) {
+        BIF_TRY(a->reference_files > 0 ? BIF_OK : bif_fail(BIF_ERR_USAGE, "--norm goes with --references: without them nothing is scored by a norm"));
+        BIF_TRY(bif_score_has_norm(score_task(a), a->norm));
+    } else {
+        a->norm = score_task(a)->usual;
+    }
     a->decoding.max_new = a->decoding.max_new > 0 ? a->decoding.max_new : a->used.task != NULL ? a->used.task->max_new : 16;
     const bool folder = a->question_files > 0 && a->used.task != NULL && bif_is_folder(a->questions[0]);
     a->image_root = a->image_root != NULL ? a->image_root : folder ? a->questions[0] : ".";
@@ -442,10 +467,15 @@ static bif_status run_generate(void *context, bif_comm *comm)
     bif_status st = BIF_OK;
     bif_session session = {0};
     bif_encoded prompt = {0};
+    const int64_t places = bif_chat_placeholders(a->prompt);
     bif_generator *generator = NULL;
     bif_ids answer = {0};
     uint8_t *pixels = NULL;
     char *text = NULL;
+    if (places > 0 && places != a->pictures) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "--prompt: %lld <image> placeholders but %lld pictures; as many, or none", (long long)places,
+                         (long long)a->pictures));
+    }
     BIF_TRY(bif_session_open(a->checkpoint, 1u << BIF_MODEL_LLAVA | 1u << BIF_MODEL_DECODER, &a->session, comm, &session));
     if (a->pictures > 0 && session.model.kind != BIF_MODEL_LLAVA) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "%s is a decoder alone and cannot look at pictures", session.folder));

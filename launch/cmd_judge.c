@@ -58,7 +58,7 @@ bif_status bif_cmd_judge_requests(int argc, char **argv)
                                             {0}};
     bif_status st = BIF_OK;
     const char **references = bif_calloc((size_t)argc, sizeof *references);
-    bif_judge_files files = {.references = references};
+    bif_judge_files files = {.references = references, .policy = {.remedy = "--skip-missing leaves them out"}};
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         switch (c) {
         case OPT_REFERENCES: references[files.reference_count++] = optarg; break;

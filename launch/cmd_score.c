@@ -397,9 +397,8 @@ bif_status bif_cmd_score(int argc, char **argv)
     if (a.task == NULL) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "score: there is no task '%s'; bifocal score --help lists them", argv[optind]));
     }
-    if ((a.every_norm && a.task->norms == 0) || (a.norm_given && (a.task->norms & BIF_NORM_BIT(a.norm)) == 0)) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE, "--norm: task %s has %s", a.task->name,
-                         a.task->norms == 0 ? "one rule alone" : "no such norm; bifocal score --help names those it has"));
+    if (a.norm_given || (a.every_norm && a.task->norms == 0)) {
+        BIF_TRY(bif_score_has_norm(a.task, a.norm));
     }
     if (a.tokenized && !a.task->tokens) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "--tokenized: task %s has no tokens", a.task->name));

@@ -37,7 +37,7 @@ bif_status bif_cmd_submit(int argc, char **argv)
     bif_status st = BIF_OK;
     const char **questions = bif_calloc((size_t)argc, sizeof *questions), *out = NULL;
     size_t count = 0;
-    bif_score_policy policy = {0};
+    bif_score_policy policy = {.remedy = "--missing gives them an empty one"};
     bif_score_counts counts;
     int64_t written = 0;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {

@@ -53,7 +53,7 @@ pack() {
 }
 train() { bifocal train "configs/quickstart/$1.yaml"; }
 score() {
-  bifocal eval "$run/finetune" --questions "$run/easy-vqa/test_questions.jsonl" --image-root "$run/easy-vqa/data/test/images" "$@"
+  bifocal eval "$run/finetune" --questions "$run/easy-vqa/test_questions.jsonl" --image-root "$run/easy-vqa/data/test/images" --overwrite "$@"
 }
 zeroshot() {
   bifocal zeroshot "$run/clip" --classes "$run/easy-vqa/classes.txt" --images "$run/easy-vqa/test_labels.jsonl" \

@@ -14,7 +14,7 @@ score() { # score NAME LAUNCH... -- OPTIONS...: predictions in NAME.jsonl, score
   local name=$1 launch=()
   shift
   while [ "$1" != -- ]; do launch+=("$1"); shift; done
-  "${launch[@]}" "$program" eval out/finetune --questions mixed.jsonl --image-root data/images --out "$name.jsonl" --summary "$name.json" --threads 1 "${@:2}" \
+  "${launch[@]}" "$program" eval out/finetune --questions mixed.jsonl --image-root data/images --out "$name.jsonl" --summary "$name.json" --threads 1 --overwrite "${@:2}" \
     >"$name.log" 2>&1 || { cat "$name.log"; fail "$name: exit $?"; finish; }
 }
 mpi="mpirun --oversubscribe --bind-to none -n"
@@ -52,6 +52,17 @@ done
 jq -c 'del(.answer)' mixed.jsonl | head -n 3 >unanswered.jsonl
 run eval out/finetune --questions unanswered.jsonl --image-root data/images --out none.jsonl --summary none.json --threads 1 >none.txt 2>/dev/null ||
   fail "questions without answers"
+grep -q 'read no answers out of these questions' none.txt && grep -q -- '--references' none.txt || fail "questions without answers: $(cat none.txt)"
+# What is finished is replaced when that is asked for, and not before.
+refused 64 'none.jsonl: exists already & --overwrite' eval out/finetune --questions unanswered.jsonl --image-root data/images --out none.jsonl
+LAUNCH=$two refused 64 'none.jsonl: exists already & --overwrite' eval out/finetune --questions unanswered.jsonl --image-root data/images --out none.jsonl
+absent 'none.jsonl.*'
+run eval out/finetune --questions unanswered.jsonl --image-root data/images --limit 1 --out none.jsonl --overwrite --threads 1 >none.log 2>&1 && [ "$(wc -l <none.jsonl)" -eq 1 ] || { cat none.log; fail "--overwrite"; }
+# As many <image> as pictures, or none.
+echo '{"question_id":1,"image":"3.png","question":"<image>\n<image>\nwhat color is the square?"}' >twice.jsonl
+refused 65 'twice.jsonl:1: & 2 <image> placeholders but 1 pictures' eval out/finetune --questions twice.jsonl --image-root data/images --out twice.out
+refused 65 '--prompt: 2 <image> placeholders but 1 pictures' generate out/finetune --image data/images/3.png --prompt '<image> and <image>?'
+refused 65 '--prompt: 1 <image> placeholders but 0 pictures' generate out/finetune --prompt '<image>?'
 { ! grep -q 'nothing is scored' none.txt || grep -q '%' none.txt; } && fail "a score of no answers: $(cat none.txt)"
 jq -e '.scored == 0 and .accuracy == null' none.json >/dev/null || fail "a score of no answers: $(cat none.json)"
 # Without pictures nothing but the question counts.

@@ -50,7 +50,7 @@ head -n 200 many.jsonl >few.jsonl
 arguments[2]=few.jsonl
 cp -r data/images fewer && echo none >fewer/23.png
 arguments[4]=fewer
-eval_few() { run eval "${arguments[@]}" --out few.out.jsonl --summary few.json "$@" >few.log 2>&1; }
+eval_few() { run eval "${arguments[@]}" --overwrite --out few.out.jsonl --summary few.json "$@" >few.log 2>&1; }
 LAUNCH=$two refused 65 "23.png: neither JPEG, PNG nor WebP" eval "${arguments[@]}" --out few.out.jsonl --batch 4
 [ -e few.out.jsonl ] && fail "predictions of a run that failed"
 kept=$(cat few.out.jsonl.part-1-* | grep -c '"prediction"')

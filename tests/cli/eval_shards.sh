@@ -9,7 +9,7 @@ done
 ask() { # ask OUT OPTIONS...: predictions in OUT.jsonl, the summary in OUT.json
   local out=$1
   shift
-  run eval out/finetune --threads 1 --max-new-tokens 6 --out $out.jsonl --summary $out.json "$@" >$out.log 2>&1 || { cat $out.log; fail "$out: exit $?"; }
+  run eval out/finetune --threads 1 --max-new-tokens 6 --overwrite --out $out.jsonl --summary $out.json "$@" >$out.log 2>&1 || { cat $out.log; fail "$out: exit $?"; }
 }
 answers() { jq -c '[(.question_id | tostring), .prediction, .answer]' "$1" | sort; }
 
@@ -52,7 +52,7 @@ for way in "1 7 --shards shards/talks --shards shards/captions" "2 64 --shards s
   set -- $way
   n=$1 batch=$2
   shift 2
-  ranks $n eval out/finetune "$@" --prompt "what is it?" --threads 1 --max-new-tokens 6 --batch $batch --out again.jsonl >again.log 2>&1 || { cat again.log; fail "$n ranks"; }
+  ranks $n eval out/finetune "$@" --prompt "what is it?" --threads 1 --max-new-tokens 6 --batch $batch --overwrite --out again.jsonl >again.log 2>&1 || { cat again.log; fail "$n ranks"; }
   cmp both.jsonl again.jsonl || fail "$n ranks, batch $batch: another file"
 done
 ask moved --shards moved --prompt "what is it?"
@@ -107,7 +107,7 @@ refused 64 "takes the place of --pairs" retrieval out/clip --shards shards/capti
 # While a run trains: eval's answers of that checkpoint, scored against the shards' own.
 run train finetune.yaml --set output=out/live --set train.steps=6 --set evaluate.every=3 --set evaluate.shards=shards/captions \
   --set evaluate.prompt="what is it?" --set evaluate.max_new_tokens=6 >live.log 2>&1 || { cat live.log; fail "train"; }
-run eval out/live/step_00000006 --shards shards/captions --prompt "what is it?" --threads 1 --max-new-tokens 6 --out again.jsonl --summary again.json >again.log 2>&1 || fail "eval"
+run eval out/live/step_00000006 --shards shards/captions --prompt "what is it?" --threads 1 --max-new-tokens 6 --overwrite --out again.jsonl --summary again.json >again.log 2>&1 || fail "eval"
 cmp again.jsonl out/live/eval/step_00000006.jsonl || fail "answers while training"
 jq -es --slurpfile e again.json 'map(select(.split == "eval" and .step == 6))[0] | (.metrics.accuracy / 100 - $e[0].accuracy | fabs) < 1e-9' out/live/metrics.jsonl >/dev/null ||
   fail "the score while training"

@@ -17,7 +17,7 @@ task() {
   while [ "$1" != -- ]; do options+=("$1"); shift; done
   shift
   for reference; do references+=(--references "$reference"); done
-  $launch "$program" eval out/finetune --task "$name" "${options[@]}" "${references[@]}" --max-new-tokens 4 --threads 1 --out p.jsonl --summary s.json >task.log 2>&1 ||
+  $launch "$program" eval out/finetune --task "$name" "${options[@]}" "${references[@]}" --max-new-tokens 4 --threads 1 --overwrite --out p.jsonl --summary s.json >task.log 2>&1 ||
     { cat task.log; fail "$name: exit $?"; return; }
   jq -c '[.question_id, .image, .question]' p.jsonl >asked
   jq -e --arg task "$name" '.task == $task and (.prompts | length == 32) and .identity.questions != null' s.json >/dev/null || fail "$name: summary $(cat s.json)"
@@ -63,6 +63,9 @@ wants "textvqa plain" <<T
 [34603,"4b2a.jpg","What time is it?\n$S"]
 T
 jq -e '.variant == "plain"' s.json >/dev/null && grep -q 'prompts plain (' task.log || fail "the variant is not said: $(cat task.log)"
+# Whose rules: the task's own, or as it is said.
+task textvqa "" --questions text.json --variant plain --image-root pics --norm official -- text.json
+jq -e '.norm == "official"' s.json >/dev/null && grep -q 'norm official' task.log || fail "--norm official: $(cat s.json)"
 # VizWiz: a picture is an id.
 jq -n --argjson a "$(answers)" '[{image: "VizWiz_val_00000001.jpg", question: "Is this RED?", answer_type: "other", answerable: 1, answers: $a}]' >vizwiz.json
 picture VizWiz_val_00000001.jpg
@@ -220,6 +223,8 @@ bad 65 'mmbench-bad.tsv:3: image is neither base64 nor the index' --task mmbench
 bad 65 'leave --task out' --task pope --questions llava_pope.jsonl
 bad 65 'has no options to rank' --rank sum --questions data/questions.jsonl
 bad 65 'gqa.json:2: has no options to rank' --rank mean --task gqa --questions gqa.json
+bad 64 '--norm: task caption has one rule alone' --norm lmms --task caption --questions captions.json --references captions.json
+bad 64 '--norm goes with --references' --norm lmms --task gqa --questions gqa.json
 bad 65 'ids must differ' --task gqa --questions gqa.json --questions gqa.json
 bad 64 'wants --box-space' --task refcoco --questions refcoco.jsonl --references refcoco.jsonl
 bad 65 'holds no questions of chair' --task chair --questions no-images.json
@@ -250,8 +255,8 @@ run score exact "$odd.out" --references right.jsonl --json >"s$odd.json" || fail
 jq -e '.task == "exact" and (.predictions | test("odd.xff.out$"))' "s$odd.json" >/dev/null || fail "an odd name's scores: $(cat "s$odd.json")"
 run report --out odd.report "it=s$odd.json" >odd.log && jq -e '.tasks[0].scores | length == 1' odd.report/report.json >/dev/null || { cat odd.log; fail "report of an odd name"; }
 cp mme/existence/000000006040.txt "mme/existence/$odd.txt" && cp mme/existence/000000006040.jpg "mme/existence/$odd.jpg"
-run eval out/finetune --task mme --questions mme --max-new-tokens 2 --threads 1 --out odd.jsonl >odd.log 2>&1 || { cat odd.log; fail "MME, an odd name: exit $?"; }
-jq -se 'map(select(.image == "existence/odd\\xff.jpg" and (.question_id | startswith("existence/odd\\xff\n")))) | length == 2' odd.jsonl >/dev/null || { cat odd.jsonl; fail "MME, an odd name"; }
+run eval out/finetune --task mme --questions mme --max-new-tokens 2 --threads 1 --out odd-mme.jsonl >odd.log 2>&1 || { cat odd.log; fail "MME, an odd name: exit $?"; }
+jq -se 'map(select(.image == "existence/odd\\xff.jpg" and (.question_id | startswith("existence/odd\\xff\n")))) | length == 2' odd-mme.jsonl >/dev/null || { cat odd-mme.jsonl; fail "MME, an odd name"; }
 rm "mme/existence/$odd."*
 printf 'Is it h\377t? Please answer yes or no.\tNo\nIs it cold? Please answer yes or no.\tYes\n' >mme/OCR/questions_answers_YN/0001.txt
 bad 65 'mme/OCR/questions_answers_YN/0001.txt:1: & not UTF-8' --task mme --questions mme

@@ -60,6 +60,7 @@ printf 'index\tquestion\n1\tx\n' >bare.tsv
 refused 65 'bare.tsv:1: no column A' submit mmbench predictions.jsonl --questions bare.tsv --out refused.tsv
 refused 64 "there is no task 'vqa'" submit vqa predictions.jsonl --questions vqa.json --out refused.json
 refused 64 '.xlsx, .tsv or .csv' submit mmbench predictions.jsonl --questions bench.tsv --out refused.json
+refused 65 'have no prediction & --missing gives them an empty one' submit vqav2 predictions.jsonl --questions more.json --out x.out
 refused 64 '--out is missing' submit vqav2 predictions.jsonl --questions vqa.json
 jq -nc '{question_id: 7, text: ("x" * 32768)}, {question_id: "b8", text: ""}, {question_id: 9, text: ""}' >long.jsonl
 refused 65 'cell E2 would have 32768 characters' submit mmbench long.jsonl --questions bench.tsv --out refused.xlsx

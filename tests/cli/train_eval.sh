@@ -42,7 +42,7 @@ grep -q "^evaluation: every 8 steps" with.log && [ "$(grep -c 'step .*: exact ac
 
 # The authority: each kept checkpoint, opened by eval.
 for step in $(ls out/with | sed -n 's/^step_//p'); do
-  run eval out/with/step_$step --questions asked.jsonl --image-root data/images --out again.jsonl --summary again.json --threads 1 >again.log 2>&1 ||
+  run eval out/with/step_$step --questions asked.jsonl --image-root data/images --overwrite --out again.jsonl --summary again.json --threads 1 >again.log 2>&1 ||
     { cat again.log; fail "eval of step $step"; }
   [ -e out/with/eval/step_$step.jsonl ] || { [ "$((10#$step % 8))" -ne 0 ] || fail "no answers of step $step"; continue; }
   cmp -s again.jsonl out/with/eval/step_$step.jsonl || fail "step $step: other answers than eval's of the checkpoint"
@@ -94,7 +94,7 @@ for more in "" "$evaluate"; do
   ranks 2 train tune.yaml --set output=out/two${more:+-with} --set train.steps=16 $more >two.log 2>&1 || { cat two.log; fail "two ranks"; }
 done
 same out/two out/two-with || fail "evaluations change a run on two ranks"
-run eval out/two-with --questions asked.jsonl --image-root data/images --out again.jsonl --threads 1 >again.log 2>&1 || fail "eval of two ranks' run"
+run eval out/two-with --questions asked.jsonl --image-root data/images --overwrite --out again.jsonl --threads 1 >again.log 2>&1 || fail "eval of two ranks' run"
 cmp again.jsonl out/two-with/eval/step_00000016.jsonl || fail "two ranks answer otherwise than one"
 run train lm.yaml --set output=out/text --set model.llama.positions=512 --set evaluate.every=10 --set evaluate.questions=text.jsonl >text.log 2>&1 &&
   fail "questions that are not there"
