@@ -27,9 +27,9 @@ cat pool-1/*.columns/embed-errors.jsonl | jq -s -e '[.[] | [.column, .row]] | so
 [ "$(jq -r .of pool-1/s-00000.columns/clip.text.json) $(jq -r .width pool-1/s-00000.columns/clip.text.json)" = "sample 16" ] || fail "clip.text.json"
 
 # The score of what a selection keeps is that of the shards which hold only that.
-run data prune --image-side-min 24 --out half.sel --quiet pool-1 >/dev/null || fail "prune"
-run data compact --from half.sel --out half --prefix h pool-1 >compact.log 2>&1 || { cat compact.log; fail "compact"; }
-kept=$(run data stats --embeddings clip --json --from half.sel pool-1 | jq '.stages["1 prune"].vendi') all=$(run data stats --embeddings clip --json half | jq .vendi)
+run data prune --image-side-min 24 --out half.sel --quiet pool-1/s-*.h5 >/dev/null || fail "prune"
+run data compact --from half.sel --out half --prefix h pool-1/s-*.h5 >compact.log 2>&1 || { cat compact.log; fail "compact"; }
+kept=$(run data stats --embeddings clip --json --from half.sel pool-1/s-*.h5 | jq '.stages["1 prune"].vendi') all=$(run data stats --embeddings clip --json half | jq .vendi)
 jq -n -e --argjson a "$kept" --argjson b "$all" '$a > 1 and ($a / $b - 1 | fabs) < 1e-9' >/dev/null || fail "Vendi score of what is kept: $kept, of its own shards: $all"
 
 # Found again, made again where one is gone, refused where another method made it.
