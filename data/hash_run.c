@@ -163,6 +163,10 @@ static bif_status one_image(work *w, int64_t image, bif_resize_memo *memo)
     bif_hashes hashes = {0};
     uint8_t *bytes = NULL;
     char what[64];
+    if (w->error[image] != NULL) { /* left out by the plan */
+        put_hashes(w, image, &hashes, false);
+        return BIF_OK;
+    }
     snprintf(what, sizeof what, "image %" PRId64, image);
     st = bif_shard_get_image(w->shard, image, &info);
     if (st == BIF_OK) {
@@ -272,37 +276,49 @@ static bif_status pixels_of(const work *w, int64_t image, int64_t most, int64_t 
     return st;
 }
 
-/* How many threads fit into the memory; the largest picture is that which the shard's table promises, and no larger one is decoded. */
+/* How many threads fit into the memory; the largest picture is that which the shard's table promises, and no larger one is decoded. Pictures
+ * that one thread alone could not decode in it get their row of error here. */
 static bif_status plan(work *w, const bif_hash_options *o, int *threads)
 {
     bif_status st = BIF_OK;
     const int64_t most = o->max_pixels > 0 ? o->max_pixels : MOST_PIXELS;
-    int64_t pixels = 1, bytes = 0, fixed = 0;
-    for (int64_t i = 0; i < w->images && (w->set & BIF_HASH_OF_IMAGES) != 0; i++) {
-        bif_shard_image info;
-        BIF_TRY(bif_shard_get_image(w->shard, i, &info));
-        const int64_t w1 = info.width, h1 = info.height;
-        int64_t area = h1 > 0 && w1 > most / h1 ? most : w1 * h1;
-        if (area > o->memory / PER_PIXEL - PER_PICTURE / PER_PIXEL) {
-            BIF_TRY(pixels_of(w, i, most, &area));
-        }
-        pixels = area > pixels ? area : pixels;
-        bytes = (int64_t)info.size > bytes ? (int64_t)info.size : bytes;
-    }
-    w->limits.max_pixels = pixels;
+    int64_t pixels = 1, bytes = 0, fixed = w->images * (int64_t)sizeof *w->error, left_out = 0, need = 0;
     for (int c = 0; c < BIF_HASH_COLUMNS; c++) {
         if (HAS(w->set, c)) {
             fixed += (int64_t)bif_column_type_size(columns[c].type) * columns[c].width * (c < BIF_HASH_CAPTION ? w->images : w->samples);
         }
     }
-    fixed += w->images * (int64_t)sizeof *w->error;
-    const int64_t each = bytes + pixels * PER_PIXEL + PER_PICTURE, fit = (o->memory - fixed) / each;
-    if (fit < 1) {
-        BIF_TRY(bif_fail(BIF_ERR_MEMORY,
-                         "'%s' needs %" PRId64 " MiB for its columns and one picture of %" PRId64 " pixels; --memory-mib allows %" PRId64,
-                         bif_shard_path(w->shard), ((fixed + each) >> 20) + 1, pixels, o->memory >> 20));
+    const int64_t room = o->memory - fixed - PER_PICTURE;
+    if (room < PER_PIXEL) {
+        BIF_TRY(bif_fail(BIF_ERR_MEMORY, "'%s' needs %" PRId64 " MiB for its columns and a small picture; --memory-mib allows %" PRId64,
+                         bif_shard_path(w->shard), ((fixed + PER_PICTURE) >> 20) + 1, o->memory >> 20));
     }
-    *threads = fit < w->team->threads ? (int)fit : w->team->threads;
+    for (int64_t i = 0; i < w->images && (w->set & BIF_HASH_OF_IMAGES) != 0; i++) {
+        bif_shard_image info;
+        BIF_TRY(bif_shard_get_image(w->shard, i, &info));
+        const int64_t w1 = info.width, h1 = info.height, size = (int64_t)info.size;
+        int64_t area = h1 > 0 && w1 > most / h1 ? most : w1 * h1;
+        if (area > (room - size) / PER_PIXEL) {
+            BIF_TRY(pixels_of(w, i, most, &area));
+        }
+        if (area > (room - size) / PER_PIXEL) {
+            const int64_t mib = (fixed + PER_PICTURE + size + area * PER_PIXEL) / (1 << 20) + 1;
+            w->error[i] = bif_format("its %" PRId64 " pixels need --memory-mib %" PRId64 "; it was left out at %" PRId64, area, mib, o->memory >> 20);
+            left_out++;
+            need = mib > need ? mib : need;
+            continue;
+        }
+        pixels = area > pixels ? area : pixels;
+        bytes = size > bytes ? size : bytes;
+    }
+    if (left_out > 0) {
+        bif_warn("%s: %" PRId64 " pictures are too large for --memory-mib %" PRId64 " and are left out, each with a line in hash-errors.jsonl; "
+                 "bifocal data hash --overwrite --memory-mib %" PRId64 " takes them",
+                 bif_shard_path(w->shard), left_out, o->memory >> 20, need);
+    }
+    w->limits.max_pixels = pixels;
+    const int64_t fit = (o->memory - fixed) / (bytes + pixels * PER_PIXEL + PER_PICTURE);
+    *threads = fit < 1 ? 1 : fit < w->team->threads ? (int)fit : w->team->threads;
 done:
     return st;
 }
@@ -404,6 +420,7 @@ bif_status bif_hash_shard(const bif_shard *shard, const bif_hash_options *option
     if (w.set == 0) {
         goto done;
     }
+    w.error = bif_calloc((size_t)(w.images > 0 ? w.images : 1), sizeof *w.error);
     BIF_TRY(plan(&w, options, &threads));
     for (int c = 0; c < BIF_HASH_COLUMNS; c++) {
         if (HAS(w.set, c)) {
@@ -411,7 +428,6 @@ bif_status bif_hash_shard(const bif_shard *shard, const bif_hash_options *option
             w.data[c] = bif_calloc((size_t)(rows > 0 ? rows : 1), bif_column_type_size(columns[c].type) * (size_t)columns[c].width);
         }
     }
-    w.error = bif_calloc((size_t)(w.images > 0 ? w.images : 1), sizeof *w.error);
     thread = bif_calloc((size_t)threads, sizeof *thread);
     while (started + 1 < threads && pthread_create(&thread[started], NULL, thread_main, &w) == 0) {
         started++;

@@ -44,8 +44,8 @@ typedef struct {
     int columns, kept;                   /* written; found made by the same method */
 } bif_hash_result;
 
-/* Writes the columns of one shard, and hash-errors.jsonl beside them: {"image", "id", "error"} of each picture that cannot be decoded
- * (pixels 0, 0, pdq_quality 255, the rest 0). Threads and `poll` of the team. `where` is put before the lines of progress. BIF_ERR_MEMORY
- * with the need. */
+/* Writes the columns of one shard, and hash-errors.jsonl beside them: {"image", "id", "error"} of each picture that cannot be decoded, or
+ * not in the memory (pixels 0, 0, pdq_quality 255, the rest 0). Threads and `poll` of the team. `where` is put before the lines of progress.
+ * BIF_ERR_MEMORY with the need: not even the columns fit. */
 bif_status bif_hash_shard(const bif_shard *shard, const bif_hash_options *options, const bif_team *team, const char *where,
                           bif_hash_result *result);

@@ -36,7 +36,8 @@ static const char help[] =
     "  --only NAMES       these alone, with commas between (default: all; of pictures all but pixels, mean_std and pdq_dihedral)\n"
     "  --overwrite        of shards: make columns again that exist\n"
     "  --threads N        CPU threads of a rank (default: the cores, divided among the ranks of a node)\n"
-    "  --memory-mib N     of shards: memory of a rank (default 2048); fewer threads are used where pictures are large\n"
+    "  --memory-mib N     of shards: memory of a rank (default 2048); fewer threads are used where pictures are large, and those that\n"
+    "                     one thread could not decode in it are errors\n"
     "  --max-pixels N     width x height of a picture; larger ones are errors (default 178956970)\n"
     "  --quiet            only warnings\n";
 

@@ -75,6 +75,18 @@ for bad in "--only nothing a" "--threads 0 a" "a pictures" "--overwrite pictures
   run data hash $bad >/dev/null 2>error
   [ $? = 64 ] || fail "'$bad': $(cat error)"
 done
+# A picture that the memory cannot take (its header speaks of 2000 x 2000) is such a row too; the others get the hashes that they have.
+mkdir large && cp data/images/1.png data/images/2.png large/ && cp "$golden/images/jpeg_grey.jpg" large/3.jpg
+at=$(LC_ALL=C grep -obUaP '\xff\xc0' large/3.jpg | head -1 | cut -d: -f1)
+printf '\x07\xd0\x07\xd0' | dd of=large/3.jpg bs=1 seek=$((at + 5)) conv=notrunc 2>/dev/null
+for i in 1.png 2.png 3.jpg; do echo "{\"id\":\"$i\",\"image\":\"$i\",\"caption\":\"a picture\"}"; done >large.jsonl
+run data pack --input large.jsonl --image-root large --out big --prefix s >log 2>&1 || fail "pack of a large picture: $(cat log)"
+run data hash --memory-mib 60 big 2>log || fail "a large picture: $(cat log)"
+errors=big/s-00000.columns/hash-errors.jsonl
+[ "$(wc -l <$errors)" = 1 ] && grep -q '"error":"its 4000000 pixels need --memory-mib 8[0-9]; it was left out at 60"' $errors ||
+  fail "a large picture: $(cat $errors)"
+grep -q '1 pictures are too large for --memory-mib 60' log || fail "a large picture: $(cat log)"
+
 rm -r b/*.columns
 run data hash --memory-mib 1 b 2>error
 [ $? = 71 ] && grep -q 'needs [0-9]* MiB' error && [ -z "$(ls -d b/*.columns 2>/dev/null)" ] || fail "memory: $(cat error)"
