@@ -152,6 +152,9 @@ static bif_status check(bif_balance_arguments *a)
     }
     BIF_TRY(bif_option_writable("out", a->out));
     BIF_TRY(bif_option_writable("counts", a->counts));
+    const char *const read[] = {a->concepts, a->counts_from, a->from};
+    BIF_TRY(bif_option_apart("counts", a->counts, read, 3));
+    BIF_TRY(bif_option_apart("out", a->out, read, 2)); /* it may take the place of --from */
 done:
     return st;
 }

@@ -96,7 +96,7 @@ bif_status bif_cmd_data_embed(int argc, char **argv)
         case IMAGE: a.embedder.image = true; break;
         case TEXT: a.embedder.text = true; break;
         case OVERWRITE: a.columns.overwrite = true; break;
-        case BATCH: BIF_TRY(bif_option_number("batch", optarg, 1, &a.embedder.batch)); break;
+        case BATCH: BIF_TRY(bif_option_batch("batch", optarg, &a.embedder.batch)); break;
         case FIT: a.session.image_fit = optarg; break;
         case TOKENIZER: a.session.tokenizer = optarg; break;
         case BASE: a.session.beside.base = optarg; break;

@@ -145,7 +145,7 @@ bif_status bif_cmd_data_recaption(int argc, char **argv)
             a.o.decoding.seed = (uint64_t)n;
             break;
         case BEAMS: BIF_TRY(bif_option_number(name, optarg, 1, &a.o.decoding.beams)); break;
-        case BATCH: BIF_TRY(bif_option_number(name, optarg, 1, &a.o.batch)); break;
+        case BATCH: BIF_TRY(bif_option_batch(name, optarg, &a.o.batch)); break;
         case OVERWRITE: a.o.overwrite = true; break;
         case TEMPLATE: a.session.template_name = optarg; break;
         case SYSTEM: a.session.system = optarg; break;

@@ -24,6 +24,12 @@ bif_status bif_option_number(const char *name, const char *text, int64_t min, in
     return BIF_OK;
 }
 
+bif_status bif_option_batch(const char *name, const char *text, int64_t *out)
+{
+    const bif_status st = bif_option_number(name, text, 1, out);
+    return st != BIF_OK || *out <= 65536 ? st : bif_fail(BIF_ERR_USAGE, "--%s: '%s' is more than 65536 at a time", name, text);
+}
+
 bif_status bif_option_real(const char *name, const char *text, double *out)
 {
     char *end = NULL;

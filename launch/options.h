@@ -4,6 +4,7 @@
 #include "train/config.h"
 
 bif_status bif_option_number(const char *name, const char *text, int64_t min, int64_t *out);
+bif_status bif_option_batch(const char *name, const char *text, int64_t *out); /* 1 to 65536 */
 bif_status bif_option_real(const char *name, const char *text, double *out); /* finite */
 bif_status bif_option_column(const char *name, const char *text); /* what names of columns may begin with (data/column.h), at most 100 letters */
 bif_status bif_option_whole_column(const char *name, const char *text); /* all of the name of one that is there */

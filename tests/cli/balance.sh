@@ -94,6 +94,8 @@ run data selection --json odd.sel | jq -e '[.steps[].parameters.count | keys[]] 
 refused 64 "--by is missing" data balance --out x.sel shards
 refused 64 "needs --concepts" data balance --by concepts --t 5 --out x.sel shards
 refused 64 "--t or --size" data balance --by concepts --concepts list.txt --t 5 --size 5 --out x.sel shards
+refused 64 "--counts list.txt: is read as well" data balance --by concepts --concepts list.txt --t 5 --counts list.txt --out x.sel shards
+refused 64 "--out counts.tsv: is read as well" data balance --by concepts --concepts list.txt --t 5 --counts-from counts.tsv --out counts.tsv shards
 refused 64 "needs --t or --size" data balance --by concepts --concepts list.txt --out x.sel shards
 refused 64 "must be above 0" data balance --by concepts --concepts list.txt --t 0 --out x.sel shards
 refused 64 "cannot be reached & 1 to 588" data balance --by concepts --concepts list.txt --size 589 --out x.sel shards

@@ -91,6 +91,7 @@ refused 64 'is no CLIP or SigLIP pair' data embed out/pretrain --text again
 refused 64 'is a decoder alone' data embed out/lm again
 refused 64 "--name: 'a/b' cannot name a column" data embed out/clip --name a/b again
 refused 64 "'a/b' is the name of no column" data embed out/clip --text --caption-column a/b again
+refused 64 "'100000000' is more than 65536 at a time" data embed out/clip --batch 100000000 again
 refused 64 'name a checkpoint and shards' data embed out/clip
 refused 74 'gone.h5' data embed out/clip gone.h5
 leftovers

@@ -121,6 +121,7 @@ refused 78 'data.caption_mix is given' train clip.yaml --set data.caption_mix=0.
 refused 78 'is the name of no column' train clip.yaml --set data.caption_column=../c --set output=out/x
 refused 65 'caption-none' train clip.yaml --set data.shards=[one] --set data.caption_column=caption-none --set output=out/x
 refused 64 'name a checkpoint, --name and shards' data recaption out/finetune one
+refused 64 "'65537' is more than 65536 at a time" data recaption out/finetune --name x --batch 65537 one
 refused 64 'cannot name a column' data recaption out/finetune --name ../x one
 refused 64 '' data recaption out/finetune --name x --temperature -1 one
 finish
