@@ -95,7 +95,7 @@ Test(hash_text, minhash_estimates_jaccard)
         uint32_t x[BIF_MINHASH_WIDTH], y[BIF_MINHASH_WIDTH];
         for (int i = 0; i < LENGTH; i++) {
             a[i] = (char)('a' + rand() % 26);
-            b[i] = rand() % 100 < n / 20 ? (char)('a' + rand() % 26) : a[i];
+            b[i] = (char)(rand() % 100 < n / 20 ? 'a' + rand() % 26 : a[i]);
         }
         int both = 0, runs = LENGTH - BIF_MINHASH_RUN + 1;
         for (int i = 0; i < runs; i++) { // runs are all different but for rare chances
