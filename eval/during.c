@@ -55,7 +55,18 @@ static bif_status choose_task(bif_during *d, bif_prompt_used *prompt)
             wanted.task = bif_prompt_tasks[i]->name;
         }
     }
-    return bif_prompt_choose(&wanted, prompt);
+    wanted.variant = c->evaluate.variant;
+    if (wanted.variant != NULL && wanted.task == NULL) {
+        return bif_fail(BIF_ERR_CONFIG, "evaluate.variant: task %s has no prompts of its own; they stand in the questions", d->task->name);
+    }
+    return bif_prompt_choose(&wanted, prompt) == BIF_OK ? BIF_OK : bif_fail_context(BIF_ERR_CONFIG, "evaluate.variant");
+}
+
+bif_status bif_during_check(const bif_config *config)
+{
+    bif_prompt_used prompt;
+    bif_during during = {.config = config};
+    return config->evaluate.every > 0 ? choose_task(&during, &prompt) : BIF_OK;
 }
 
 /* A session over the weights in training. Its inputs come through slots of its own, so that those of the run stay as they are. */
@@ -139,13 +150,13 @@ static bif_status read_questions(bif_during *d, const bif_live_model *model)
 {
     bif_status st = BIF_OK;
     const bif_config *c = d->config;
-    const bool file = c->evaluate.questions != NULL && c->evaluate.questions[0] != '\0';
+    const bool file = c->evaluate.questions.count > 0 && c->evaluate.questions.items[0][0] != '\0';
     bif_prompt_used prompt = {0};
     BIF_TRY(choose_task(d, &prompt));
     share_model(d, model);
     d->questions.limit = c->evaluate.limit;
-    d->source = (bif_prompt_source){.files = (const char *const *)&c->evaluate.questions,
-                                    .file_count = file,
+    d->source = (bif_prompt_source){.files = (const char *const *)c->evaluate.questions.items,
+                                    .file_count = file ? c->evaluate.questions.count : 0,
                                     .shards = (const char *const *)c->evaluate.shards.items,
                                     .shard_count = c->evaluate.shards.count,
                                     .caption_prompt = c->evaluate.prompt,
@@ -166,8 +177,8 @@ static bif_status open_questions(bif_during *d, const bif_live_model *model)
     const bif_config *c = d->config;
     const bool own = c->evaluate.references.count == 0, first = bif_comm_rank(d->comm) == 0;
     BIF_TRY(read_questions(d, model));
-    d->references = own ? (const char *const *)&c->evaluate.questions : (const char *const *)c->evaluate.references.items;
-    d->reference_files = own ? 1 : c->evaluate.references.count;
+    d->references = own ? (const char *const *)c->evaluate.questions.items : (const char *const *)c->evaluate.references.items;
+    d->reference_files = own ? c->evaluate.questions.count : c->evaluate.references.count;
     if (own && d->source.file_count == 0) {
         d->own = bif_format("%s/eval/references.jsonl", c->output);
         d->references = (const char *const *)&d->own;

@@ -9,4 +9,6 @@
 typedef struct bif_during bif_during;
 bif_during *bif_during_new(void);
 void bif_during_free(bif_during *during);
+/* What `open` says of the task and its variant, without a model or a file. */
+bif_status bif_during_check(const bif_config *config);
 bif_evaluator bif_during_evaluator(bif_during *during);

@@ -179,7 +179,7 @@ static bif_status read_textvqa(bif_prompt_reader *r)
                 bif_text_free(&text);
                 BIF_TRY(bif_fail(BIF_ERR_DATA,
                                  "%s:%lld: no ocr_tokens of picture %.*s; name the file with them (TextVQA_Rosetta_OCR_v0.2_val.json) as a "
-                                 "second --questions, or use --variant plain",
+                                 "second --questions, or use --variant plain (a recipe: evaluate.variant)",
                                  row->path, (long long)row->line, BIF_SPAN(row->image)));
             }
             bif_text_add(&text, "\nReference OCR token: ", 22);

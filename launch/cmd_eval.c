@@ -318,9 +318,11 @@ static bif_status report(const arguments *a, const bif_session *session, const b
     if (a->reference_files > 0) {
         BIF_TRY(score(a, &scores));
     }
-    printf("%lld questions in %.1f s, %.0f a second; template %s, prompts %s (%.8s), pictures %s, %s; predictions in %s\n",
+    printf("%lld questions in %.1f s, %.0f a second; template %s, prompts %s%s (%.8s), data %.8s, pictures %s, %s; "
+           "predictions in %s\n",
            (long long)r->questions, r->seconds, (double)(r->questions - r->kept) / r->seconds, bif_template_name(session->chat.kind),
-           variant, r->prompts, pictures[a->ablate], json_string_value(json_object_get(r->identity, "decoding")), a->out);
+           variant, a->way != BIF_ASK_DECODE ? " without options and suffix" : a->task.suffix != NULL ? " with another suffix" : "", r->prompts,
+           json_string_value(json_object_get(r->identity, "questions")), pictures[a->ablate], json_string_value(json_object_get(r->identity, "decoding")), a->out);
     if (r->cut > 0) {
         printf("note: %lld answers have all of the %lld tokens they may have and may be cut (--max-new-tokens)\n", (long long)r->cut,
                (long long)a->decoding.max_new);

@@ -28,7 +28,10 @@ static void help(void)
 {
     puts("usage: bifocal score TASK PREDICTIONS --references FILE [--references FILE]... [options]\n\n"
          "Scores a file of predictions, from bifocal or anybody, by the rules of a benchmark's own scorer. PREDICTIONS: JSON lines or a JSON array\n"
-         "of objects with question_id and prediction (or questionId, id, index; text, answer, caption), or one object of id: prediction.\n\n"
+         "of objects with question_id and prediction (or questionId, id, index; text, answer, caption), or one object of id: prediction.\n"
+         "Ids are the benchmark's. Where its files have none of their own: pope of several files SPLIT/question_id (random/1), chartqa FILE/ROW\n"
+         "from 0 (human/0 of test_human.json), mme SUBTASK/PICTURE, a newline and the question without 'Please answer yes or no.', ocrbench\n"
+         "DATASET/id, refcoco the row from 0 and ID/NUMBER where one has several texts, vizwiz the picture's name, captions image_id.\n\n"
          "  --references FILE    the benchmark's own files (repeatable; see the tasks below)\n"
          "  --norm NAME          whose rules make answers equal: official, m4c, lmms, vlmevalkit, llava (default: as the\n"
          "                       task's published numbers), or all that the task tells apart side by side\n"

@@ -95,6 +95,7 @@ bif_status bif_cmd_train(int argc, char **argv)
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "train: %s", ranks && !work.plan ? "--ranks goes with --plan" : "either --check or --plan"));
     }
     BIF_TRY(bif_config_load(argv[optind], sets, count, &config));
+    BIF_TRY(bif_during_check(&config));
     if (check) {
         char *text = bif_config_text(&config);
         fputs(text, stdout);

@@ -99,10 +99,10 @@ typedef struct {
 
     struct { /* answers to questions by the model as it trains; stages lm, pretrain, finetune */
         int64_t every;     /* steps, and at the end; 0 = never */
-        char *questions;   /* a file, as `bifocal eval --questions` takes it; NULL: the samples of `shards` */
+        bif_strings questions; /* files, as `bifocal eval --questions` takes them; none: the samples of `shards` */
         bif_strings shards; /* questions, or with a file only the pictures */
         char *prompt;      /* what their captions answer */
-        char *image_root, *task;
+        char *image_root, *task, *variant; /* variant NULL: the task's first */
         bif_strings references; /* none: the questions' own answers */
         int64_t limit;     /* first so many, 0 = all */
         int64_t max_new_tokens; /* 0 = the task's */

@@ -262,10 +262,11 @@ void bif_config_finish(bif_config *config, const bool *given, const char *where,
     if (config->stage != BIF_STAGE_CLIP && (config->augment.scale > 0.0 || config->augment.flip > 0.0)) {
         complain(&c, "augment.scale and augment.flip are for stage clip only; remove them");
     }
+    const bool no_questions = config->evaluate.questions.count == 0 || is_blank(config->evaluate.questions.items[0]);
     if (config->evaluate.every > 0 && config->stage == BIF_STAGE_CLIP) {
         complain(&c, "evaluate.every asks for answers, and a pair of towers gives none: it is for stages lm, pretrain and finetune; remove it "
                      "(train.validate_every gives the loss of other pairs)");
-    } else if (config->evaluate.every > 0 && is_blank(config->evaluate.questions) && config->evaluate.shards.count == 0) {
+    } else if (config->evaluate.every > 0 && no_questions && config->evaluate.shards.count == 0) {
         complain(&c, "evaluate.every is given, but evaluate.questions names no file and evaluate.shards no shards");
     }
     if (config->evaluate.every > 0 && config->evaluate.references.count == 0 && strcmp(config->evaluate.task, "exact") != 0) {

@@ -193,6 +193,7 @@ wants caption <<'T'
 [42,"COCO_val2014_000000000042.jpg","Provide a one-sentence caption for the provided image."]
 T
 task caption "" --questions captions.json --suffix "What is it?" --image-root pics -- captions.json
+grep -qE 'prompts [a-z]+ with another suffix \([0-9a-f]{8}\), data [0-9a-f]{8}, ' task.log || fail "--suffix is not said: $(cat task.log)"
 [ "$(jq -r .question p.jsonl)" = "What is it?" ] || fail "--suffix: $(cat p.jsonl)"
 echo '{"images":[{"id":42,"file_name":"COCO_val2014_000000000042.jpg"}],"annotations":[]}' >instances.json
 task chair "" --questions instances.json --image-root pics --
@@ -239,11 +240,11 @@ run eval out/finetune --questions many.jsonl --image-root data/images --temperat
 [ "$(jq -r '.prediction | select(test("^\\s|\\s$"))' wild.jsonl | wc -l)" -eq 0 ] || fail "answers with white space around them"
 [ "$(jq -c '.prediction | select(test("[a-z]\\s+[a-z]"))' wild.jsonl | wc -l)" -gt 0 ] || fail "no answer of several words: the test shows nothing"
 # Answers that end for want of tokens are counted, over all ranks; ranked options have none.
-run eval out/finetune --questions many.jsonl --image-root data/images --max-new-tokens 1 --threads 1 --out cut.jsonl >cut1.log 2>&1 &&
-  LAUNCH= ranks 2 eval out/finetune --questions many.jsonl --image-root data/images --max-new-tokens 1 --out cut.jsonl >cut2.log 2>&1 || fail "answers of one token"
+run eval out/finetune --questions many.jsonl --image-root data/images --max-new-tokens 1 --threads 1 --overwrite --out cut.jsonl >cut1.log 2>&1 &&
+  LAUNCH= ranks 2 eval out/finetune --questions many.jsonl --image-root data/images --max-new-tokens 1 --overwrite --out cut.jsonl >cut2.log 2>&1 || fail "answers of one token"
 grep -q "^note: $(wc -l <many.jsonl) answers have all of the 1 tokens" cut1.log && grep -q "^note: $(wc -l <many.jsonl) answers have all of the 1 tokens" cut2.log ||
   { cat cut1.log cut2.log; fail "what is cut is not told"; }
-run eval out/finetune --questions many.jsonl --image-root data/images --max-new-tokens 200 --threads 1 --out cut.jsonl >cut1.log 2>&1
+run eval out/finetune --questions many.jsonl --image-root data/images --max-new-tokens 200 --threads 1 --overwrite --out cut.jsonl >cut1.log 2>&1
 grep -q '^note:.*cut' cut1.log rank.log && fail "nothing is cut: $(cat cut1.log rank.log)"
 # Names of files that are no UTF-8: nothing crashes, answers and scores have all their fields, and what an id is made of is told.
 odd=$(printf 'odd\377')

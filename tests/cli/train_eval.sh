@@ -121,6 +121,20 @@ grep -q "step 8 is not evaluated.*text.png" spoilt.log || { cat spoilt.log; fail
 [ -n "$(scores out/spoilt)" ] && fail "a score of nothing"
 rm data/images/text.png
 
+# A benchmark of several files, and a variant of its prompts: as eval asks them.
+for split in random popular; do
+  for i in 1 2; do echo "{\"question_id\": $i, \"image\": \"$i.png\", \"text\": \"Is there a $split $i in the image?\", \"label\": \"yes\"}"; done >coco_pope_$split.json
+done
+pope="--set evaluate.every=8 --set evaluate.image_root=data/images --set evaluate.task=pope --set evaluate.max_new_tokens=4 --set train.steps=8"
+files="[coco_pope_random.json, coco_pope_popular.json]"
+run train tune.yaml --set output=out/pope $pope --set "evaluate.questions=$files" --set "evaluate.references=$files" >pope.log 2>&1 || { cat pope.log; fail "pope while training"; }
+[ "$(jq -r .question_id out/pope/eval/step_00000008.jsonl | tr '\n' ' ')" = "random/1 random/2 popular/1 popular/2 " ] || fail "two files of questions: $(cat out/pope/eval/*)"
+jq -n '{data: [{question_id: 5, image_id: "1", question: "what?", answers: [range(10) | "dakota"]}]}' >text.json && cp data/images/1.png data/images/1.jpg
+run train tune.yaml --set output=out/textvqa $pope --set evaluate.task=textvqa --set evaluate.variant=plain --set evaluate.questions=text.json --set evaluate.references=text.json >text.log 2>&1 ||
+  { cat text.log; fail "textvqa while training"; }
+jq -e '.question | startswith("What?\nAnswer")' out/textvqa/eval/step_00000008.jsonl >/dev/null || fail "a variant: $(cat out/textvqa/eval/*)"
+rm data/images/1.jpg
+
 # --plan: the questions are read and what they take is counted, pictures aside; or it is said that they are not.
 plan() { run train tune.yaml --plan $evaluate "$@" >plan.txt 2>&1 || { cat plan.txt; fail "--plan $*"; }; }
 size() { awk -v what="$1" 'index($0, what) { print $NF; exit }' plan.txt; }
@@ -137,6 +151,10 @@ refused 78 "evaluate.every asks for answers" train clip.yaml $evaluate
 refused 78 "evaluate.questions names no file" train tune.yaml --set evaluate.every=3
 refused 78 "evaluate.references names no file" train tune.yaml $evaluate --set evaluate.task=vqav2
 refused 78 "is no task" train tune.yaml --set output=out/bad $evaluate --set evaluate.task=vqa --set evaluate.references=no.jsonl
+refused 78 "evaluate.task: 'vqa' is no task" train tune.yaml --check $evaluate --set evaluate.task=vqa --set evaluate.references=no.jsonl
+refused 78 "evaluate.variant: & 'x' is unknown; of task textvqa there are ocr, plain" train tune.yaml --check $evaluate --set evaluate.task=textvqa --set evaluate.references=no.jsonl --set evaluate.variant=x
+refused 78 "evaluate.variant: task exact has no prompts" train tune.yaml --check $evaluate --set evaluate.variant=plain
+[ -e out/bad ] && fail "a recipe that was refused left a folder"
 refused 78 "less is better" train tune.yaml --set output=out/bad $evaluate --set evaluate.task=chair --set evaluate.references=no.jsonl
 refused 78 "wants more than a recipe says" train tune.yaml --set output=out/bad $evaluate --set evaluate.task=refcoco --set evaluate.references=no.jsonl
 echo '{' >broken.jsonl

@@ -216,6 +216,8 @@ Test(config, evaluations)
     cr_expect_str_eq(before, after, "an evaluation changes no number of the run");
     cr_expect(config.evaluate.every == 5 && config.evaluate.limit == 9 && config.evaluate.max_new_tokens == 4 && config.evaluate.batch == 2);
     cr_expect(!config.evaluate.keep_best && config.evaluate.references.count == 2);
+    cr_assert_eq(load(GOOD "evaluate: {every: 5, questions: [q.jsonl, r.jsonl], task: textvqa, variant: plain, references: a}\n"), BIF_OK);
+    cr_assert(config.evaluate.questions.count == 2 && strcmp(config.evaluate.variant, "plain") == 0);
     refuses(GOOD "evaluate: {every: 5}\n", "evaluate.questions names no file");
     refuses(GOOD "evaluate: {every: 5, questions: ''}\n", "evaluate.questions names no file");
     refuses(GOOD "evaluate: {every: 5, questions: q, task: gqa}\n", "evaluate.task is gqa, but evaluate.references names no file");
