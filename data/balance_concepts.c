@@ -179,7 +179,7 @@ static void keep_matches(balance *b, matches *kept, int64_t local, int64_t *coun
 
 static bif_status open_captions(const balance *b, const bif_shard *shard, bif_column **out)
 {
-    bif_status st = bif_column_need(shard, b->by->caption, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, 1, "name a column of texts", out);
+    bif_status st = bif_column_need_captions(shard, b->by->caption, out);
     return st == BIF_OK ? bif_column_same_method(shard, *out, b->method) : st;
 }
 

@@ -150,7 +150,7 @@ static bif_status check(bif_column *column, const bif_shard *shard, const char *
     BIF_TRY(bif_json_i64(where, note, "rows", true, &info->rows));
     BIF_TRY(bif_json_i64(where, note, "width", true, &info->width));
     if (strcmp(owner, bif_shard_payload_digest(shard)) != 0) {
-        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: this column was made of another shard (%s; '%s' is %s); make it anew", where, owner, bif_shard_path(shard),
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: this column was made of another shard (%s; '%s' is %s); make it anew with --overwrite", where, owner, bif_shard_path(shard),
                          bif_shard_payload_digest(shard)));
     }
     int t = 0;
@@ -215,17 +215,25 @@ bif_status bif_column_open(const bif_shard *shard, const char *name, bif_column 
     if (note_size > NOTE_CAP) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: %zu bytes are too many for the note of a column", where, note_size));
     }
-    BIF_TRY(bif_json_parse(where, note_map, note_size, &note));
+    if (bif_json_parse(where, note_map, note_size, &note) != BIF_OK) {
+        bif_warn("%s; the column counts as missing", bif_error_message());
+        bif_error_clear();
+        goto done;
+    }
     const char *type = json_string_value(json_object_get(note, "type"));
     column = bif_calloc(1, sizeof *column);
     column->name = bif_strdup(name);
     column->info.name = column->name;
     data_file = bif_format("%s.%s", name, type != NULL && strcmp(type, "text") == 0 ? "jsonl" : "npy");
     data_name = bif_path_join(folder_name, data_file);
+    if (faccessat(folder, data_file, F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
+        bif_warn("%s is gone, of which %s speaks; the column counts as missing", data_name, where);
+        goto done;
+    }
     BIF_TRY(map_file(folder, folder_name, data_file, &column->map, &column->map_size));
     BIF_TRY(check(column, shard, where, note, data_name, &whole));
     if (!whole) {
-        bif_warn("%s does not belong to %s (its making was cut off); the column counts as missing", data_name, where);
+        bif_warn("%s does not belong to %s (its making was cut off, or it was changed since); the column counts as missing", data_name, where);
         goto done;
     }
     *out = column;
@@ -247,25 +255,49 @@ done:
     return st;
 }
 
+/* Of that kind, or closed. */
+static bif_status check_kind(const bif_shard *shard, bif_column_of of, bif_column_type type, int64_t width, const char *advice, bif_column **out)
+{
+    bif_status st = BIF_OK;
+    const bif_column_info info = (*out)->info;
+    if (info.of != of || info.type != type || (width != 0 && info.width != width)) {
+        st = bif_fail(BIF_ERR_DATA,
+                      "shard '%s': its column '%s' holds %" PRId64 " numbers of type %s for each %s, where %" PRId64 " of %s for each %s are wanted; %s",
+                      bif_shard_path(shard), info.name, info.width, types[info.type].name, ofs[info.of], width == 0 ? info.width : width,
+                      types[type].name, ofs[of], advice);
+        bif_column_close(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
 bif_status bif_column_need(const bif_shard *shard, const char *name, bif_column_of of, bif_column_type type, int64_t width,
                            const char *advice, bif_column **out)
 {
-    bif_status st = bif_column_open(shard, name, out);
+    const bif_status st = bif_column_open(shard, name, out);
     if (st != BIF_OK) {
         return st;
     }
     if (*out == NULL) {
         return bif_fail(BIF_ERR_DATA, "shard '%s' has no column '%s'; %s", bif_shard_path(shard), name, advice);
     }
-    const bif_column_info info = (*out)->info;
-    if (info.of != of || info.type != type || (width != 0 && info.width != width)) {
-        st = bif_fail(BIF_ERR_DATA,
-                      "shard '%s': its column '%s' holds %" PRId64 " numbers of type %s for each %s, where %" PRId64 " of %s for each %s are wanted; %s",
-                      bif_shard_path(shard), name, info.width, types[info.type].name, ofs[info.of], width == 0 ? info.width : width, types[type].name,
-                      ofs[of], advice);
-        bif_column_close(*out);
-        *out = NULL;
+    return check_kind(shard, of, type, width, advice, out);
+}
+
+bif_status bif_column_need_captions(const bif_shard *shard, const char *name, bif_column **out)
+{
+    char *prefixed = bif_format("caption-%s", name);
+    bif_status st = bif_column_open(shard, name, out);
+    if (st == BIF_OK && *out == NULL && bif_column_name_ok(prefixed)) {
+        st = bif_column_open(shard, prefixed, out);
     }
+    if (st == BIF_OK && *out == NULL) {
+        st = bif_fail(BIF_ERR_DATA, "shard '%s' has no column '%s', nor '%s'; bifocal data recaption makes such columns", bif_shard_path(shard), name,
+                      prefixed);
+    } else if (st == BIF_OK) {
+        st = check_kind(shard, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, 1, "captions are a column of texts", out);
+    }
+    free(prefixed);
     return st;
 }
 

@@ -40,13 +40,16 @@ bool bif_column_name_ok(const char *name); /* at most 128 such letters; other na
 /* ---- reading ---- */
 typedef struct bif_column bif_column;
 
-/* *out = NULL, and BIF_OK, when there is no such column, or only one whose data do not fit its NAME.json (a writer killed in between; said with
- * bif_warn). BIF_ERR_DATA: it belongs to another shard (other payload digest), or is damaged. */
+/* *out = NULL, and BIF_OK, when there is no such column, or only one that is not whole (NAME.json cannot be parsed, the data are gone or
+ * not those that it speaks of: a writer killed in between, or damage; said with bif_warn). BIF_ERR_DATA: it belongs to another shard (other
+ * payload digest), or NAME.json says what cannot be. */
 bif_status bif_column_open(const bif_shard *shard, const char *name, bif_column **out);
 /* As above, but a missing one is BIF_ERR_DATA with `advice` ("run bifocal data hash") in the message, and so is one of another kind
  * (of, type, width; width 0 = any). */
 bif_status bif_column_need(const bif_shard *shard, const char *name, bif_column_of of, bif_column_type type, int64_t width,
                            const char *advice, bif_column **out);
+/* A column of texts that `data recaption --name NAME` or another program wrote: of this name, or where there is none caption-NAME. */
+bif_status bif_column_need_captions(const bif_shard *shard, const char *name, bif_column **out);
 /* BIF_ERR_DATA unless the column was made as that of the first shard was (method; NULL: none to compare with). column NULL: BIF_OK. */
 bif_status bif_column_same_method(const bif_shard *shard, const bif_column *column, const char *method);
 const bif_column_info *bif_column_describe(const bif_column *column);

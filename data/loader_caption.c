@@ -41,8 +41,7 @@ bif_status bif_loader_captions_open(bif_loader *loader)
     loader->caption = bif_calloc((size_t)loader->shards, sizeof *loader->caption);
     bif_digest_update(digest, loader->digest, 32);
     for (int64_t s = 0; s < loader->shards; s++) {
-        BIF_TRY(bif_column_need(loader->shard[s], loader->options.caption_column, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, 1,
-                                "make it with bifocal data recaption", &loader->caption[s]));
+        BIF_TRY(bif_column_need_captions(loader->shard[s], loader->options.caption_column, &loader->caption[s]));
         for (int64_t i = 0; i < bif_shard_samples(loader->shard[s]); i++) {
             const char *text = bif_column_text(loader->caption[s], i);
             bif_shard_sample record;

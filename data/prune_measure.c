@@ -68,8 +68,7 @@ static bif_status open_columns(const bif_prune_plan *plan, const bif_shard *shar
         }
     }
     if (o->caption_column != NULL) {
-        BIF_TRY(bif_column_need(shard, o->caption_column, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, 1, "run bifocal data recaption",
-                                &c->fixed[CAPTION]));
+        BIF_TRY(bif_column_need_captions(shard, o->caption_column, &c->fixed[CAPTION]));
     }
     for (int64_t i = 0; i < o->columns; i++) {
         const char *name = o->column[i].name;

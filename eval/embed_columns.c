@@ -326,9 +326,9 @@ static bif_status embed_shard(void *argument, int64_t number)
     }
     if (text != NULL) {
         if (j->options->caption_column != NULL) {
-            BIF_TRY(bif_column_need(shard, j->options->caption_column, BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, 1,
-                                    "run bifocal data recaption", &j->caption));
-            method = bif_format("%s; texts of %s (%s)", text, j->options->caption_column, bif_column_describe(j->caption)->method);
+            BIF_TRY(bif_column_need_captions(shard, j->options->caption_column, &j->caption));
+            const bif_column_info *info = bif_column_describe(j->caption);
+            method = bif_format("%s; texts of %s (%s)", text, info->name, info->method);
         }
         BIF_TRY(make_column(j, shard, "text", method != NULL ? method : text, BIF_COLUMN_OF_SAMPLE, embed_texts));
     }

@@ -34,7 +34,7 @@ static const char help[] =
     "  --mean                 --size is that of the mean over seeds: t does not depend on the seed, the size varies as draws do. Else the\n"
     "                         choice itself has --size samples\n"
     "  --fold-case            case does not count; MetaCLIP's matching is exact\n"
-    "  --caption-column NAME  captions from this text column; where it has none, the shard's own\n"
+    "  --caption-column NAME  captions from the text column NAME, or caption-NAME; where it has none, the shard's own\n"
     "  --counts FILE          write the matches of each concept: JSON for a *.json, else lines of name, tab, count. Without --t and\n"
     "                         --size only this is done\n"
     "  --counts-from FILE     counts of a greater pool instead of this one's\n"

@@ -42,7 +42,7 @@ static int64_t verify_columns(const char *path)
         bif_column *column = NULL;
         st = bif_column_open(shard, names[i], &column);
         if (st != BIF_OK || column == NULL) {
-            const char *reason = st != BIF_OK ? bif_error_message() : "its bytes are not those that were written (their digest differs)";
+            const char *reason = st != BIF_OK ? bif_error_message() : "it is not whole: its bytes are gone, or not those that were written";
             printf("column %s/%s: %s\n", folder, names[i], reason);
             bad++;
         }

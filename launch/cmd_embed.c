@@ -18,7 +18,7 @@ static const char embed_help[] =
     "and a line in SHARD.columns/embed-errors.jsonl. Ranks (mpirun) share the shards; columns do not depend on their number, and those\n"
     "that are there already, made in the same way, are kept: an interrupted run goes on. Memory: the model, one batch, one shard's columns.\n\n"
     "  --name NAME            of the columns (clip)\n"
-    "  --caption-column NAME  texts of this text column (bifocal data recaption); where it has none, the shard's own\n"
+    "  --caption-column NAME  texts of the text column NAME, or caption-NAME (bifocal data recaption); where it has none, the shard's own\n"
     "  --image                pictures only\n"
     "  --text                 texts only; with --image both, which is the default of a pair\n"
     "  --overwrite            replaces columns of that name that were made in another way\n"

@@ -40,7 +40,7 @@ static const char help[] =
     "                           stays when enough of its letters are of these; without letters it does not\n"
     "  --script-min X           what is enough, as a share (0.5)\n"
     "  --file-names             drop captions that are a file's name, a URL or a number\n"
-    "  --caption-column NAME    captions from this text column; where it has none, the shard's own\n"
+    "  --caption-column NAME    captions from the text column NAME, or caption-NAME; where it has none, the shard's own\n"
     "scores:\n"
     "  --clip NAME              columns NAME.image and NAME.text of bifocal data embed (clip)\n"
     "  --clip-score-min X       cosine of picture and caption\n"

@@ -111,7 +111,7 @@ const bif_key bif_keys[] = {
     TEXT("data.order", data.order, NULL, NULL, false,
          "file with the sample numbers of an epoch in order, to replay another run (text, one a line, or .npy); replaces data.sampler and data.shuffle"),
     TEXT("data.caption_column", data.caption_column, NULL, NULL, false,
-         "captions of data.shards from this text column (bifocal data recaption): of pairs, captions, and single answers with template plain; other "
+         "captions of data.shards from the text column of this name, or of caption- and this name (bifocal data recaption): of pairs, captions, and single answers with template plain; other "
          "conversations, and samples without such a text, keep their own"),
     F64("data.caption_mix", data.caption_mix, 0, 1, "1", "share of the visits of a sample that take data.caption_column, drawn anew every epoch; above 0"),
     PICK("data.last", data.last, "endless|wrap|short|drop", "",

@@ -53,6 +53,12 @@ diff -r a b >differences || fail "after a resume: $(head -3 differences)"
 run data hash --overwrite --only phash a 2>log
 [ "$(find a -name 'phash.npy' -newermt 2002-01-01 | wc -l)" = "$(ls a/*.h5 | wc -l)" ] || fail "--overwrite"
 
+# A column that is not whole is made again.
+rm a/s-00000.columns/phash.npy && head -c 50 b/s-00001.columns/pdq.json >a/s-00001.columns/pdq.json
+run data hash a 2>log || fail "columns that are not whole: $(cat log)"
+grep -q 'phash.npy is gone' log && [ "$(grep -c 'counts as missing' log)" = 2 ] || fail "columns that are not whole: $(cat log)"
+diff -r a b >differences || fail "columns that are not whole: $(head -3 differences)"
+
 # Rows of pictures that were left out for their size are not taken for those of a run without that limit.
 run data hash --max-pixels 1 a 2>log || fail "--max-pixels: $(cat log)"
 [ -s a/s-00000.columns/hash-errors.jsonl ] || fail "--max-pixels 1 leaves nothing out"

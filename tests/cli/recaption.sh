@@ -91,7 +91,7 @@ run data prune --out few.sel --image-side-min 25 one >/dev/null || fail "prune: 
 again few
 run data recaption out/finetune --name new "${options[@]}" --from few.sel --json few >few.json 2>&1 || fail "selection: exit $?"
 [ "$(cat few/*.columns/caption-new.jsonl | grep -vc null)" -eq "$(jq .written few.json)" ] && [ "$(jq .samples few.json)" -lt 60 ] || fail "selection: $(cat few.json)"
-run data prune --out column.sel --caption-column caption-new --chars-min 8 --json one >column.json || fail "prune by the column: exit $?"
+run data prune --out column.sel --caption-column new --chars-min 8 --json one >column.json || fail "prune by the column: exit $?"
 run data prune --out own.sel --chars-min 8 --json one >own.json || fail "prune: exit $?"
 [ "$(jq .after column.json)" != "$(jq .after own.json)" ] || fail "--caption-column changes nothing"
 grep -q "what color is the square" column.sel || fail "the selection does not say how the captions were made"

@@ -79,6 +79,30 @@ Test(column, of_texts)
     bif_column_close(column);
 }
 
+/* `data recaption --name NAME` writes caption-NAME. */
+Test(column, captions_are_found_by_either_name)
+{
+    static const char *const prefixed[] = {"b", NULL, NULL}, *const plain[] = {"a", NULL, NULL};
+    bif_column_info info = {.name = "caption-t", .method = "m", .of = BIF_COLUMN_OF_SAMPLE, .type = BIF_COLUMN_TEXT, .rows = 3, .width = 1};
+    bif_column *column = NULL;
+    cr_expect_eq(bif_column_need_captions(shard, "t", &column), BIF_ERR_DATA);
+    cr_expect(strstr(bif_error_message(), "no column 't', nor 'caption-t'") != NULL, "%s", bif_error_message());
+    cr_assert_eq(bif_column_write(shard, &info, prefixed), BIF_OK);
+    cr_assert_eq(bif_column_need_captions(shard, "t", &column), BIF_OK, "%s", bif_error_message());
+    cr_expect_str_eq(bif_column_text(column, 0), "b");
+    bif_column_close(column);
+    cr_assert_eq(bif_column_need_captions(shard, "caption-t", &column), BIF_OK, "%s", bif_error_message());
+    bif_column_close(column);
+    info.name = "t";
+    cr_assert_eq(bif_column_write(shard, &info, plain), BIF_OK);
+    cr_assert_eq(bif_column_need_captions(shard, "t", &column), BIF_OK, "%s", bif_error_message());
+    cr_expect_str_eq(bif_column_text(column, 0), "a");
+    bif_column_close(column);
+    write_u32("numbers", 7);
+    cr_expect_eq(bif_column_need_captions(shard, "numbers", &column), BIF_ERR_DATA);
+    cr_expect_null(column);
+}
+
 /* The bytes that numpy.save writes for numpy.arange(6, dtype=...).reshape(...) (NumPy 2), but for what follows the header. */
 Test(column, headers_are_numpys)
 {
@@ -126,7 +150,12 @@ Test(column, damage_is_seen)
     cr_expect_eq(bif_column_open(shard, "a", &column), BIF_OK);
     cr_expect_null(column);
     cr_assert_eq(unlink("s.columns/a.npy"), 0);
-    cr_expect_eq(bif_column_open(shard, "a", &column), BIF_ERR_DATA);
+    cr_expect_eq(bif_column_open(shard, "a", &column), BIF_OK);
+    cr_expect_null(column, "a note without an array was taken");
+    write_u32("a", 7);
+    cr_assert_eq(truncate("s.columns/a.json", 100), 0);
+    cr_expect_eq(bif_column_open(shard, "a", &column), BIF_OK);
+    cr_expect_null(column, "a note that ends early was taken");
     /* A link out of the folder is not followed. */
     write_u32("a", 7);
     cr_assert_eq(rename("s.columns/a.npy", "elsewhere.npy"), 0);
@@ -134,7 +163,7 @@ Test(column, damage_is_seen)
     cr_expect_eq(bif_column_open(shard, "a", &column), BIF_ERR_DATA);
     cr_assert_eq(unlink("s.columns/a.npy"), 0);
     /* The note says what is not so. */
-    static const char *const notes[] = {"[]", "{\"format\":\"x\",\"version\":1}", "{", "{\"format\":\"bifocal-column\",\"version\":2}"};
+    static const char *const notes[] = {"[]", "{\"format\":\"x\",\"version\":1}", "{\"format\":\"bifocal-column\",\"version\":2}"};
     for (size_t i = 0; i < sizeof notes / sizeof *notes; i++) {
         write_u32("a", 7);
         cr_assert_eq(bif_file_write("s.columns/a.json", notes[i], strlen(notes[i])), BIF_OK);
