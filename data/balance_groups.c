@@ -116,8 +116,8 @@ static bif_status add_label(balance *b, const char *label)
     }
     return b->label_bytes <= b->label_most
                ? BIF_OK
-               : bif_fail(BIF_ERR_MEMORY, "more than %zu groups by %s take more than the %lld MiB that are left: are these groups? Else raise "
-                                          "--memory-mib",
+               : bif_fail(BIF_ERR_MEMORY, "more than %zu groups by %s take more than the %lld MiB that are left: are these groups? "
+                                          "Else raise --memory-mib",
                           b->labels.count, b->by->column != NULL ? b->by->column : "their names", (long long)(b->label_most >> 20));
 }
 

@@ -50,8 +50,8 @@ bif_status bif_loader_captions_open(bif_loader *loader)
         }
     }
     if (!any && loader->options.rank == 0) {
-        bif_warn("column '%s' is not used: no sample takes a text of it (captions do, and with template plain single answers; other conversations "
-                 "keep their own)",
+        bif_warn("column '%s' is not used: no sample takes a text of it (captions do, and with template plain single answers; other "
+                 "conversations keep their own)",
                  loader->options.caption_column);
     }
 done:

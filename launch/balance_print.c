@@ -26,7 +26,7 @@ static void print(json_t *value)
     json_decref(value);
 }
 
-/* Samples, repeats counted, that records of a reason take away (or add). */
+/* Samples that records of a reason are about: each once, however often it was repeated. */
 static int64_t records_of(const bif_balance_outcome *outcome, int reason)
 {
     int64_t count = 0;

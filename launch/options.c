@@ -51,10 +51,10 @@ bif_status bif_option_column(const char *name, const char *text)
 
 bif_status bif_option_whole_column(const char *name, const char *text)
 {
-    return bif_column_name_ok(text) ? BIF_OK
-                                    : bif_fail(BIF_ERR_USAGE, "--%s: '%s' is the name of no column: letters, digits, '.', '-' and '_', at most 128, "
-                                               "not beginning with '.'",
-                                               name, text);
+    return bif_column_name_ok(text)
+               ? BIF_OK
+               : bif_fail(BIF_ERR_USAGE, "--%s: '%s' is the name of no column: letters, digits, '.', '-' and '_', at most 128, not beginning with '.'",
+                          name, text);
 }
 
 bif_status bif_option_precision(const char *name, bif_precision *out)

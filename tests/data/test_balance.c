@@ -460,7 +460,8 @@ Test(balance, names_of_groups_stay_in_the_budget)
     for (int64_t s = 0; s < SHARDS; s++) {
         bif_shard *shard = NULL;
         const int64_t first = fix.pool.first_sample[s];
-        const bif_column_info texts = {"caption-new", "test", BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, fix.pool.first_sample[s + 1] - first, 1};
+        const int64_t rows = fix.pool.first_sample[s + 1] - first;
+        const bif_column_info texts = {"caption-new", "test", BIF_COLUMN_OF_SAMPLE, BIF_COLUMN_TEXT, rows, 1};
         cr_assert_eq(bif_pool_shard(&fix.pool, s, &shard), BIF_OK);
         cr_assert_eq(bif_column_write(shard, &texts, text + first), BIF_OK);
         bif_shard_close(shard);
