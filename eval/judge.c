@@ -64,6 +64,49 @@ bool bif_judge_has_key(const bif_scan *scan, const char *const *keys)
     return has;
 }
 
+/* ---- replies ---- */
+
+/* The value at a path of keys (ended by NULL), of lists always the first element; everything else is passed over. */
+static bif_status value_at(bif_scan *s, const char *const *path, bif_span *out)
+{
+    bif_status st = BIF_OK;
+    const char c = bif_scan_peek(s);
+    bif_span name;
+    bool first = true;
+    if (c == '"' && *path == NULL) {
+        return bif_scan_string(s, out);
+    }
+    if (c == '{' && *path != NULL) {
+        BIF_TRY(bif_scan_enter(s, '{'));
+        for (bool more; (st = bif_scan_key(s, &name, &more)) == BIF_OK && more;) {
+            BIF_TRY(bif_span_is(name, *path) ? value_at(s, path + 1, out) : bif_scan_skip(s));
+        }
+    } else if (c == '[' && *path != NULL) {
+        BIF_TRY(bif_scan_enter(s, '['));
+        for (bool more; (st = bif_scan_more(s, &more)) == BIF_OK && more; first = false) {
+            BIF_TRY(first && bif_scan_peek(s) == '{' ? value_at(s, path, out) : bif_scan_skip(s));
+        }
+    } else {
+        st = bif_scan_skip(s);
+    }
+done:
+    return st;
+}
+
+bif_status bif_judge_reply(bif_scan *scan, bif_span *content)
+{
+    static const char *const path[] = {"body", "choices", "message", "content", NULL};
+    *content = (bif_span){0};
+    return value_at(scan, path, content);
+}
+
+bif_span bif_judge_own_id(const bif_score_task *task, bif_span id)
+{
+    const size_t size = strlen(task->name) + 1;
+    const bool ours = id.size > size && strncmp(id.text, task->name, size - 1) == 0 && id.text[size - 1] == '-';
+    return ours ? (bif_span){id.text + size, id.size - size} : id;
+}
+
 /* ---- requests ---- */
 
 typedef struct {

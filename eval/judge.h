@@ -16,6 +16,10 @@ typedef struct {
 bool bif_judge_pair(bif_span review, bool strip, double out[2]);
 /* One number as Python's float reads it, finite and without underscores. */
 bool bif_judge_number(bif_span text, double *out);
+/* The text of a reply as batch services return it behind "response": body.choices[0].message.content; text NULL where there is none. */
+bif_status bif_judge_reply(bif_scan *scan, bif_span *content);
+/* The question_id in a custom_id of bif_judge_requests: what stands behind "TASK-", or all of it. */
+bif_span bif_judge_own_id(const bif_score_task *task, bif_span custom_id);
 /* Whether the first object of a JSON text (an array's or a line) has one of the keys, which NULL ends. */
 bool bif_judge_has_key(const bif_scan *scan, const char *const *keys);
 

@@ -135,11 +135,34 @@ static bif_status read_options(bif_questions *set, const bif_jsonl_line *line, b
     return BIF_OK;
 }
 
+/* "answer": a text, or a list of them that are all right. */
+static bif_status read_answers(bif_questions *set, const bif_jsonl_line *line, bif_question *q)
+{
+    const json_t *list = json_object_get(line->object, "answer");
+    const char *answer = NULL;
+    if (!json_is_array(list) || json_array_size(list) == 0) {
+        const bif_status st = json_is_array(list) ? BIF_OK : bif_json_string(line->where, line->object, "answer", false, &answer);
+        q->answer = kept(set, answer);
+        return st;
+    }
+    const char **texts = bif_questions_take(set, json_array_size(list) * sizeof *texts);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        texts[i] = kept(set, json_string_value(json_array_get(list, i)));
+        if (texts[i] == NULL) {
+            return bif_fail(BIF_ERR_DATA, "%s: answer must be a text or a list of texts", line->where);
+        }
+    }
+    q->answer = texts[0];
+    q->answers = texts;
+    q->answer_count = (int64_t)json_array_size(list);
+    return BIF_OK;
+}
+
 static bif_status read_line(bif_questions *set, const char *path, const bif_jsonl_line *line)
 {
     bif_status st = BIF_OK;
     const json_t *id = json_object_get(line->object, "question_id"), *image = json_object_get(line->object, "image");
-    const char *prompt = NULL, *answer = NULL, *type = NULL;
+    const char *prompt = NULL, *type = NULL;
     if (!json_is_string(id) && !json_is_integer(id)) {
         BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: question_id is missing or neither a string nor an integer", line->where));
     }
@@ -147,12 +170,11 @@ static bif_status read_line(bif_questions *set, const char *path, const bif_json
     /* LLaVA's own question files say text and category. */
     BIF_TRY(bif_json_string(line->where, line->object, "text", false, &prompt));
     BIF_TRY(bif_json_string(line->where, line->object, "question", prompt == NULL, &prompt));
-    BIF_TRY(bif_json_string(line->where, line->object, "answer", false, &answer));
     BIF_TRY(bif_json_string(line->where, line->object, "category", false, &type));
     BIF_TRY(bif_json_string(line->where, line->object, "type", false, &type));
     bif_question *q = bif_questions_add(set, path, strtoll(strrchr(line->where, ':') + 1, NULL, 10));
     q->prompt = kept(set, prompt);
-    q->answer = kept(set, answer);
+    BIF_TRY(read_answers(set, line, q));
     q->type = kept(set, type);
     q->id = json_is_integer(id) ? bif_questions_text(set, "%lld", (long long)json_integer_value(id))
                                 : bif_questions_id(set, (bif_span){json_string_value(id), json_string_length(id)});

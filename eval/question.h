@@ -20,6 +20,8 @@ typedef struct {
     const char *const *before; /* [turns] of the conversation before it: human, gpt, ...; its pictures are counted in `images` */
     int64_t turns;
     const char *answer, *type; /* NULL = not given */
+    const char *const *answers; /* [answer_count] where they stood as a list, all right; `answer` is the first */
+    int64_t answer_count;
     const bif_seen *pictures;
     int64_t images;
     bool list; /* the pictures stood as a list and are written as one */
@@ -53,7 +55,7 @@ bif_question *bif_questions_add(bif_questions *set, const char *file, int64_t li
 /* One picture by name; or, base64 not NULL, one that is given with the question. */
 void bif_question_picture(bif_questions *set, bif_question *question, const char *name, const bif_span *base64);
 
-/* {"question_id", "image" (optional; a name or a list of names), "question" or "text", "answer" (optional), "type" or "category"
+/* {"question_id", "image" (optional; a name or a list of names), "question" or "text", "answer" (optional; a text or a list of them), "type" or "category"
  * (optional)} a line: bifocal's and LLaVA's. BIF_ERR_DATA with file:line. */
 bif_status bif_questions_jsonl(bif_questions *set, const char *path);
 /* A path is a shard or a folder of them; the order in which they are named does not matter (data/pool.h). */

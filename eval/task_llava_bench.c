@@ -109,10 +109,11 @@ done:
     return st;
 }
 
-/* Reviews as LLaVA's scripts write them: {"question_id", "content", "tuple"}; the tuple counts where there is one, as in their summary. */
+/* Reviews as LLaVA's scripts write them: {"question_id", "content", "tuple"}; the tuple counts where there is one, as in their summary. Or as
+ * batch services return them: {"custom_id", "response"}. */
 static bif_status read_reviews(bif_score_set *set, bif_score_reader *reader, const char *path, bool *own)
 {
-    static const char *const keys[] = {"tuple", "content", "review", NULL};
+    static const char *const keys[] = {"tuple", "content", "review", "response", NULL};
     bif_status st = BIF_OK;
     bif_scan *s = NULL;
     BIF_TRY(bif_score_file(set, path, &s));
@@ -126,6 +127,11 @@ static bif_status read_reviews(bif_score_set *set, bif_score_reader *reader, con
             const char c = bif_scan_peek(s);
             if (bif_span_is(name, "question_id")) {
                 BIF_TRY(bif_scan_word(s, &id));
+            } else if (bif_span_is(name, "custom_id") && id.text == NULL && c == '"') {
+                BIF_TRY(bif_scan_string(s, &id));
+                id = bif_judge_own_id(set->task, id);
+            } else if (!pair && bif_span_is(name, "response") && c == '{') {
+                BIF_TRY(bif_judge_reply(s, &review));
             } else if ((bif_span_is(name, "tuple") || bif_span_is(name, "score")) && c == '[') {
                 pair = true;
                 BIF_TRY(read_pair(set, s, &review));
@@ -137,7 +143,7 @@ static bif_status read_reviews(bif_score_set *set, bif_score_reader *reader, con
         }
         BIF_TRY(st);
         if (id.text == NULL || review.text == NULL) {
-            BIF_TRY(bif_scan_fail(s, "the review before has no %s", id.text == NULL ? "question_id" : "content and no tuple"));
+            BIF_TRY(bif_scan_fail(s, "the review before has no %s", id.text == NULL ? "question_id or custom_id" : "content, no tuple and no response"));
         }
         bif_score_answer(reader, path, line, id, review);
     }

@@ -159,6 +159,11 @@ static bif_status read_graded(bif_score_set *set, bif_score_reader *reader, bif_
         const bool mine = bif_span_is(name, "score");
         if (bif_span_is(name, "question_id")) {
             BIF_TRY(bif_scan_word(s, &id));
+        } else if (bif_span_is(name, "custom_id") && id.text == NULL && bif_scan_peek(s) == '"') {
+            BIF_TRY(bif_scan_string(s, &id));
+            id = bif_judge_own_id(set->task, id);
+        } else if (!score && bif_span_is(name, "response") && bif_scan_peek(s) == '{') {
+            BIF_TRY(bif_judge_reply(s, &found));
         } else if (mine || (!score && bif_span_is(name, "content"))) {
             score = score || mine;
             BIF_TRY(read_grades(s, &grades));
@@ -169,7 +174,7 @@ static bif_status read_graded(bif_score_set *set, bif_score_reader *reader, bif_
     }
     BIF_TRY(st);
     if (id.text == NULL || found.text == NULL) {
-        BIF_TRY(bif_scan_fail(s, "the grade before has no %s", id.text == NULL ? "question_id" : "score and no content"));
+        BIF_TRY(bif_scan_fail(s, "the grade before has no %s", id.text == NULL ? "question_id or custom_id" : "score, no content and no response"));
     }
     bif_score_answer(reader, path, line, id, found);
 done:
@@ -177,10 +182,11 @@ done:
     return st;
 }
 
-/* Grades: the evaluator's file {"v1_0": {"score": [0.5, ...], "content": [...]}}, or JSON lines of question_id and score or content. */
+/* Grades: the evaluator's file {"v1_0": {"score": [0.5, ...], "content": [...]}}, or JSON lines of question_id and score or
+ * content, or of custom_id and response. */
 static bif_status read_grade_file(bif_score_set *set, bif_score_reader *reader, const char *path, bool *own)
 {
-    static const char *const keys[] = {"score", "content", NULL};
+    static const char *const keys[] = {"score", "content", "response", NULL};
     bif_status st = BIF_OK;
     bif_scan *s = NULL;
     bif_span id = {0};

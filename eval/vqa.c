@@ -201,6 +201,28 @@ static void count_answer(bif_vqa_result *result, const bif_question *q, bool cor
     result->type[t].correct += correct;
 }
 
+static bool is_right(const bif_question *q, const char *prediction)
+{
+    bool right = same_answer(prediction, q->answer);
+    for (int64_t k = 1; k < q->answer_count && !right; k++) {
+        right = same_answer(prediction, q->answers[k]);
+    }
+    return right;
+}
+
+/* As the question has it. */
+static json_t *answer_of(const bif_question *q)
+{
+    if (q->answer_count == 0) {
+        return q->answer != NULL ? json_string(q->answer) : json_null();
+    }
+    json_t *list = json_array();
+    for (int64_t k = 0; k < q->answer_count; k++) {
+        json_array_append_new(list, json_string(q->answers[k]));
+    }
+    return list;
+}
+
 static json_t *image_of(const bif_question *q)
 {
     if (!q->list && q->images < 2) {
@@ -220,8 +242,8 @@ bif_status bif_vqa_write(const char *path, const bif_questions *set, char *const
     BIF_TRY(bif_writer_open(path, &writer));
     for (int64_t i = 0; i < set->count; i++) {
         const bif_question *q = &set->items[i];
-        json_t *row = json_pack("{s:o,s:o?,s:s,s:s,s:s?}", "question_id", json_loads(q->id, JSON_DECODE_ANY, NULL), "image", image_of(q),
-                                "question", q->prompt, "prediction", predictions[i], "answer", q->answer);
+        json_t *row = json_pack("{s:o,s:o?,s:s,s:s,s:o}", "question_id", json_loads(q->id, JSON_DECODE_ANY, NULL), "image", image_of(q),
+                                "question", q->prompt, "prediction", predictions[i], "answer", answer_of(q));
         char *text = json_dumps(row, JSON_COMPACT);
         json_decref(row);
         st = bif_writer_write(writer, text, strlen(text));
@@ -318,7 +340,7 @@ bif_status bif_vqa(bif_session *session, bif_comm *comm, const bif_vqa_options *
     if (rank == 0) {
         for (int64_t i = 0; i < set.count; i++) {
             if (set.items[i].answer != NULL) {
-                count_answer(result, &set.items[i], same_answer(predictions[i], set.items[i].answer));
+                count_answer(result, &set.items[i], is_right(&set.items[i], predictions[i]));
             }
         }
         st = bif_vqa_write(options->output, &set, predictions);

@@ -46,7 +46,7 @@ static const struct {
     const char *verbs, *value, *text;
 } table[] = {
     {{"questions", required_argument, NULL, OPT_QUESTIONS}, "eval", "FILE",
-     "JSONL of question_id, image (or a list), question (or text), answer, type (or category), options; or a task's own (repeatable)"},
+     "JSONL of question_id, image (or a list), question (or text), answer (or a list), type (or category), options; or a task's own (repeatable)"},
     {{"shards", required_argument, NULL, OPT_SHARDS}, "eval", "PATH",
      "a shard or a folder of them (repeatable): its samples are the questions; with --questions only the pictures are there, by sample id"},
     {{"task", required_argument, NULL, OPT_TASK}, "eval", "NAME", "a benchmark: its files of questions, its prompts (list below)"},

@@ -12,8 +12,8 @@ static void help(void)
 {
     puts("usage: bifocal judge-requests TASK ANSWERS --references FILE --rules FILE --out FILE [options]\n\n"
          "Writes what a language model is to be asked about a model's answers, as JSON lines of custom_id, messages, temperature\n"
-         "and max_tokens for any service; nothing is sent. Its replies, as JSON lines of question_id and content, are scored by\n"
-         "bifocal score. TASK: llava-bench, k-llava-w or mm-vet. ANSWERS: as bifocal score reads predictions.\n\n"
+         "and max_tokens for any service; nothing is sent. Its replies, as JSON lines of question_id and content, or of custom_id\n"
+         "and response as batch services return them, are scored by bifocal score. TASK: llava-bench, k-llava-w or mm-vet. ANSWERS: as bifocal score reads predictions.\n\n"
          "  --references FILE         the benchmark's questions (repeatable)\n"
          "  --rules FILE              llava-bench, k-llava-w: JSON of llava_bench_CATEGORY: {role, prompt} (rule.json of LLaVA,\n"
          "                            rule_ko.json); mm-vet: a text file, the prompt with its examples\n"

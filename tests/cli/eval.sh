@@ -58,6 +58,11 @@ refused 64 'none.jsonl: exists already & --overwrite' eval out/finetune --questi
 LAUNCH=$two refused 64 'none.jsonl: exists already & --overwrite' eval out/finetune --questions unanswered.jsonl --image-root data/images --out none.jsonl
 absent 'none.jsonl.*'
 run eval out/finetune --questions unanswered.jsonl --image-root data/images --limit 1 --out none.jsonl --overwrite --threads 1 >none.log 2>&1 && [ "$(wc -l <none.jsonl)" -eq 1 ] || { cat none.log; fail "--overwrite"; }
+# Several right answers are a list, as in references of score exact: the same score.
+jq -c '.answer = ["nothing", .answer]' data/questions.jsonl >listed.jsonl
+run eval out/finetune --questions listed.jsonl --references listed.jsonl --image-root data/images --out listed.out --summary listed.json --threads 1 >listed.log 2>&1 || { cat listed.log; fail "lists of answers"; }
+jq -e '.scored == 24 and .correct > 0 and (.metrics[0].value - 100 * .accuracy | fabs) < 1e-9' listed.json >/dev/null || fail "lists of answers: $(cat listed.json)"
+[ "$(jq -c .answer listed.out | head -n 1)" = "$(jq -c .answer listed.jsonl | head -n 1)" ] && run score exact listed.out --references listed.jsonl >/dev/null || fail "lists of answers in the predictions"
 # As many <image> as pictures, or none.
 echo '{"question_id":1,"image":"3.png","question":"<image>\n<image>\nwhat color is the square?"}' >twice.jsonl
 refused 65 'twice.jsonl:1: & 2 <image> placeholders but 1 pictures' eval out/finetune --questions twice.jsonl --image-root data/images --out twice.out

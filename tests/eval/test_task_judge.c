@@ -205,3 +205,37 @@ Test(task_judge, malformed)
     free(out);
     bif_remove_tree(folder);
 }
+
+/* What a batch service returns, against the same as content. */
+Test(task_judge, replies)
+{
+    char folder[] = "/tmp/bif-judge-XXXXXX";
+    cr_assert_not_null(mkdtemp(folder));
+    const struct {
+        const char *task, *references, *reply, *metric;
+        double value;
+    } cases[] = {{"llava-bench", "{\"question_id\":3,\"category\":\"conv\",\"text\":\"q\"}\n", "8 6\\nGood.", "relative", 75.0},
+                 {"mm-vet", "{\"v1_3\":{\"question\":\"q\",\"answer\":\"a\",\"capability\":[\"ocr\"]}}", "0.5", "total", 50.0}};
+    for (int i = 0; i < 2; i++) {
+        char *p = bif_path_join(folder, "p.jsonl"), *r = bif_path_join(folder, "r.json");
+        char *text = bif_format("{\"id\":\"x\",\"custom_id\":\"%s-%s\",\"response\":{\"status_code\":200,\"body\":{\"model\":\"m\",\"choices\":[{\"index\":0,"
+                                "\"message\":{\"role\":\"assistant\",\"content\":\"%s\"}},{\"message\":{\"content\":\"no\"}}]}},\"error\":null}\n",
+                                cases[i].task, i == 0 ? "3" : "v1_3", cases[i].reply);
+        cr_assert_eq(bif_file_write(p, text, strlen(text)), BIF_OK);
+        cr_assert_eq(bif_file_write(r, cases[i].references, strlen(cases[i].references)), BIF_OK);
+        bif_score_set *set = golden_open(cases[i].task, (const char *const *)&r, 1);
+        golden_predict(set, p);
+        bif_metric_list metrics = {0};
+        cr_assert_eq(bif_score_run(set, set->task->usual), BIF_OK);
+        bif_score_summary(set, NULL, &metrics);
+        cr_assert_float_eq(golden_metric(&metrics, cases[i].metric), cases[i].value, 1e-9, "%s", cases[i].task);
+        free(metrics.items);
+        bif_score_close(set);
+        remove(p);
+        remove(r);
+        free(text);
+        free(p);
+        free(r);
+    }
+    remove(folder);
+}
