@@ -1,5 +1,6 @@
 /* VQAv2, OK-VQA, TextVQA, VizWiz, GQA: a question and a short answer. */
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -247,6 +248,33 @@ done:
     return st;
 }
 
+static bif_status read_easy_vqa(bif_prompt_reader *r)
+{
+    bif_status st = BIF_OK;
+    int64_t number = 0;
+    for (size_t i = 0; i < r->count; i++) {
+        bif_scan *s = NULL;
+        BIF_TRY(bif_prompt_open(r, r->paths[i], &s));
+        BIF_TRY(bif_scan_enter(s, '['));
+        for (bool more; (st = bif_scan_more(s, &more)) == BIF_OK && more; number++) {
+            char id[24];
+            bif_span row[3];
+            bif_scan_peek(s);
+            const int64_t line = bif_scan_line(s);
+            BIF_TRY(bif_easy_vqa_row(s, row));
+            snprintf(id, sizeof id, "%lld", (long long)number);
+            if (!bif_questions_full(r->set)) {
+                bif_question *q = bif_prompt_add(r, r->paths[i], line, (bif_span){id, strlen(id)}, row[0]);
+                bif_prompt_picture(r, q, "%.*s.png", BIF_SPAN(row[2]));
+            }
+        }
+        BIF_TRY(st);
+        BIF_TRY(bif_scan_end(s));
+    }
+done:
+    return st;
+}
+
 #define UNANSWERABLE "\nWhen the provided information is insufficient, respond with 'Unanswerable'." BIF_PROMPT_SHORT
 
 const bif_prompt_task bif_prompt_vqav2 = {.name = "vqav2",
@@ -283,3 +311,11 @@ const bif_prompt_task bif_prompt_gqa = {.name = "gqa",
                                         .variant = {{"llava", BIF_PROMPT_SHORT, "as LLaVA-1.5 asks"}},
                                         .max_new = 128,
                                         .read = read_gqa};
+const bif_prompt_task bif_prompt_easy_vqa = {
+    .name = "easy-vqa",
+    .questions = "questions.json of easy-VQA, a list of [question, answer, image]",
+    .images = "images/ beside it",
+    .variant = {{"plain", "", "the question alone, as the quickstart trains and asks"},
+                {"llava", BIF_PROMPT_SHORT, "as LLaVA-1.5 asks for short answers"}},
+    .max_new = 16,
+    .read = read_easy_vqa};

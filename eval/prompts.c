@@ -11,7 +11,7 @@ extern const bif_prompt_task bif_prompt_vqav2, bif_prompt_okvqa, bif_prompt_text
     bif_prompt_mme;
 extern const bif_prompt_task bif_prompt_scienceqa, bif_prompt_mmbench, bif_prompt_seed, bif_prompt_chartqa, bif_prompt_docvqa,
     bif_prompt_ocrbench;
-extern const bif_prompt_task bif_prompt_refcoco, bif_prompt_caption, bif_prompt_chair;
+extern const bif_prompt_task bif_prompt_refcoco, bif_prompt_caption, bif_prompt_chair, bif_prompt_easy_vqa;
 
 const bif_prompt_task *const bif_prompt_tasks[] = {
     &bif_prompt_vqav2,
@@ -30,6 +30,7 @@ const bif_prompt_task *const bif_prompt_tasks[] = {
     &bif_prompt_refcoco,
     &bif_prompt_caption,
     &bif_prompt_chair,
+    &bif_prompt_easy_vqa,
     NULL,
 };
 

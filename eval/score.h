@@ -123,12 +123,15 @@ bif_span bif_score_keep(bif_score_set *set, bif_span text);                     
 bif_score_item *bif_score_add(bif_score_set *set, bif_span id);                  /* valid until the next one */
 /* Printed beside the scores; those of `score` are forgotten when it runs again. */
 void bif_score_note(bif_score_set *set, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bif_status bif_score_exact(bif_score_set *set, bif_norm norm); /* the `score` of task exact */
 /* For `read`: JSON lines of question_id, answer (a text, or a list of them), image and type. */
 bif_status bif_score_read_questions(bif_score_set *set, const char *const *paths, size_t count);
 /* For `predict`: one prediction. path, line: for messages. */
 void bif_score_answer(bif_score_reader *reader, const char *path, int64_t line, bif_span id, bif_span prediction);
 /* Of the name of a file of ChartQA's: "human", "augmented", or the name itself (ids are SPLIT/PLACE). */
 const char *bif_chartqa_split(const char *path);
+/* A row of easy-VQA's questions.json, [question, answer, image]. */
+bif_status bif_easy_vqa_row(bif_scan *scan, bif_span row[3]);
 /* Numbers groups and clusters and indexes the ids; again after items left. BIF_ERR_DATA: an id twice. */
 bif_status bif_score_prepare(bif_score_set *set);
 /* Item by id, or NULL; ids are compared as texts, so 7 and "7" are one. After bif_score_prepare. */

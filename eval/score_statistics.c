@@ -1,7 +1,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/log.h"
 #include "base/rng.h"
 #include "eval/score.h"
 
@@ -76,7 +78,13 @@ static double *draws_of(const bif_score_set *a, const bif_score_set *b, int64_t 
     double *values = bif_malloc(metrics * (size_t)draws * sizeof *values);
     int32_t *cluster = bif_calloc((size_t)b->clusters, sizeof *cluster), *weight = bif_calloc((size_t)b->count, sizeof *weight);
     bif_metric_list of_a = {0}, of_b = {0};
+    time_t told = time(NULL);
     for (int64_t k = 0; k < draws; k++) {
+        const time_t now = time(NULL);
+        if (now != told) {
+            told = now;
+            bif_progress("bootstrap: %lld of %lld draws", (long long)k, (long long)draws);
+        }
         draw_weights(b, k, cluster, weight);
         bif_score_summary(b, weight, &of_b);
         if (a != NULL) {
@@ -87,6 +95,7 @@ static double *draws_of(const bif_score_set *a, const bif_score_set *b, int64_t 
             values[m * (size_t)draws + (size_t)k] = other == NULL ? NAN : other->value - (a != NULL ? of_a.items[m].value : 0.0);
         }
     }
+    bif_progress("%s", ""); /* the line is free for the scores */
     free(of_a.items);
     free(of_b.items);
     free(cluster);

@@ -82,7 +82,7 @@ static bif_span trimmed(bif_span text)
     return text;
 }
 
-static bif_status score_exact(bif_score_set *set, bif_norm norm)
+bif_status bif_score_exact(bif_score_set *set, bif_norm norm)
 {
     (void)norm;
     for (int64_t i = 0; i < set->count; i++) {
@@ -98,10 +98,10 @@ static bif_status score_exact(bif_score_set *set, bif_norm norm)
 
 const bif_score_task bif_task_exact = {
     .name = "exact",
-    .title = "exact match (easy-VQA and your own questions)",
+    .title = "exact match (your own questions)",
     .references = "JSONL of question_id, answer (a text, or a list of them), image, type",
     .rule = "white space around, one trailing period and ASCII case do not count",
     .dimension = {"type"},
     .read = bif_score_read_questions,
-    .score = score_exact,
+    .score = bif_score_exact,
 };

@@ -198,6 +198,19 @@ grep -qE 'prompts [a-z]+ with another suffix \([0-9a-f]{8}\), data [0-9a-f]{8}, 
 echo '{"images":[{"id":42,"file_name":"COCO_val2014_000000000042.jpg"}],"annotations":[]}' >instances.json
 task chair "" --questions instances.json --image-root pics --
 
+# easy-VQA as its repository has it.
+echo '[["what shape does the image contain?", "circle", 7], ["is there a red shape?", "yes", 7], ["what color is the shape?", "red", 8]]' >easy.json
+picture 7.png; picture 8.png
+task easy-vqa "$two" --questions easy.json --image-root pics -- easy.json
+wants easy-vqa <<'T'
+[0,"7.png","what shape does the image contain?"]
+[1,"7.png","is there a red shape?"]
+[2,"8.png","what color is the shape?"]
+T
+echo '{"0": "Circle.", "1": "yes", "2": "blue"}' >easy_said.json
+run score easy-vqa easy_said.json --references easy.json --json >easy_scores.json && jq -e '[.metrics[] | .name + "=" + (.value | round | tostring)] | contains(["accuracy=67", "accuracy/shape=100", "accuracy/yes=100", "accuracy/colour=0"])' easy_scores.json >/dev/null ||
+  fail "easy-vqa: $(cat easy_scores.json)"
+
 # A JSONL of one's own, scored as exact, and options ranked: any ranks and batch.
 jq -c '. + {options: ["red", "green", "blue", "white", "a plain square on grey"]}' data/questions.jsonl >options.jsonl
 for how in "1 64" "3 5"; do
@@ -226,6 +239,8 @@ bad 65 'has no options to rank' --rank sum --questions data/questions.jsonl
 bad 65 'gqa.json:2: has no options to rank' --rank mean --task gqa --questions gqa.json
 bad 64 '--norm: task caption has one rule alone' --norm lmms --task caption --questions captions.json --references captions.json
 bad 64 '--norm goes with --references' --norm lmms --task gqa --questions gqa.json
+echo '[["what?", "circle"]]' >easy-bad.json
+bad 65 'easy-bad.json:1: & has 2 elements' --task easy-vqa --questions easy-bad.json
 bad 65 'ids must differ' --task gqa --questions gqa.json --questions gqa.json
 bad 64 'wants --box-space' --task refcoco --questions refcoco.jsonl --references refcoco.jsonl
 bad 65 'holds no questions of chair' --task chair --questions no-images.json
