@@ -1,6 +1,7 @@
 #include "eval/cluster.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -203,6 +204,12 @@ done:
 
 /* ---- the columns ---- */
 
+/* Malloc'ed. hex: the digest of the centroids. */
+static char *method_of(const clustering *c, const char *hex)
+{
+    return bif_format("cluster 1: nearest of %lld centroids %s in %s; %s", (long long)c->job.clusters, hex, c->job.rows.name, c->job.rows.method);
+}
+
 static bif_status find(const clustering *c, const bif_shard *shard, const bif_column_info *want, bool *made)
 {
     bif_column *column = NULL;
@@ -220,6 +227,41 @@ static bif_status find(const clustering *c, const bif_shard *shard, const bif_co
         bif_error_clear();
         st = BIF_OK;
     }
+    return st;
+}
+
+/* Before the work: refuses where a column is in the way that was made in another way. The digest of centroids that are not made yet is taken
+ * from the column itself. */
+static bif_status look(const clustering *c)
+{
+    bif_status st = BIF_OK;
+    bif_shard *shard = NULL;
+    bif_column *column = NULL;
+    char *name = bif_format("%s.%scluster", c->job.options->name, c->job.options->text ? "text_" : ""), *method = NULL, hex[33] = "";
+    for (int64_t s = 0; s < c->job.pool->shards && !c->job.options->overwrite; s++) {
+        BIF_TRY(bif_pool_shard(c->job.pool, s, &shard));
+        BIF_TRY(bif_column_open(shard, name, &column));
+        if (c->centroid != NULL) {
+            bif_digest_bytes(c->centroid, (size_t)(c->job.clusters * c->job.width) * sizeof *c->centroid, hex);
+        } else if (column != NULL) {
+            (void)sscanf(bif_column_describe(column)->method, "cluster 1: nearest of %*d centroids %32[0-9a-f]", hex);
+        }
+        method = method_of(c, hex);
+        const bif_column_info want = {.name = name, .method = method, .of = c->job.rows.of, .type = BIF_COLUMN_U32, .width = 1};
+        bool made = false;
+        BIF_TRY(find(c, shard, &want, &made));
+        free(method);
+        method = NULL;
+        bif_column_close(column);
+        column = NULL;
+        bif_shard_close(shard);
+        shard = NULL;
+    }
+done:
+    free(method);
+    free(name);
+    bif_column_close(column);
+    bif_shard_close(shard);
     return st;
 }
 
@@ -286,8 +328,7 @@ static bif_status write_columns(clustering *c)
     const int64_t clusters = c->job.clusters;
     char hex[33];
     bif_digest_bytes(c->centroid, (size_t)(clusters * c->job.width) * sizeof *c->centroid, hex);
-    char *method = bif_format("cluster 1: nearest of %lld centroids %s in %s; %s", (long long)clusters, hex, c->job.rows.name,
-                              c->job.rows.method);
+    char *method = method_of(c, hex);
     c->method = method;
     c->rows_done = 0;
     give_centroids(c);
@@ -419,6 +460,7 @@ static bif_status open_all(clustering *c)
                          (long long)clusters, (long long)c->job.width, (long long)((size + start) >> 20) + 1,
                          (long long)(o->memory >> 20)));
     }
+    BIF_TRY(c->job.team->rank == 0 ? look(c) : BIF_OK);
     BIF_TRY(c->device->alloc(c->device, arena.peak, &c->memory));
     arena = bif_arena_over("k-means", c->memory, arena.peak);
     plan(c, &arena);

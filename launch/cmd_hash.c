@@ -26,7 +26,7 @@ static const char help[] =
     "which dedup, prune and stats work. Columns that exist and were made in the same way stay. Images that cannot be decoded are listed\n"
     "in SHARD.columns/hash-errors.jsonl. Runs on several ranks under mpirun, a shard at a time each.\n"
     "Of pictures (JPEG, PNG, WebP, or folders of them): one JSON object a line on standard output, in the order of the command line; one\n"
-    "that cannot be decoded has an \"error\", and the exit code is 65.\n\n"
+    "that cannot be decoded has an \"error\", and the exit code is 65. One rank does it.\n\n"
     "  ahash, dhash, phash, whash                    every bit as imagehash 4.3.2 computes it\n"
     "  ahash_imagededup, dhash_..., phash_..., whash_...   the same of imagededup 0.3.3\n"
     "  pdq, pdq_quality, pdq_dihedral                PDQ as its C++ reference; the last: the picture turned and flipped too\n"
@@ -352,6 +352,9 @@ bif_status bif_cmd_data_hash(int argc, char **argv)
     }
     if (j.hash.overwrite || memory || (j.hash.set & ~BIF_HASH_OF_IMAGES) != 0) {
         BIF_TRY(bif_fail(BIF_ERR_USAGE, "data hash: --overwrite, --memory-mib, caption_hash and minhash are for shards, not for pictures"));
+    }
+    if (bif_launch_rank() > 0) { /* under mpirun the first rank prints, once */
+        goto done;
     }
     if (j.hash.set == 0) {
         j.hash.set = BIF_HASH_OF_IMAGES & ~(1u << BIF_HASH_PIXELS | 1u << BIF_HASH_MEAN_STD | 1u << BIF_HASH_PDQ_DIHEDRAL);

@@ -135,13 +135,6 @@ done:
     return st;
 }
 
-/* One rank reads and prints; under mpirun the others would do the same again. */
-static bif_status run_first(void *context, const bif_team *team, bif_comm *comm)
-{
-    (void)comm;
-    return team->agree(team->context, team->rank == 0 ? run(context) : BIF_OK);
-}
-
 bif_status bif_cmd_data_stats(int argc, char **argv)
 {
     enum { FROM = 1, HTML, EXAMPLES, TOKENIZER, CONCEPTS, FOLD, EMBEDDINGS, MEMORY, AS_JSON, HELP };
@@ -189,7 +182,7 @@ bif_status bif_cmd_data_stats(int argc, char **argv)
     a.memory <<= 20;
     a.paths = (const char *const *)argv + optind;
     a.count = (size_t)(argc - optind);
-    st = bif_launched() ? bif_with_team(0, run_first, &a) : run(&a);
+    BIF_TRY(run(&a));
 done:
     return st;
 }

@@ -113,6 +113,17 @@ bool bif_launched(void)
     return getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("PMIX_RANK") != NULL || getenv("PMI_RANK") != NULL;
 }
 
+int bif_launch_rank(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (getenv(names[i]) != NULL) {
+            return atoi(getenv(names[i]));
+        }
+    }
+    return 0;
+}
+
 bif_status bif_with_team(int threads, bif_status (*job)(void *context, const bif_team *team, bif_comm *comm), void *context)
 {
     return bif_with_comm(run, &(start){threads, job, context});

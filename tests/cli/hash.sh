@@ -15,6 +15,7 @@ sed -E "s/.*\"width\": ([0-9]+), \"height\": ([0-9]+), \"ahash\": $hex, \"dhash\
 cmp -s expected got || fail "lines differ from the golden file: $(diff expected got | head -4)"
 run data hash --only pixels,phash "${files[0]}" |
   grep -qE '^\{"file": ".*", "width": [0-9]+, "height": [0-9]+, "phash": "[0-9a-f]{16}", "pixels": "[0-9a-f]{32}"\}$' || fail "--only"
+[ "$(ranks 2 data hash "${files[0]}" "${files[1]}" | wc -l)" = 2 ] || fail "two ranks print the lines twice"
 
 # Folders of pictures; files that are none.
 mkdir pictures && cp "$golden"/images/jpeg_4*.jpg pictures/ && printf 'no picture' >pictures/b.jpg

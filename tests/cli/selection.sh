@@ -67,6 +67,7 @@ run data undo --out back.sel once.sel >undo.log && cmp back.sel listed-1.sel || 
 grep -q '^1 steps taken back, 1 stay; 30 samples kept, before 20$' undo.log || { cat undo.log; fail "undo does not say what it did"; }
 refused 64 '3 steps cannot be undone' data undo --steps 3 --out no.sel once.sel
 run data undo --steps 2 --out none.sel once.sel >/dev/null
+[ "$(ranks 2 data undo --steps 2 --out none.sel once.sel | wc -l)" = 1 ] || fail "two ranks undo, and print twice"
 run data diff listed-1.sel raw.sel | grep -q 'the same samples are kept: 20' || fail "diff of equal ones"
 refused 65 'differ in 10 samples' data diff listed-1.sel once.sel
 run data diff --list none.sel once.sel turned >diff.log 2>/dev/null
