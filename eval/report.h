@@ -126,6 +126,8 @@ void bif_cards_free(bif_cards *cards);
 typedef struct {
     const char *title, *image_root; /* image_root NULL: */
     const bif_questions *shards; /* where pictures are; NULL, too: no pictures */
+    const char *const *task_roots; /* [task_root_count] "TASK=DIR": the image_root of one task */
+    size_t task_root_count;
     const char *const *questions;
     size_t question_files;
     int64_t most;

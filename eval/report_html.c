@@ -274,16 +274,30 @@ static void put_sources(const bif_score_report *report, size_t r, bif_text_buffe
     }
 }
 
+/* Cards of a row, whose pictures are in the folder of its task or in that of all. */
+static bif_status put_cards(const bif_score_report *report, size_t row, const bif_report_page *page, bif_text_buffer *out)
+{
+    bif_report_page own = *page;
+    const char *task = report->rows[row].task;
+    const size_t size = strlen(task);
+    for (size_t i = 0; i < page->task_root_count; i++) {
+        const char *root = page->task_roots[i];
+        own.image_root = strncmp(root, task, size) == 0 && root[size] == '=' ? root + size + 1 : own.image_root;
+    }
+    const int root = own.image_root != NULL ? open(own.image_root, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (own.image_root != NULL && root < 0) {
+        return bif_fail_errno(errno, "image root %s", own.image_root);
+    }
+    const bif_status st = bif_report_put_cards(report, row, &own, root, out);
+    if (root >= 0) {
+        close(root);
+    }
+    return st;
+}
+
 bif_status bif_report_html(const bif_score_report *report, const bif_report_page *page, bif_text_buffer *out)
 {
     bif_status st = BIF_OK;
-    int root = -1;
-    if (page->image_root != NULL) {
-        root = open(page->image_root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (root < 0) {
-            BIF_TRY(bif_fail_errno(errno, "image root %s", page->image_root));
-        }
-    }
     bif_html_add(out, bif_html_head);
     bif_html_add(out, "<title>");
     bif_html_words(out, page->title);
@@ -318,13 +332,10 @@ bif_status bif_report_html(const bif_score_report *report, const bif_report_page
         }
         put_sources(report, r, out);
         put_metrics(report, r, out);
-        BIF_TRY(bif_report_put_cards(report, r, page, root, out));
+        BIF_TRY(put_cards(report, r, page, out));
         bif_html_add(out, "</section>\n");
     }
     bif_html_add(out, "</main></body>\n</html>\n");
 done:
-    if (root >= 0) {
-        close(root);
-    }
     return st;
 }

@@ -208,11 +208,22 @@ static void put_score_notes(const bif_score_report *report, size_t row, const ch
 /* star: before what explains the stars of the table, lead: before the others; escaped: as of put_plain. */
 static void put_notes(const bif_score_report *report, const char *star, const char *lead, const char *escaped, bif_text_buffer *out)
 {
+    bool held = false;
+    for (size_t c = 0; c < report->column_count; c++) {
+        held = held || report->columns[c].like >= 0;
+    }
     for (size_t r = 0; r < report->row_count; r++) {
         const bif_published *p = report->rows[r].published;
         if (p != NULL && !report->rows[r].comparable) {
             bif_html_addf(out, "%s%s: the published numbers are of %s; these are not held against them (name the split: FILE@%s)\n", star,
                           p->task, p->title, p->split);
+        }
+        if (p == NULL && held && *report->rows[r].split != '\0') {
+            bif_html_add(out, lead);
+            put_plain(out, report->rows[r].task, escaped);
+            bif_html_add(out, " ");
+            put_plain(out, report->rows[r].split, escaped);
+            bif_html_add(out, ": nothing is published of this split; --like compares nothing here\n");
         }
         bool before = false; /* another split of the same */
         for (size_t k = 0; k < r; k++) {

@@ -45,7 +45,7 @@ static void help(void)
          "  --tower DIR              the vision tower, where the checkpoint only names it\n"
          "  --best                   of a run's folder the checkpoint that best.json names, not the newest\n\n"
          "Lines that begin with / are commands: /image FILE (shown with the next turn), /reset, /system TEXT (and a new conversation),\n"
-         "/save FILE (LLaVA's JSON; data pack takes it where pictures are named relative to --image-root), /help, /quit; // stands\n"
+         "/save FILE (LLaVA's JSON; data pack takes it where pictures are named relative to its image root), /help, /quit; // stands\n"
          "for a / of a turn. Ctrl-C ends an answer, Ctrl-D the conversation.");
 }
 

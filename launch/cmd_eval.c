@@ -68,7 +68,7 @@ static const struct {
     {{"blank", no_argument, NULL, OPT_BLANK}, "eval", NULL, "--ablate image=blank"},
     {{"restart", no_argument, NULL, OPT_RESTART}, "eval", NULL, "throw away the answers (OUT.part-*) of a run that did not end"},
     {{"overwrite", no_argument, NULL, OPT_OVERWRITE}, "eval", NULL, "replace predictions that are there from a run that ended"},
-    {{"limit", required_argument, NULL, OPT_LIMIT}, "eval", "N", "only the first N questions"},
+    {{"limit", required_argument, NULL, OPT_LIMIT}, "eval", "N", "only the first N questions (0: all)"},
     {{"batch", required_argument, NULL, OPT_BATCH}, "eval", "N", "questions at a time (64); does not change a result"},
     {{"max-new-tokens", required_argument, NULL, OPT_MAX_NEW}, "eval generate", "N", "longest answer (16, or the task's; generate: 128)"},
     {{"temperature", required_argument, NULL, OPT_TEMPERATURE}, "eval generate", "X",
@@ -421,6 +421,9 @@ static bif_status check_eval(arguments *a)
         BIF_TRY(bif_score_has_norm(score_task(a), a->norm));
     } else {
         a->norm = score_task(a)->usual;
+    }
+    if (a->way != BIF_ASK_DECODE && (a->decoding.beams > 1 || a->decoding.temperature > 0.0)) {
+        BIF_TRY(bif_fail(BIF_ERR_USAGE, "--rank takes the likeliest option and decodes nothing; leave --beams and --temperature out"));
     }
     a->decoding.max_new = a->decoding.max_new > 0 ? a->decoding.max_new : a->used.task != NULL ? a->used.task->max_new : 16;
     const bool folder = a->question_files > 0 && a->used.task != NULL && bif_is_folder(a->questions[0]);

@@ -14,7 +14,7 @@ static const char help[] =
     "usage: bifocal data recaption CHECKPOINT --name NAME [--prompt TEXT] [--from IN.sel] [options] SHARD...\n\n"
     "A LLaVA checkpoint writes a new caption for every sample with a picture (of several the first is looked at), as the text column\n"
     "caption-NAME beside the shards; the shards and their own captions stay as they are. Recipes take it as data.caption_column, prune,\n"
-    "balance and embed as --caption-column: NAME is enough. Samples without a picture have no new caption; neither have those whose\n"
+    "balance and embed as caption column: NAME is enough. Samples without a picture have no new caption; neither have those whose\n"
     "picture cannot be decoded, which are listed in SHARD.columns/recaption-errors.jsonl. CHECKPOINT: a Hugging Face folder, or a run's\n"
     "folder (newest checkpoint). Ranks (mpirun) share the samples; texts depend neither on their number nor on the batch. They are kept\n"
     "as they are found: the same command goes on after a kill, on any number of ranks, and shards whose column is there already are left\n"

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "eval/report.h"
+#include "eval/score.h"
 #include "launch/commands.h"
 #include "launch/options.h"
 
@@ -30,7 +31,8 @@ static void help(void)
          "                       column's)\n"
          "  --questions FILE     what was asked, to show beside the answers: JSONL with question_id, question (or text) and image, or a\n"
          "                       table with index, question and image (repeatable; bifocal's own predictions hold them already)\n"
-         "  --image-root DIR     folder that the pictures' names are relative to; without it no pictures\n"
+         "  --image-root DIR     folder that the pictures' names are relative to; without it no pictures; TASK=DIR: of one task\n"
+         "                       (repeatable)\n"
          "  --shards PATH        instead of it a shard or a folder of them (repeatable), as bifocal eval --shards takes\n"
          "  --samples N          questions to show of each kind (right, wrong, differ) and task (12)\n"
          "  --title TEXT         of the page");
@@ -98,6 +100,17 @@ static bif_status add(bif_score_report *report, const char *argument)
     return st;
 }
 
+/* Of TASK=DIR. */
+static bif_status check_task(const char *root)
+{
+    char *task = bif_span_copy((bif_span){root, strcspn(root, "=")});
+    const bif_status st = bif_score_task_by_name(task) != NULL
+                              ? BIF_OK
+                              : bif_fail(BIF_ERR_USAGE, "--image-root %s: there is no folder of that name and no task '%s'", root, task);
+    free(task);
+    return st;
+}
+
 bif_status bif_cmd_report(int argc, char **argv)
 {
     enum { OPT_OUT = 256, OPT_LIKE, OPT_QUESTIONS, OPT_ROOT, OPT_SAMPLES, OPT_TITLE, OPT_SHARDS };
@@ -116,15 +129,24 @@ bif_status bif_cmd_report(int argc, char **argv)
     const char **questions = bif_calloc((size_t)argc, sizeof *questions);
     const char **shards = bif_calloc((size_t)argc, sizeof *shards);
     size_t shard_count = 0;
+    const char **roots = bif_calloc((size_t)argc, sizeof *roots);
     bif_questions pictures = {0};
     a.page.questions = questions;
+    a.page.task_roots = roots;
     a.like = bif_calloc((size_t)argc, sizeof *a.like);
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         switch (c) {
         case OPT_OUT: a.out = optarg; break;
         case OPT_LIKE: a.like[a.like_count++] = optarg; break;
         case OPT_QUESTIONS: questions[a.page.question_files++] = optarg; break;
-        case OPT_ROOT: a.page.image_root = optarg; break;
+        case OPT_ROOT:
+            if (strchr(optarg, '=') == NULL || bif_exists(optarg)) {
+                a.page.image_root = optarg;
+            } else {
+                BIF_TRY(check_task(optarg));
+                roots[a.page.task_root_count++] = optarg;
+            }
+            break;
         case OPT_SHARDS: shards[shard_count++] = optarg; break;
         case OPT_SAMPLES: BIF_TRY(bif_option_number("samples", optarg, 0, &a.page.most)); break;
         case OPT_TITLE: a.page.title = optarg; break;
@@ -151,7 +173,7 @@ bif_status bif_cmd_report(int argc, char **argv)
         }
     }
     if (shard_count > 0) {
-        BIF_TRY(a.page.image_root == NULL ? BIF_OK : bif_fail(BIF_ERR_USAGE, "report: pictures are either in --image-root or in --shards"));
+        BIF_TRY(a.page.image_root == NULL && a.page.task_root_count == 0 ? BIF_OK : bif_fail(BIF_ERR_USAGE, "report: pictures are either in --image-root or in --shards"));
         BIF_TRY(bif_questions_open_shards(&pictures, shards, shard_count));
         a.page.shards = &pictures;
     }
@@ -159,6 +181,7 @@ bif_status bif_cmd_report(int argc, char **argv)
 done:
     bif_questions_free(&pictures);
     free(shards);
+    free(roots);
     bif_report_free(&report);
     free(questions);
     free(a.like);

@@ -241,6 +241,8 @@ bad 64 '--norm: task caption has one rule alone' --norm lmms --task caption --qu
 bad 64 '--norm goes with --references' --norm lmms --task gqa --questions gqa.json
 echo '[["what?", "circle"]]' >easy-bad.json
 bad 65 'easy-bad.json:1: & has 2 elements' --task easy-vqa --questions easy-bad.json
+bad 64 '--rank takes the likeliest option and decodes nothing' --rank sum --beams 3 --questions options.jsonl
+bad 64 '--rank takes the likeliest option and decodes nothing' --rank sum --temperature 1 --questions options.jsonl
 bad 65 'ids must differ' --task gqa --questions gqa.json --questions gqa.json
 bad 64 'wants --box-space' --task refcoco --questions refcoco.jsonl --references refcoco.jsonl
 bad 65 'holds no questions of chair' --task chair --questions no-images.json

@@ -40,6 +40,7 @@ grep -qF '| pope | F1 | llava / official | 300 | 5.00 % / 0.00 % |' rules/report
 [ "$(grep -c 'a version nobody knows$' rules.txt)" -eq 1 ] && grep -qxF 'pope: a version nobody knows' rules.txt && grep -qxF 'pope, two: its <answers>' rules.txt || { cat rules.txt; fail "notes in the terminal"; }
 grep -qxF -- '- pope, two: its \<answers\>' rules/report.md || { cat rules/report.md; fail "notes in Markdown"; }
 grep -qF '4 duplicates' rules/report.html && jq -e '.tasks[0].scores[0] | .duplicates == 4 and .notes == ["a version nobody knows"]' rules/report.json >/dev/null || fail "duplicates and notes"
+run report --out rules --like 7b p1.json@foo >rules.txt && grep -qxF 'pope foo: nothing is published of this split; --like compares nothing here' rules.txt || { cat rules.txt; fail "a split nobody published"; }
 head -n 1 rules/report.csv | grep -q ',missing,duplicates,unparsed,' || fail "duplicates in CSV"
 # The page.
 page=out/report.html
@@ -64,6 +65,9 @@ bare() { run report --out "$1" "${@:2}" a=a.json b=b.json >bare.log 2>&1 || { ca
 bare files --image-root data/images
 bare packed --shards shards/s-00000.h5
 cmp files/report.html packed/report.html || fail "pictures of shards by name: another page"
+bare task-root --image-root vqav2=data/images --image-root gqa=nowhere
+cmp files/report.html task-root/report.html || fail "a task's own image root: another page"
+refused 64 "no task 'vqa'" report --out x --image-root vqa=data/images a=a.json
 refused 64 "either in --image-root or in --shards" report --out x --shards shards --image-root data/images a=a.json
 # Every card says what the items say.
 ids=$(grep -o 'class="meta">[0-9]*' $page | tr -dc '0-9\n' | sort -n | tr '\n' ' ')
