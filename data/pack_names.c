@@ -7,7 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
+#include "data/column.h"
 #include "data/pack_parts.h"
 
 #define PUBLISHING "publishing.json" /* in a staging folder: all shards are complete, and these get their names now */
@@ -73,10 +75,20 @@ bif_status bif_pack_next_number(const bif_pack_options *options, int64_t *next)
     return each_shard(options, see_number, next);
 }
 
+/* What hash, embed and others computed of a shard that goes. */
+static bif_status remove_columns(const char *path)
+{
+    char *folder = bif_column_folder(path);
+    const bif_status st = bif_remove_tree(folder);
+    free(folder);
+    return st;
+}
+
 static bif_status remove_shard(void *context, int64_t number, const char *path)
 {
     const int64_t *from = context;
-    return number < *from || unlink(path) == 0 ? BIF_OK : bif_fail_errno(errno, "cannot remove '%s'", path);
+    const bif_status st = number < *from ? BIF_OK : remove_columns(path);
+    return st != BIF_OK || number < *from || unlink(path) == 0 ? st : bif_fail_errno(errno, "cannot remove '%s'", path);
 }
 
 static bif_status remove_from(const bif_pack_options *options, int64_t number)
@@ -90,7 +102,7 @@ static char *final_name(const bif_pack_options *o, int64_t number)
 }
 
 /* Renames what still stands in the staging folder. Of a pack that replaces, shards behind its own are those of a longer earlier one: they
- * go. */
+ * go, and so do the columns of all that it replaces. */
 static bif_status give_names(const bif_pack_options *o, const char *staging, const json_t *names, bool replaces)
 {
     bif_status st = BIF_OK;
@@ -99,7 +111,8 @@ static bif_status give_names(const bif_pack_options *o, const char *staging, con
     json_object_foreach((json_t *)(uintptr_t)names, from, number) {
         char *old = bif_path_join(staging, from), *new = final_name(o, (int64_t)json_integer_value(number));
         if (bif_exists(old)) {
-            st = rename(old, new) == 0 ? BIF_OK : bif_fail_errno(errno, "cannot rename '%s' to '%s'", old, new);
+            st = replaces ? remove_columns(new) : BIF_OK;
+            st = st != BIF_OK ? st : rename(old, new) == 0 ? BIF_OK : bif_fail_errno(errno, "cannot rename '%s' to '%s'", old, new);
         }
         free(new);
         free(old);

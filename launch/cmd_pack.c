@@ -39,7 +39,7 @@ static const char pack_help[] =
     "  --strict               the first bad record fails the pack\n"
     "  --append               go on with the next free number behind the shards of this prefix, which stay untouched\n"
     "  --skip-known           with --append: leave out samples whose source, id and text (without an id also pictures) are there already\n"
-    "  --overwrite            replace the shards of this prefix\n"
+    "  --overwrite            replace the shards of this prefix; their columns (hashes, embeddings, captions) go with them\n"
     "  --threads N            of a rank, to read and resize (default 0: the cores divided by the ranks of the node)\n"
     "  --quiet                only warnings\n";
 

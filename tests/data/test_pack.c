@@ -412,7 +412,13 @@ Test(pack, overwrite)
     cr_expect(strstr(bif_error_message(), "is there already"));
     put("in.jsonl", "{\"caption\":\"new\"}\n");
     o.overwrite = true;
+    cr_assert_eq(bif_make_dirs("out/p-00000.columns"), BIF_OK);
+    cr_assert_eq(bif_make_dirs("out/p-00002.columns"), BIF_OK);
+    put("out/p-00000.columns/pdq.json", "{}");
+    put("out/p-00002.columns/pdq.json", "{}");
     cr_expect_eq(good(&o).shards, 1);
+    cr_expect_not(bif_exists("out/p-00000.columns"), "columns of a shard that was replaced");
+    cr_expect_not(bif_exists("out/p-00002.columns"), "columns of a shard that went");
     sample("out/p-00000.h5", 0, "{\"caption\":\"new\"}", "", 0);
     cr_expect_not(bif_exists("out/p-00001.h5"));
     cr_expect_not(bif_exists("out/p-00002.h5"));
