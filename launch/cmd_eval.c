@@ -332,6 +332,7 @@ static bif_status report(const arguments *a, const bif_session *session, const b
                   (json_int_t)r->questions, "task", task, "variant", variant, "suffix", a->used.suffix, "prompts", r->prompts, "blank",
                   a->ablate == BIF_ABLATE_BLANK, "ablate", bif_ablate_name(a->ablate), "template", bif_template_name(session->chat.kind),
                   "identity", r->identity, "answered_before", (json_int_t)r->kept, "seconds", r->seconds);
+    json_object_set_new(summary, "limit", json_integer(a->limit)); /* 0 = all */
     json_object_update(summary, matches);
     json_object_update(summary, scores);
     st = bif_save_summary(a->summary, summary);

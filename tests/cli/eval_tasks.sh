@@ -139,6 +139,7 @@ wants "mmbench, none" <<T
 [7,"picture of row 7","Which?\nA. cat\nB. dog\n$L"]
 T
 task mmbench "" --questions mmbench.tsv --variant cn --limit 1 --
+jq -e '.limit == 1' s.json >/dev/null || fail "--limit is not in the summary"
 [ "$(jq -r .question p.jsonl | tail -n 1)" = "请直接回答选项字母。" ] || fail "mmbench cn: $(cat p.jsonl)"
 # SEED: pictures only, unless videos are asked for; ranked options too.
 jq -n '{questions: [{question_id: "101669", question: "How many?", data_id: "1454426_2591111986", data_type: "image", choice_a: "One", choice_b: "Two", choice_c: "Three", choice_d: "Four", answer: "A", question_type_id: 5},
