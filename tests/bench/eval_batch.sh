@@ -7,7 +7,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 for turn in 1 2 3; do
   for b in 1 "$batch"; do
-    "$program" eval "$checkpoint" --questions "$questions" --image-root "$root" --limit "$count" --batch "$b" --threads "${THREADS:-1}" \
+    "$program" eval "$checkpoint" --questions "$questions" --image-root "$root" --limit "$count" --batch "$b" --threads "${THREADS:-1}" --overwrite \
       --out "$scratch/$b.jsonl" --summary "$scratch/$turn-$b.json" >/dev/null 2>"$scratch/log" || { cat "$scratch/log"; exit 1; }
   done
   cmp "$scratch/1.jsonl" "$scratch/$batch.jsonl"

@@ -9,7 +9,7 @@ for i in $(seq 12); do
 done >questions.jsonl
 answer() { # answer NAME DEVICE OPTIONS...
   run eval "$golden" --questions questions.jsonl --image-root "$golden/images" --template vicuna_v1 --system "" --image-fit pad --device "$2" --precision fp32 \
-    --max-new-tokens 6 --batch 5 --threads 1 --out "$1.jsonl" "${@:3}" >"$1.log" 2>&1
+    --max-new-tokens 6 --batch 5 --threads 1 --overwrite --out "$1.jsonl" "${@:3}" >"$1.log" 2>&1
 }
 answer first cuda || { grep -q 'no usable GPU\|built without CUDA' first.log && { cat first.log; exit 77; }; cat first.log; fail "greedy on cuda"; finish; }
 for way in "" "--beams 3" "--temperature 0.8 --top-p 0.9" "--rank mean"; do
