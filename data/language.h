@@ -1,6 +1,6 @@
 /* A guess at the language of a text, without a model: by script where a script has one language (Hangul, kana, Thai, Greek, ...), by letters
- * among Cyrillic ones, and by the commonest small words among ten languages in Latin letters. Short captions often have none of these words:
- * then the answer is "und-Latn", which is not a failure. Good for a table of what a pool holds; not a filter. */
+ * and small words among Cyrillic, Arabic and Devanagari ones, and by the commonest small words among ten languages in Latin letters, of which two
+ * different ones are needed. Short captions often have none of these words: then the answer is "und-Latn", which is not a failure. Good for a table of what a pool holds; not a filter. */
 #pragma once
 #include "base/status.h"
 

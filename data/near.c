@@ -458,7 +458,7 @@ bif_status bif_near_captions(const bif_pool_part *part, const bif_pool_part *oth
     }
     if (works && st == BIF_OK) {
         relation.classes = bif_rows_classes(&rows, 0, relation.item);
-        bif_info("%" PRId64 " different captions", relation.classes);
+        bif_info("%" PRId64 " different captions (of a conversation the first answer), case and punctuation around them aside", relation.classes);
         side = others != NULL ? sides_of(&relation, first_other) : NULL;
     }
     if (options->minhash && st == BIF_OK) {

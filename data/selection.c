@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/utf8.h"
 
 #define FILE_CAP ((size_t)64 << 30)
@@ -206,6 +207,9 @@ bif_status bif_selection_write(const bif_selection *s, const char *path)
     bif_writer *finished = writer;
     writer = NULL;
     BIF_TRY(bif_writer_commit(finished));
+    if (bif_selection_kept(s) == 0) {
+        bif_warn("%s keeps no sample", path);
+    }
 done:
     bif_writer_abandon(writer);
     free(text);

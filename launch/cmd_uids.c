@@ -306,6 +306,10 @@ static bif_status write_selection(work *w, char *matches, size_t size)
     json_t *parameters = json_pack("{s:s, s:I}", "uids_xxh3", hex, "listed", (json_int_t)w->listed);
     bif_selection_add(w->selection, "select-uids", parameters, reasons, 3, all, count);
     json_decref(parameters);
+    if (bif_selection_kept(w->selection) == 0) {
+        BIF_TRY(bif_fail(BIF_ERR_DATA, "%s: none of its %" PRId64 " different uids belongs to a sample here; '%s' was not written", w->o->uids, distinct,
+                         w->o->out));
+    }
     BIF_TRY(bif_selection_write(w->selection, w->o->out));
     const int64_t step = bif_selection_steps(w->selection) - 1;
     if (w->o->json) {

@@ -26,6 +26,8 @@ run data select-uids --uids "$golden/listed.raw" --out raw.sel pool >/dev/null &
 run data select-uids --uids all.npy --from listed-1.sel --out once.sel pool >once.log && grep -q 'once again: as often as listed  *10$' once.log || { cat once.log; fail "a list upon a selection"; }
 run data select-uids --json --uids "$golden/listed.npy" --out x.sel pool | grep -q '"uids_absent": 5' || fail "select-uids --json"
 head -c 200 "$golden/all.npy" >short.npy
+head -c 16 /dev/zero >nobody.raw
+refused 65 'none of its 1 different uids belongs to a sample here' data select-uids --uids nobody.raw --out no.sel pool
 refused 65 'short.npy: the header promises 60 elements' data select-uids --uids short.npy --out no.sel pool
 refused 65 'tokenizer.json: neither a .npy file nor a plain array' data select-uids --uids tokenizer.json --out no.sel pool
 refused 64 'data uids: --out is missing' data uids pool
