@@ -222,7 +222,7 @@ static bif_status may_write(const job *j, const bif_shard *shard)
     const bif_column_import_options *o = j->options;
     bif_status st = bif_column_open(shard, o->name, &column);
     if (st == BIF_OK && column != NULL && strcmp(bif_column_describe(column)->method, j->method) != 0 && !o->overwrite) {
-        st = bif_fail(BIF_ERR_USAGE, "%s: its column %s was made in another way (\"%s\"); give another name, or --overwrite",
+        st = bif_fail(BIF_ERR_DATA, "%s: its column %s was made in another way (\"%s\"); give another name, or --overwrite",
                       bif_shard_path(shard), o->name, bif_column_describe(column)->method);
     } else if (st == BIF_ERR_DATA && o->overwrite) { /* damaged, or of another shard */
         bif_error_clear();

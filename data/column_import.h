@@ -10,7 +10,7 @@ typedef struct {
     const char *scores;
     const char *key;  /* "value" */
     bif_column_of of; /* .npy: what the rows are; JSON lines: samples only */
-    bool overwrite;   /* a column of another method is replaced; else BIF_ERR_USAGE */
+    bool overwrite;   /* a column of another method is replaced; else BIF_ERR_DATA */
     int64_t memory;   /* bytes */
 } bif_column_import_options;
 

@@ -84,7 +84,7 @@ static bif_status find_column(const job *j, const bif_shard *shard, bool *made)
         const char *method = bif_column_describe(column)->method;
         *made = strcmp(method, j->method) == 0;
         if (!*made && !j->options->overwrite) {
-            st = bif_fail(BIF_ERR_USAGE,
+            st = bif_fail(BIF_ERR_DATA,
                           "%s: its column %s was made in another way (\"%s\", not \"%s\"); give another --name, or --overwrite",
                           bif_shard_path(shard), j->column, method, j->method);
         }

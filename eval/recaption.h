@@ -9,7 +9,7 @@ typedef struct {
     const char *prompt;    /* the question about every picture; it may place it with <image> */
     bif_decoding decoding; /* sampled tokens are drawn by the seed, the sample's uid and the place alone */
     int64_t batch;         /* pictures at a time; does not change a text */
-    bool overwrite;        /* columns and unfinished captions of another method are thrown away; else BIF_ERR_USAGE */
+    bool overwrite;        /* columns and unfinished captions of another method are thrown away; else BIF_ERR_DATA */
 } bif_recaption_options;
 
 typedef struct {
@@ -38,7 +38,7 @@ bif_status bif_partial_open(const bif_shard *shard, const char *column, const ch
 bif_status bif_partial_add(bif_partial *partial, int64_t sample, const char *text, const char *reason);
 void bif_partial_close(bif_partial *partial); /* NULL is allowed */
 /* What all ranks have found of a shard: text[samples] (malloc'ed, NULL: none) and reason[samples]; either may be NULL, and so may the
- * arrays' entries be. found[samples]: whether there is a line. Torn and damaged lines do not count. BIF_ERR_USAGE: captions of another
+ * arrays' entries be. found[samples]: whether there is a line. Torn and damaged lines do not count. BIF_ERR_DATA: captions of another
  * method, unless `overwrite`, which removes them. */
 bif_status bif_partial_read(const bif_shard *shard, const char *column, const char *method, bool overwrite, bool *found, char **text,
                             char **reason);

@@ -181,7 +181,7 @@ static bif_status read_file(void *context, const char *path)
         }
     }
     if (other != NULL && !r->overwrite) {
-        BIF_TRY(bif_fail(BIF_ERR_USAGE,
+        BIF_TRY(bif_fail(BIF_ERR_DATA,
                          "%s: holds captions of a run that did not end and was another one (\"%s\", not \"%s\"); run that one again, give "
                          "another --name, or --overwrite",
                          path, other, r->method));

@@ -48,7 +48,8 @@ static bif_status report(const arguments *a, const bif_cluster_result *r)
         printf("%lld passes, %s; %lld times a cluster ran empty\n", (long long)r->iterations,
                r->settled ? "settled" : "not settled", (long long)r->refilled);
     }
-    printf("as even as %.1f clusters of one size; the largest 1 %% of the clusters hold %.2f %%\n", spread.effective, 100.0 * spread.top_share);
+    printf("as even as %.1f clusters of one size; the largest %s %.2f %%\n", spread.effective,
+           r->clusters > 100 ? "1 % of the clusters hold" : "cluster holds", 100.0 * spread.top_share);
     printf("%lld columns written, %lld were there\n", (long long)r->columns, (long long)r->present);
     for (int64_t k = 0; k < r->clusters; k++) {
         json_array_append_new(sizes, json_integer(r->size[k]));

@@ -81,7 +81,7 @@ cmp same/n-00000.columns/liked.npy shards/n-00000.columns/liked.npy || fail "a .
 uid=$(run data why --json top.sel 3 shards | grep -oE '[0-9a-f]{32}' | head -n 1)
 echo "{\"uid\":\"$uid\",\"good\":0.25}" >uid.jsonl
 run data import-column one --scores uid.jsonl --key good shards 2>import.log && grep -q '1 of 60 rows' import.log || fail "a uid: $(cat import.log)"
-refused 64 'was made in another way' data import-column liked --scores holes.jsonl shards
+refused 65 'was made in another way' data import-column liked --scores holes.jsonl shards
 echo '{"id":"nobody","value":1}' >nobody.jsonl
 refused 65 'none of its 1 lines' data import-column x --scores nobody.jsonl shards
 printf '{"id":"3","value":1}\n{"id":"3","value":2}\n' >twice.jsonl

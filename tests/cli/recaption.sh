@@ -71,7 +71,7 @@ done
 absent 'killed/*/*partial*'
 run data recaption out/finetune --name new "${options[@]}" --json killed >there.json 2>&1 || fail "there already: exit $?"
 jq -e '.present == 2 and .written == 0 and .columns == 0' there.json >/dev/null || fail "there already: $(cat there.json)"
-refused 64 'was made in another way & --overwrite' data recaption out/finetune --name new --max-new-tokens 3 --threads 1 killed
+refused 65 'was made in another way & --overwrite' data recaption out/finetune --name new --max-new-tokens 3 --threads 1 killed
 run data recaption out/finetune --name new --max-new-tokens 3 --threads 1 --overwrite killed >/dev/null 2>&1 || fail "overwrite: exit $?"
 cmp -s large/l-00000.columns/caption-new.jsonl killed/l-00000.columns/caption-new.jsonl && fail "not overwritten"
 # Two runs at once: the one that is stopped while the other ends finds its columns.
