@@ -61,7 +61,7 @@ done
 [ "$kept" -ge 1 ] && [ "$kept" -lt 900 ] || { fail "killed too early or too late: $kept captions"; finish; }
 file=$(ls killed/*.columns/caption-new.partial-0.jsonl | tail -n 1)
 printf '00000000 {"sample":1,"te' >>"$file"
-refused 64 'holds captions of a run that did not end' data recaption out/finetune --name new "${options[@]}" --seed 5 --temperature 1 killed
+refused 65 'holds captions of a run that did not end' data recaption out/finetune --name new "${options[@]}" --seed 5 --temperature 1 killed
 ranks 2 data recaption out/finetune --name new "${options[@]}" --json killed >killed.json 2>killed.log || { cat killed.log; fail "going on: exit $?"; }
 jq -e --argjson kept "$kept" '.kept == $kept and .written + .kept == 900' killed.json >/dev/null || fail "going on: $(cat killed.json), not $kept"
 for shard in l-00000 l-00001; do
