@@ -182,6 +182,7 @@ static bif_status open_questions(bif_during *d, const bif_live_model *model)
     if (own && d->source.file_count == 0) {
         d->own = bif_format("%s/eval/references.jsonl", c->output);
         d->references = (const char *const *)&d->own;
+        d->reference_files = 1;
         BIF_TRY(first ? write_own_references(d) : BIF_OK);
     }
     BIF_TRY(first ? try_references(d) : BIF_OK);
