@@ -2,6 +2,18 @@
 
 #include "data/chat.h"
 
+const json_t *bif_caption_of(const json_t *record)
+{
+    const json_t *value = json_object_get(record, "caption"), *turns = json_object_get(record, "conversations");
+    for (size_t i = 0; i < json_array_size(turns) && value == NULL; i++) {
+        const json_t *turn = json_array_get(turns, i), *from = json_object_get(turn, "from");
+        if (json_is_string(from) && strcmp(json_string_value(from), "gpt") == 0) {
+            value = json_object_get(turn, "value");
+        }
+    }
+    return value;
+}
+
 bif_status bif_chat_caption(const bif_chat *chat, const char *where, const char *text, size_t size, bool cut, bif_ids *ids)
 {
     const size_t first = ids->count, most = first + (size_t)chat->max_tokens, wanted = first + (size_t)chat->pad_to;

@@ -42,6 +42,8 @@
  * special token of the questions; here only answers and what ends them are. An answer that begins with a line end is cut from the newline
  * before it (chatml). */
 #pragma once
+#include <jansson.h>
+
 #include "base/status.h"
 #include "data/tokenizer.h"
 
@@ -102,6 +104,8 @@ bif_status bif_chat_dialogue(const bif_chat *chat, const char *const *values, si
 /* Of a text that a model said up to the id that ends an answer, the bytes that are the answer's: some templates close it with a space
  * before that id (llama_2, mistral) or with a newline (plain), which the model says too. */
 size_t bif_chat_said(const bif_chat *chat, const char *text);
+/* What a pair takes of a record: its "caption" or, without one, the value of the first "gpt" turn; borrowed, of any JSON type. NULL: neither. */
+const json_t *bif_caption_of(const json_t *record);
 /* A caption as the text tower of a pair takes it, appended: BOS? text EOS, cut to max_tokens so that EOS stays (`cut`; else
  * BIF_ERR_DATA), then filled up to pad_to (data/caption.c). */
 bif_status bif_chat_caption(const bif_chat *chat, const char *where, const char *text, size_t size, bool cut, bif_ids *ids);

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "data/column.h"
+#include "data/pack_parts.h"
 
 #define PUBLISHING "publishing.json" /* in staging: a list; entry i of it is the number of the unit whose shard becomes number i */
 
@@ -31,16 +32,13 @@ char *bif_compact_errors_name(const bif_compact_place *place, int64_t number)
 static bif_status none_there(const bif_compact_place *place)
 {
     bif_status st = BIF_OK;
-    const size_t n = strlen(place->prefix);
     DIR *folder = opendir(place->out);
     if (folder == NULL) {
         return bif_fail_errno(errno, "cannot list the folder '%s'", place->out);
     }
     for (struct dirent *entry; (entry = readdir(folder)) != NULL && st == BIF_OK;) {
-        const char *name = entry->d_name;
-        const size_t digits = strncmp(name, place->prefix, n) == 0 && name[n] == '-' ? strspn(name + n + 1, "0123456789") : 0;
-        if (digits >= 5 && strcmp(name + n + 1 + digits, ".h5") == 0) {
-            st = bif_fail(BIF_ERR_USAGE, "'%s/%s' is there already; choose another folder or prefix", place->out, name);
+        if (bif_pack_shard_number(entry->d_name, place->prefix) >= 0) {
+            st = bif_fail(BIF_ERR_USAGE, "'%s/%s' is there already; choose another folder or prefix", place->out, entry->d_name);
         }
     }
     closedir(folder);

@@ -87,17 +87,8 @@ static bif_status check_pictures(const bif_loader *loader, const char *where, co
 /* The caption, or the first answer of a conversation; borrowed from `json`. *caption: which of the two it was. */
 static bif_status find_text(const char *where, const json_t *json, bool *caption, const char **text, size_t *size)
 {
-    const json_t *value = json_object_get(json, "caption");
-    *caption = value != NULL;
-    if (value == NULL) {
-        const json_t *turns = json_object_get(json, "conversations");
-        for (size_t i = 0; i < json_array_size(turns) && value == NULL; i++) {
-            const json_t *turn = json_array_get(turns, i), *from = json_object_get(turn, "from");
-            if (json_is_string(from) && strcmp(json_string_value(from), "gpt") == 0) {
-                value = json_object_get(turn, "value");
-            }
-        }
-    }
+    const json_t *value = bif_caption_of(json);
+    *caption = json_object_get(json, "caption") != NULL;
     if (!json_is_string(value)) {
         return bif_fail(BIF_ERR_DATA, "%s: neither a caption nor an answer", where);
     }

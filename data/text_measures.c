@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "base/utf8.h"
+#include "data/chat.h"
 #include "data/hash_text.h"
 
 /* ---- characters ---- */
@@ -312,13 +313,7 @@ void bif_sample_caption(const bif_shard_sample *sample, char **out, size_t *size
         bif_error_clear();
         return;
     }
-    const json_t *value = json_object_get(json, "caption"), *turns = json_object_get(json, "conversations");
-    for (size_t i = 0; i < json_array_size(turns) && value == NULL; i++) {
-        const json_t *turn = json_array_get(turns, i), *from = json_object_get(turn, "from");
-        if (json_is_string(from) && strcmp(json_string_value(from), "gpt") == 0) {
-            value = json_object_get(turn, "value");
-        }
-    }
+    const json_t *value = bif_caption_of(json);
     if (json_is_string(value)) {
         *size = json_string_length(value);
         *out = bif_malloc(*size + 1);

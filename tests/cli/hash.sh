@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # bifocal data hash: JSON lines of files; columns of shards from any number of ranks and threads, resumed, with rows for what is damaged.
 . "$(dirname "$0")/common.inc"
-golden=$(cd "$(dirname "$0")/../golden" && pwd)
+golden=${BIFOCAL_TESTS:?folder of the tests}/golden
 
 # Files: the order of the command line, values as in the golden file, for any number of threads.
 mapfile -t files < <(awk '!/^#/ {print $1}' "$golden/hashes/values.txt" | sed "s,^,$golden/,")
@@ -42,6 +42,14 @@ for name in pixels ahash dhash phash whash ahash_imagededup dhash_imagededup pha
   [ -s "a/s-00000.columns/$name.npy" ] && [ -s "a/s-00000.columns/$name.json" ] || fail "no column $name"
 done
 [ -e a/s-00000.columns/hash-errors.jsonl ] && [ ! -s a/s-00000.columns/hash-errors.jsonl ] || fail "errors of good pictures"
+
+# Row i is of image i: the values that the files themselves have.
+mapfile -t packed < <(head -n 9 data/captions.jsonl | jq -r '"data/images/" + .image')
+run data hash "${packed[@]}" >lines || fail "files of a shard"
+for name in ahash dhash phash whash phash_imagededup; do
+  [ "$(tail -c +129 "a/s-00000.columns/$name.npy" | od -An -v -w8 -tx8 | tr -d ' ')" = "$(jq -r ".$name" lines)" ] || fail "rows of $name are of other images"
+done
+[ "$(tail -c +129 a/s-00000.columns/pdq.npy | od -An -v -w32 -tx1 | tr -d ' ')" = "$(jq -r .pdq lines)" ] || fail "rows of pdq are of other images"
 
 # Resume: what is there stays, what is missing or of another method is made; --overwrite makes all.
 touch -d '2001-01-01' a/*.columns/*
